@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The rows of the architecture, top to bottom: a target names only what stands on its own row or above.
+let settings: [SwiftSetting] = [
+  .enableExperimentalFeature("Lifetimes"),
+  .treatAllWarnings(as: .error),
+]
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "farebox",
+  products: [
+    .executable(name: "farebox", targets: ["farebox"]),
+    .library(name: "Agent", targets: ["Agent"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    // C libraries, one importer each.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+    .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+
+    // 1: values.
+    module("Bytes"),
+    module("Encoding", ["Bytes"]),
+    module("Crypto", ["Bytes", "Encoding", "COpenSSL", "CSodium"]),
+
+    // 2: protocols, without I/O.
+    module("HTTP", ["Bytes", "Encoding"]),
+    module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
+    module("Metering", ["Bytes", "Encoding", "Payments"]),
+    module("Methods", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering"]),
+    module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
+    module(
+      "Configuration",
+      ["Encoding", "HTTP", "Payments", "Metering", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
+
+    // 3: the outside world.
+    module("IO", ["Bytes", "CLinux"]),
+    module("Ledger", ["Bytes", "Encoding", "Crypto", "Payments", "Metering", "Methods", "CSQLite"]),
+
+    // 4: composition.
+    module(
+      "Proxy",
+      ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering", "Methods", "Gateway", "Configuration", "IO", "Ledger"]),
+    module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Methods"]),
+    .executableTarget(
+      name: "farebox",
+      dependencies: ["Proxy", "Agent", "Configuration", "Ledger", "Payments", "Methods", "Metering", "HTTP", "Encoding", "Crypto", "Bytes", argumentParser],
+      swiftSettings: settings),
+
+    tests("BytesTests", ["Bytes"]),
+    tests("EncodingTests", ["Encoding", "Bytes"]),
+    tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
+    tests("HTTPTests", ["HTTP", "Bytes"]),
+    tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
+    tests("MeteringTests", ["Metering", "Payments", "Bytes"]),
+    tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
+    tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Bytes"]),
+    tests("ConfigurationTests", ["Configuration", "Gateway", "Metering", "Payments"]),
+    tests("IOTests", ["IO", "Bytes"]),
+    tests("LedgerTests", ["Ledger", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
+    tests("ProxyTests", ["Proxy", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
+    tests("AgentTests", ["Agent", "Methods", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
+    tests("TidyTests", []),
+  ],
+  swiftLanguageModes: [.v6]
+)

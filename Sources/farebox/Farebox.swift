@@ -1,0 +1,1 @@
+@main struct Farebox { static func main() { print("farebox") } }
