@@ -42,7 +42,7 @@ let package = Package(
     // 2: protocols, without I/O.
     module("HTTP", ["Bytes", "Encoding"]),
     module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
-    module("Metering", ["Bytes", "Encoding", "Payments"]),
+    module("Metering", ["Bytes", "Encoding", "Crypto", "Payments"]),
     module("Methods", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering"]),
     module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
     module(
