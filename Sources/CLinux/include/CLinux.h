@@ -1,3 +1,63 @@
 #pragma once
 #include <stdint.h>
-int clinux_placeholder(void);
+#include <stddef.h>
+
+// What Glibc's module map leaves out of Linux: epoll, eventfd, accept4. Plain integers only, so that
+// _GNU_SOURCE stays inside CLinux.c. All functions return a result >= 0, or -errno.
+
+// One readiness report; `token` is what was registered.
+struct clinux_event {
+  uint64_t token;
+  uint32_t events;
+  uint32_t reserved;
+};
+
+extern const uint32_t clinux_readable;     // EPOLLIN
+extern const uint32_t clinux_writable;     // EPOLLOUT
+extern const uint32_t clinux_peer_closed;  // EPOLLRDHUP
+extern const uint32_t clinux_hung_up;      // EPOLLHUP
+extern const uint32_t clinux_failed;       // EPOLLERR
+extern const uint32_t clinux_edge;         // EPOLLET
+
+int clinux_epoll_create(void);
+int clinux_epoll_add(int epoll, int descriptor, uint32_t events, uint64_t token);
+int clinux_epoll_remove(int epoll, int descriptor);
+int clinux_epoll_wait(int epoll, struct clinux_event *events, int capacity, int timeout_ms);
+
+int clinux_eventfd(void);
+int clinux_eventfd_wake(int descriptor);
+
+// Accepts without blocking, close-on-exec. `address` receives 16 octets (IPv4 mapped as ::ffff:a.b.c.d),
+// `port` the peer's port in host order, `family` 4, 6, or 0 for a Unix socket.
+int clinux_accept(int listener, uint8_t *address, uint16_t *port, int *family);
+
+// Opens a non-blocking, close-on-exec stream socket of the family (4, 6, 0 = Unix).
+int clinux_stream_socket(int family);
+int clinux_bind_inet(int descriptor, const uint8_t *address, uint16_t port, int family, int reuse_port);
+int clinux_bind_unix(int descriptor, const char *path);
+int clinux_listen(int descriptor, int backlog);
+int clinux_connect_inet(int descriptor, const uint8_t *address, uint16_t port, int family);
+int clinux_connect_unix(int descriptor, const char *path);
+int clinux_local_port(int descriptor);
+int clinux_no_delay(int descriptor);
+int clinux_keep_alive(int descriptor, int idle_s, int interval_s, int count);
+int clinux_socket_error(int descriptor);
+int clinux_reset_on_close(int descriptor);
+// Whether a connect to the Unix socket at `path` is refused: then its file is left over from a dead process.
+int clinux_unix_is_stale(const char *path);
+
+long clinux_receive(int descriptor, void *octets, size_t capacity);
+long clinux_send(int descriptor, const void *octets, size_t count, int more_follows);
+long clinux_send_two(int descriptor, const void *first, size_t first_count, const void *second, size_t second_count);
+int clinux_shutdown_write(int descriptor);
+int clinux_close(int descriptor);
+int clinux_open_null(void);
+
+int clinux_pin_thread(int core);
+int clinux_name_thread(unsigned long thread, const char *name);
+int clinux_core_count(void);
+int clinux_raise_descriptor_limit(void);  // to the hard limit; returns the limit
+void clinux_tune_allocator(void);
+
+// Resolves; writes up to `capacity` entries of 17 octets (family 4 or 6, then 16 address octets). Blocks.
+int clinux_resolve(const char *host, uint8_t *entries, int capacity);

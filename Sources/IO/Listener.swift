@@ -1,0 +1,105 @@
+internal import CLinux
+internal import Glibc
+
+/// What came of accepting.
+public enum AcceptResult: Sendable {
+  /// A connection, non-blocking, with the peer's address.
+  case accepted(descriptor: Int32, peer: SocketAddress)
+  /// Nobody waits.
+  case wouldBlock
+  /// The process or the system has no descriptor (or memory) left.
+  case exhausted
+  /// The connection died before it was accepted; try the next one.
+  case aborted
+}
+
+/// A listening socket, closed when it goes away.
+public struct Listener: ~Copyable {
+  /// The socket.
+  public let descriptor: Int32
+  /// The port that it has (also where 0 was asked for), 0 for a Unix socket.
+  public let port: UInt16
+  private let unixPath: String?
+
+  /// Listens on an address, shared by all threads that do the same (SO_REUSEPORT).
+  public init(address: SocketAddress, backlog: Int32 = 4096) throws(IOError) {
+    let opened = clinux_stream_socket(Int32(address.family.rawValue))
+    guard opened >= 0 else { throw .cannotOpen(code: -opened) }
+    let bound = clinux_bind_inet(opened, address.octets, address.port, Int32(address.family.rawValue), 1)
+    guard bound >= 0 else {
+      Syscalls.close(opened)
+      throw .cannotBind(code: -bound)
+    }
+    let listening = clinux_listen(opened, backlog)
+    guard listening >= 0 else {
+      Syscalls.close(opened)
+      throw .cannotListen(code: -listening)
+    }
+    descriptor = opened
+    port = UInt16(clamping: clinux_local_port(opened))
+    unixPath = nil
+  }
+
+  /// Listens on a Unix socket; a file left over by a dead process is replaced, one in use is refused.
+  public init(unixPath: String, backlog: Int32 = 4096) throws(IOError) {
+    let opened = clinux_stream_socket(0)
+    guard opened >= 0 else { throw .cannotOpen(code: -opened) }
+    var bound = clinux_bind_unix(opened, unixPath)
+    if bound == -EADDRINUSE && clinux_unix_is_stale(unixPath) == 1 {
+      unlink(unixPath)
+      bound = clinux_bind_unix(opened, unixPath)
+    }
+    guard bound >= 0 else {
+      Syscalls.close(opened)
+      throw bound == -ENAMETOOLONG ? .pathTooLong : .cannotBind(code: -bound)
+    }
+    let listening = clinux_listen(opened, backlog)
+    guard listening >= 0 else {
+      Syscalls.close(opened)
+      throw .cannotListen(code: -listening)
+    }
+    descriptor = opened
+    port = 0
+    self.unixPath = unixPath
+  }
+
+  /// Makes another owner of the same socket, for a further thread (Unix sockets have no SO_REUSEPORT to share by).
+  public borrowing func duplicate() throws(IOError) -> Listener {
+    let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
+    guard copy >= 0 else { throw .cannotOpen(code: errno) }
+    return Listener(descriptor: copy, port: port)
+  }
+
+  private init(descriptor: Int32, port: UInt16) {
+    self.descriptor = descriptor
+    self.port = port
+    unixPath = nil
+  }
+
+  deinit {
+    Syscalls.close(descriptor)
+    if let unixPath { unlink(unixPath) }
+  }
+
+  /// Takes the next connection that waits.
+  public borrowing func accept() -> AcceptResult {
+    var address: (UInt64, UInt64) = (0, 0)
+    var port: UInt16 = 0
+    var family: Int32 = 0
+    let descriptor = withUnsafeMutableBytes(of: &address) { octets in
+      clinux_accept(self.descriptor, octets.bindMemory(to: UInt8.self).baseAddress, &port, &family)
+    }
+    if descriptor >= 0 {
+      let kind: SocketAddress.Family = family == 4 ? .inet : family == 6 ? .inet6 : .unix
+      if kind != .unix { _ = clinux_no_delay(descriptor) }
+      let peer = SocketAddress(
+        family: kind, high: UInt64(bigEndian: address.0), low: UInt64(bigEndian: address.1), port: port)
+      return .accepted(descriptor: descriptor, peer: peer)
+    }
+    switch -descriptor {
+    case EAGAIN: return .wouldBlock
+    case EMFILE, ENFILE, ENOBUFS, ENOMEM: return .exhausted
+    default: return .aborted
+    }
+  }
+}
