@@ -1,0 +1,22 @@
+import Encoding
+import Ledger
+
+/// A paid exchange between admission and its end. The relay keeps it and hands it back; it reads only what stands first.
+struct PaidExchange {
+  /// The entry that must be durable before the upstream is asked (0: at once).
+  var forwardAfter: LSN = 0
+  /// The entry that must be durable before an octet of the response leaves.
+  var replyAfter: LSN = 0
+  /// The ledger's epoch at admission; with another one the exchange is void.
+  var epoch: UInt32 = 0
+  /// Whether request content passes by `sent`.
+  var metersRequest = false
+  /// Whether response content passes by `grant` and `delivered`.
+  var metersResponse = false
+  /// Whether the end gives a trailer: the response is then chunked where the client speaks HTTP/1.1.
+  var wantsTrailer = false
+  /// How long a dry stream is held, in nanoseconds.
+  var holdTimeout: Int64 = 60_000_000_000
+  /// Whether the client presented a credential of its own (responses are then private).
+  var carriesCredential = true
+}
