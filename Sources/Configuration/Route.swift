@@ -1,0 +1,147 @@
+import Metering
+
+extension Settings {
+  /// What is sold, or given away, at one place.
+  public struct Route: Sendable {
+    /// Names the route in terms, bindings, receipts and the audit log: 1 to 64 of `[A-Za-z0-9._-]`, unique.
+    public var id: String
+    /// Hosts in lower case, without port; none means any.
+    public var hosts: [String] = []
+    /// The paths that match, in canonical form.
+    public var path: RoutePath
+    /// The methods that match, in upper case; none means any.
+    public var methods: [String] = []
+    /// What a request costs.
+    public var offer: RouteOffer = .free
+    /// Methods of a priced route that cost nothing, in upper case.
+    public var freeMethods: [String] = []
+    /// How a priced route may be paid.
+    public var intents: Intents = [.charge, .session]
+    /// The merchant that is paid, by id; empty on a free route.
+    public var merchant = ""
+    /// Index into `Settings.upstreams`.
+    public var upstream: Int
+    /// Removed from the front of the path before the upstream sees it.
+    public var stripPrefix: String?
+    /// Put in front of the path, after `stripPrefix` was removed.
+    public var rewritePrefix: String?
+    /// Fields that the upstream gets, and that replace what the client sent under the same name.
+    public var injectedFields: [InjectedField] = []
+    /// What the challenge and the discovery documents say is sold.
+    public var description: String?
+    /// Whether a charge is bound to the request content's digest.
+    public var digest = false
+    /// Most octets of content that are buffered for the digest: 413 beyond.
+    public var digestLimit = 1 << 20
+    /// Whether challenges ask for the credential in `Payment-Authorization`.
+    public var paymentAuthorization = false
+    /// The upstream's statuses that cost something.
+    public var chargeStatus = StatusSet.successful
+    /// After which time without use a session is closed and refunded.
+    public var idleTimeout = Duration.seconds(600)
+    /// How long a stream that ran dry waits for a top-up.
+    public var holdTimeout = Duration.seconds(60)
+    /// Least deposit of a session, in base units.
+    public var minimumDeposit: UInt128 = 0
+    /// The deposit that a challenge suggests, in base units.
+    public var suggestedDeposit: UInt128 = 0
+    /// Most exchanges of one session at once.
+    public var maxInFlight = 256
+
+    /// Makes a free route.
+    public init(id: String, path: RoutePath, upstream: Int = 0) {
+      self.id = id
+      self.path = path
+      self.upstream = upstream
+    }
+
+    /// The price; nil where the route is free.
+    public var price: Price? {
+      switch offer {
+      case .free: nil
+      case .priced(let price): price
+      }
+    }
+  }
+
+  /// The paths of a route, in canonical form (RFC 3986, unreserved characters decoded).
+  public enum RoutePath: Sendable, Hashable {
+    /// This path only.
+    case exact(String)
+    /// Every path that begins so; it ends with `/`.
+    case prefix(String)
+    /// A path with `{name}` in the place of whole segments.
+    case segments(String)
+  }
+
+  /// What a request costs.
+  public enum RouteOffer: Sendable, Hashable {
+    /// Nothing.
+    case free
+    /// A price, by request or by octet.
+    case priced(Price)
+  }
+
+  /// How a route may be paid.
+  public struct Intents: OptionSet, Sendable, Hashable {
+    public let rawValue: UInt8
+
+    public init(rawValue: UInt8) {
+      self.rawValue = rawValue
+    }
+
+    /// One payment for one request.
+    public static let charge = Intents(rawValue: 1)
+    /// A budget for many requests.
+    public static let session = Intents(rawValue: 2)
+  }
+
+  /// A field that the upstream gets in every request.
+  public struct InjectedField: Sendable {
+    /// The field's name as it is sent.
+    public var name: String
+    /// Its value; a secret, wherever it came from.
+    public var value: SecretValue
+
+    /// Makes a field.
+    public init(name: String, value: SecretValue) {
+      self.name = name
+      self.value = value
+    }
+  }
+
+  /// A set of status codes.
+  public struct StatusSet: Sendable, Hashable {
+    /// The ranges, in no order.
+    public var ranges: [ClosedRange<UInt16>]
+
+    /// Makes a set.
+    public init(_ ranges: [ClosedRange<UInt16>]) {
+      self.ranges = ranges
+    }
+
+    /// 200 to 299.
+    public static let successful = StatusSet([200...299])
+
+    /// Tells whether `status` is one of the set.
+    public func contains(_ status: UInt16) -> Bool {
+      for range in ranges where range.contains(status) { return true }
+      return false
+    }
+  }
+}
+
+/// Octets that never appear in what is printed: only `bytes` gives them away.
+public struct SecretValue: Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+  /// The secret itself.
+  public let bytes: [UInt8]
+
+  /// Keeps a secret.
+  public init(_ bytes: [UInt8]) {
+    self.bytes = bytes
+  }
+
+  public var description: String { "<secret>" }
+  public var debugDescription: String { "<secret>" }
+  public var customMirror: Mirror { Mirror(self, children: []) }
+}

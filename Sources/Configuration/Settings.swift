@@ -1,0 +1,241 @@
+import Payments
+
+/// Everything that an operator configures, resolved: paths are absolute, names are indices, secrets are read.
+///
+/// Plain values without a trace of the file format. `Configuration.load` makes them; tests make their own.
+public struct Settings: Sendable {
+  /// The addresses that clients connect to; at least one.
+  public var listeners: [Listener] = []
+  /// The operators' own socket.
+  public var admin = Admin()
+  /// How many event loops run; 0 means one a core.
+  public var workers = 0
+  /// What one connection or request may ask for.
+  public var limits = Limits()
+  /// How long each step may take.
+  public var timeouts = Timeouts()
+  /// How often one client address may do what costs nothing.
+  public var rates = RateLimits()
+  /// Peers whose `Forwarded` and `X-Forwarded-For` are believed.
+  public var trustedProxies: [String] = []
+  /// The realm of every challenge: the host that clients call, or a parent domain of it.
+  public var realm = "localhost"
+  /// Scheme and authority in front of every URL in challenges, invoices and discovery documents: `https://api.example.com`.
+  public var origin = "https://localhost"
+  /// How long a challenge may be paid.
+  public var expires = Duration.seconds(300)
+  /// Whether an agent may register a wallet, empty, by itself.
+  public var registration = false
+  /// Where money is kept.
+  public var ledger = Ledger()
+  /// Where events are written for people.
+  public var audit = Audit()
+  /// Where secrets are kept.
+  public var keys = Keys()
+  /// The assets that wallets hold.
+  public var currencies: [Currency] = []
+  /// The accounts that are paid.
+  public var merchants: [Merchant] = []
+  /// The servers that answer.
+  public var upstreams: [Upstream] = []
+  /// What is sold or given away; a request that matches none is refused. `RouteIndex` counts these.
+  public var routes: [Route] = []
+  /// Which browser pages may call.
+  public var cors = CORS()
+  /// What the discovery documents say about the service.
+  public var info = Info()
+  /// The file that these settings came from; nil where there was none.
+  public var source: String?
+
+  /// Makes settings without listeners or routes, everything else at its default.
+  public init() {}
+}
+
+extension Settings {
+  /// One address that clients connect to.
+  public struct Listener: Sendable, Hashable {
+    /// What is listened on.
+    public enum Endpoint: Sendable, Hashable {
+      /// A numeric IPv4 or IPv6 address (without brackets) and a port; port 0 lets the kernel choose.
+      case address(String, port: UInt16)
+      /// A Unix socket at an absolute path.
+      case unix(path: String)
+    }
+
+    /// What is listened on.
+    public var endpoint: Endpoint
+    /// Whether the operator confirmed that TLS is terminated in front of this listener.
+    public var plaintext: Bool
+
+    /// Makes a listener.
+    public init(_ endpoint: Endpoint, plaintext: Bool = false) {
+      self.endpoint = endpoint
+      self.plaintext = plaintext
+    }
+
+    /// Whether only this machine can reach it: 127.0.0.0/8, ::1 or a Unix socket.
+    public var isLoopback: Bool {
+      switch endpoint {
+      case .address(let address, _): address.hasPrefix("127.") || address == "::1"
+      case .unix: true
+      }
+    }
+  }
+
+  /// The operators' own socket.
+  public struct Admin: Sendable, Hashable {
+    /// The absolute path of the Unix socket, created with mode 0600.
+    public var socketPath = "/run/farebox/farebox.sock"
+
+    /// Makes the default.
+    public init() {}
+  }
+
+  /// What one connection or request may ask for. Sizes are octets.
+  public struct Limits: Sendable, Hashable {
+    /// Longest request line: 414 beyond it.
+    public var requestLine = 8192
+    /// Longest head, request line included: 431 beyond it.
+    public var headBytes = 32_768
+    /// Most header fields: 431 beyond it.
+    public var headerCount = 100
+    /// Longest request content: 413 beyond it; 0 means no limit.
+    public var bodyBytes: UInt64 = 0
+    /// Most client connections at once.
+    public var connections = 20_000
+    /// Most connections of one client address (IPv4 or IPv6 /64) at once.
+    public var connectionsPerClient = 1000
+    /// Most requests on one connection; 0 means no limit.
+    public var requestsPerConnection: UInt64 = 0
+    /// Most pipelined requests that are read ahead of their answers.
+    public var pipelineDepth = 16
+    /// Longest answer content that is kept for an `Idempotency-Key`.
+    public var outcomeBytes = 65_536
+
+    /// Makes the defaults.
+    public init() {}
+  }
+
+  /// How long each step may take.
+  public struct Timeouts: Sendable, Hashable {
+    /// From a request's first octet to its head's last: 408.
+    public var headerRead = Duration.seconds(10)
+    /// Between two octets of request content: 408.
+    public var bodyIdle = Duration.seconds(30)
+    /// Slowest request content in octets a second, judged after `bodyMinimumRateAfter`; 0 switches it off.
+    public var bodyMinimumRate = 1024
+    /// When `bodyMinimumRate` begins to count.
+    public var bodyMinimumRateAfter = Duration.seconds(10)
+    /// Between two requests on a connection: closed.
+    public var idle = Duration.seconds(75)
+    /// To connect to an upstream: 504.
+    public var connect = Duration.seconds(5)
+    /// From the request's last octet to the upstream's head: 504.
+    public var firstOctet = Duration.seconds(60)
+    /// Between two octets of an upstream's content: the answer is cut short.
+    public var upstreamIdle = Duration.seconds(60)
+    /// Without a client taking an octet of an answer: closed.
+    public var writeStall = Duration.seconds(30)
+    /// For exchanges in flight after SIGTERM.
+    public var drain = Duration.seconds(30)
+    /// For the upstream's head after the client of a paid exchange left.
+    public var abandon = Duration.seconds(5)
+    /// Before an idle upstream connection is closed.
+    public var upstreamKeepAlive = Duration.seconds(60)
+
+    /// Makes the defaults.
+    public init() {}
+  }
+
+  /// How often one client address (IPv4 or IPv6 /64) may do what costs nothing.
+  public struct RateLimits: Sendable, Hashable {
+    /// Challenges a second; 0 switches the limit off.
+    public var challengesPerSecond = 50
+    /// Challenges at once, before the rate counts.
+    public var challengeBurst = 200
+    /// Credentials a second that fail; 0 switches the limit off.
+    public var failuresPerSecond = 10
+    /// Failing credentials at once, before the rate counts.
+    public var failureBurst = 50
+
+    /// Makes the defaults.
+    public init() {}
+  }
+
+  /// Where money is kept.
+  public struct Ledger: Sendable, Hashable {
+    /// The absolute path of the folder with the database and its lock.
+    public var directory = "/var/lib/farebox/ledger"
+    /// The name that requests carry, so that a client knows which of its wallets to use.
+    public var name = "localhost"
+    /// Octets of disk kept free, so that closes and refunds still commit when the disk is full.
+    public var reserveBytes: UInt64 = 16 << 20
+    /// Longest wait for more entries before a commit.
+    public var commitDelay = Duration.milliseconds(1)
+
+    /// Makes the defaults.
+    public init() {}
+  }
+
+  /// Where events are written for people.
+  public struct Audit: Sendable, Hashable {
+    /// The absolute path of the JSON Lines file.
+    public var path = "/var/lib/farebox/audit.jsonl"
+    /// Size in octets at which the file is rotated; 0 means never by size.
+    public var rotateBytes: UInt64 = 256 << 20
+    /// Most events between two checkpoints.
+    public var checkpointEvery = 256
+    /// Longest time between two checkpoints while events happen.
+    public var checkpointInterval = Duration.seconds(1)
+    /// Whether checkpoints are written to standard output as well, to be kept elsewhere.
+    public var shipsCheckpoints = false
+
+    /// Makes the defaults.
+    public init() {}
+  }
+
+  /// Where secrets are kept.
+  public struct Keys: Sendable, Hashable {
+    /// The absolute path of the folder; its files are created on first start with mode 0600.
+    public var directory = "/var/lib/farebox/keys"
+
+    /// Makes the default.
+    public init() {}
+  }
+
+  /// An account that is paid.
+  public struct Merchant: Sendable, Hashable {
+    /// The recipient in challenges and receipts: 1 to 64 of `[A-Za-z0-9._-]`.
+    public var id: String
+    /// The name that people read.
+    public var displayName: String
+
+    /// Makes a merchant; without a name the id is shown.
+    public init(id: String, displayName: String? = nil) {
+      self.id = id
+      self.displayName = displayName ?? id
+    }
+  }
+
+  /// Which browser pages may call.
+  public struct CORS: Sendable, Hashable {
+    /// Allowed origins; `*` alone allows every one, none switches CORS off.
+    public var origins: [String] = []
+
+    /// Makes the default: none.
+    public init() {}
+  }
+
+  /// What the discovery documents say about the service.
+  public struct Info: Sendable, Hashable {
+    /// The service's name.
+    public var title = "Paid API"
+    /// The version of the API that is sold.
+    public var version = "1"
+    /// One or more sentences.
+    public var description = ""
+
+    /// Makes the defaults.
+    public init() {}
+  }
+}
