@@ -1,3 +1,4 @@
+import HTTP
 import Metering
 
 extension Settings {
@@ -9,12 +10,12 @@ extension Settings {
     public var hosts: [String] = []
     /// The paths that match, in canonical form.
     public var path: RoutePath
-    /// The methods that match, in upper case; none means any.
-    public var methods: [String] = []
+    /// The methods that match; the empty set means any.
+    public var methods: MethodSet = []
     /// What a request costs.
     public var offer: RouteOffer = .free
-    /// Methods of a priced route that cost nothing, in upper case.
-    public var freeMethods: [String] = []
+    /// Methods of a priced route that cost nothing.
+    public var freeMethods: MethodSet = []
     /// How a priced route may be paid.
     public var intents: Intents = [.charge, .session]
     /// The merchant that is paid, by id; empty on a free route.

@@ -1,3 +1,4 @@
+import HTTP
 import Payments
 
 /// Everything that an operator configures, resolved: paths are absolute, names are indices, secrets are read.
@@ -17,7 +18,7 @@ public struct Settings: Sendable {
   /// How often one client address may do what costs nothing.
   public var rates = RateLimits()
   /// Peers whose `Forwarded` and `X-Forwarded-For` are believed.
-  public var trustedProxies: [String] = []
+  public var trustedProxies: [CIDR] = []
   /// The realm of every challenge: the host that clients call, or a parent domain of it.
   public var realm = "localhost"
   /// Scheme and authority in front of every URL in challenges, invoices and discovery documents: `https://api.example.com`.
