@@ -1,0 +1,111 @@
+import Bytes
+
+/// How a response leaves, decided by the relay.
+public struct ResponseDelivery: Sendable, Equatable {
+  /// How content is delimited for the client.
+  public var framing: BodyFraming
+  /// Tells whether the client's connection stays open.
+  public var keepAlive: Bool
+  /// The client's minor version: HTTP/1.0 has to be told that the connection stays.
+  public var clientMinorVersion: UInt8
+  /// Tells whether the upstream's `Trailer` line is kept, because its trailers will be.
+  public var keepsTrailers: Bool
+
+  public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false) {
+    self.framing = framing
+    self.keepAlive = keepAlive
+    self.clientMinorVersion = clientMinorVersion
+    self.keepsTrailers = keepsTrailers
+  }
+
+  func appendLines(besides kept: BodyFraming, to output: inout ByteBuffer) {
+    Framing.append(framing, besides: kept, to: &output)
+    if !keepAlive {
+      output.append("Connection: close\r\n")
+    } else if clientMinorVersion == 0 {
+      output.append("Connection: keep-alive\r\n")
+    }
+  }
+}
+
+/// Writes the head that goes to the client.
+public enum ResponseRewriter {
+  /// Appends the client's head, its empty line included, from an upstream's.
+  ///
+  /// - `additional`: complete lines of the proxy's own (receipt, cache-control, CORS).
+  /// - `date`: a complete Date line, used where the upstream sent none (RFC 9110 section 6.6.1).
+  ///
+  /// Left out are `FieldSet.withheldFromDownstream`, what `Connection` nominates, and `WWW-Authenticate` with a payment
+  /// scheme. Interim heads go out with nothing added.
+  public static func append(
+    _ head: borrowing ResponseHead, octets: UnsafeRawBufferPointer, delivery: ResponseDelivery,
+    additional: UnsafeRawBufferPointer, date: UnsafeRawBufferPointer, to output: inout ByteBuffer
+  ) {
+    var withheld: FieldSet = [.withheldFromDownstream, head.nominated]
+    if keepsLength(head, delivery.framing) { withheld.remove(FieldSet(.contentLength)) }
+    if delivery.keepsTrailers { withheld.remove(FieldSet(.trailer)) }
+    var examined = FieldSet(.wwwAuthenticate)
+    if head.nominatesOthers { examined.formUnion(FieldSet(.other)) }
+    let span = octets.bytes
+    let lines = head.section.fields
+    let runStart = appendStatusLine(head, to: &output)
+    FieldRuns.append(head.section, octets, from: runStart, end: head.byteCount - 2, to: &output) { index in
+      let field = lines[index]
+      if withheld.has(field.name) { return false }
+      guard examined.has(field.name) else { return true }
+      if field.name == .wwwAuthenticate { return !PaymentScheme.occurs(in: field.value(in: octets)) }
+      return !ConnectionOptions.nominate(span, lines, field.nameRange)
+    }
+    if !head.isInterim {
+      output.append(additional)
+      if !head.has(.date) { output.append(date) }
+      delivery.appendLines(besides: head.framing, to: &output)
+    }
+    output.append("\r\n")
+  }
+
+  /// The upstream's Content-Length line is kept where it is the client's too, and where it tells what GET would send.
+  private static func keepsLength(_ head: borrowing ResponseHead, _ framing: BodyFraming) -> Bool {
+    switch framing {
+    case .length: framing == head.framing
+    case .none: head.status >= 200 && head.status != 204
+    case .chunked, .untilClose: false
+    }
+  }
+
+  /// Appends the part of the status line that is ours, and tells where the run of kept octets begins.
+  private static func appendStatusLine(_ head: borrowing ResponseHead, to output: inout ByteBuffer) -> Int? {
+    // Without the space before its reason the upstream's line is not repeated.
+    guard head.reasonRange.lowerBound > Version.count + 4 else {
+      Status.appendLine(head.status, to: &output)
+      return nil
+    }
+    output.append("HTTP/1.1 ")
+    return Version.count + 1
+  }
+
+  /// Appends the head of an answer of the proxy's own, its empty line included.
+  ///
+  /// `fields` are complete lines without framing, date and connection. A Content-Length stands for `.length`.
+  public static func appendOwn(
+    status: UInt16, fields: UnsafeRawBufferPointer, delivery: ResponseDelivery, date: UnsafeRawBufferPointer,
+    to output: inout ByteBuffer
+  ) {
+    Status.appendLine(status, to: &output)
+    output.append(fields)
+    output.append(date)
+    delivery.appendLines(besides: .none, to: &output)
+    output.append("\r\n")
+  }
+
+  /// Appends the trailer lines that may go on, without the empty line: no payment field of the upstream's.
+  public static func appendTrailers(_ decoder: borrowing ChunkedDecoder, to output: inout ByteBuffer) {
+    let section = decoder.trailerSection
+    let end = decoder.trailers.count
+    decoder.trailers.withUnsafeBytes { octets in
+      FieldRuns.append(section, octets, end: end, to: &output) { index in
+        !FieldSet.payment.has(section.fields[index].name)
+      }
+    }
+  }
+}
