@@ -1,0 +1,268 @@
+import Bytes
+import Crypto
+import Encoding
+
+/// The request that is answered by a 402, and why; its octets live as long as the call.
+public struct ChallengeOccasion {
+  /// The HTTP method's octets.
+  public var method: UnsafeRawBufferPointer
+  /// Scheme and authority of the URL that the client used: `https://api.example.com`.
+  public var origin: UnsafeRawBufferPointer
+  /// The canonical path.
+  public var path: UnsafeRawBufferPointer
+  /// The canonical query without its `?`; nil where there is none.
+  public var query: UnsafeRawBufferPointer?
+  /// SHA-256 of the request's content, where the route binds it.
+  public var digest: Digest32?
+  public var now: Timestamp
+  /// 16 fresh random octets: the offers of one 402 share them, no two 402s do.
+  public var nonce: (UInt64, UInt64)
+  /// The offers to print, by index and best first; nil stands for all.
+  public var order: [Int]?
+  /// A problem of status 402.
+  public var problem: PaymentProblem
+  /// Stands in for the problem's own sentence.
+  public var detail: String?
+  /// Further members of the problem document.
+  public var members: JSONObject?
+
+  public init(
+    method: UnsafeRawBufferPointer, origin: UnsafeRawBufferPointer, path: UnsafeRawBufferPointer, query: UnsafeRawBufferPointer?,
+    digest: Digest32? = nil, now: Timestamp, nonce: (UInt64, UInt64), order: [Int]? = nil,
+    problem: PaymentProblem = .paymentRequired, detail: String? = nil, members: JSONObject? = nil
+  ) {
+    self.method = method
+    self.origin = origin
+    self.path = path
+    self.query = query
+    self.digest = digest
+    self.now = now
+    self.nonce = nonce
+    self.order = order
+    self.problem = problem
+    self.detail = detail
+    self.members = members
+  }
+}
+
+/// Room that printing reuses; one per loop.
+public struct ChallengeScratch: ~Copyable {
+  fileprivate var resource = ByteBuffer()
+  fileprivate var opaque = ByteBuffer()
+  fileprivate var expires = ByteBuffer()
+  fileprivate var digest = ByteBuffer()
+  fileprivate var json = ByteBuffer()
+  fileprivate var request = ByteBuffer()
+  fileprivate var binding = ByteBuffer()
+  fileprivate var firstID = ByteBuffer()
+  fileprivate var claims = ByteBuffer()
+  fileprivate var invoice = ByteBuffer()
+  fileprivate var signature = ByteBuffer()
+
+  public init() {}
+}
+
+/// Prints a priced route's 402: challenges, signed invoice and problem document.
+///
+/// Everything that is the same for each request of the route is serialised once, when the configuration is read;
+/// one 402 costs one HMAC and one hash per offer, and one signature.
+public struct ChallengePrinter: Sendable {
+  /// The offers in the provider's order, for ranking and for the discovery documents.
+  public let offers: [Offer]
+  /// How long a challenge holds.
+  public let lifetime: Duration
+  /// Where our problem types and the invoice's `iss` stand: `https://api.example.com`.
+  public let issuer: String
+
+  private let prepared: [PreparedOffer]
+  private let issuerClaim: [UInt8]
+  private let opaqueEnd: [UInt8]
+  private let alternateSlot: [UInt8]
+
+  /// Prepares a route's offers.
+  ///
+  /// - Parameters:
+  ///   - route: the route's id, as bound in `opaque`.
+  ///   - realm: the host, or a parent domain of it; without `|`.
+  ///   - issuer: the realm's origin, without a slash at its end.
+  ///   - lifetime: of whole seconds.
+  /// - Throws: `malformed`, `ambiguousBinding` or `controlCharacter` where a constant cannot be sent or bound;
+  ///   `missing(.offers)` where there are none.
+  public init(
+    route: String, realm: String, issuer: String, priceVersion: String, selectsAlternateField: Bool = false,
+    lifetime: Duration = .seconds(300), offers: [Offer]
+  ) throws(PaymentError) {
+    guard !offers.isEmpty else { throw .missing(.offers) }
+    var prepared: [PreparedOffer] = []
+    for offer in offers {
+      prepared.append(try PreparedOffer(offer, realm: realm, selectsAlternateField: selectsAlternateField))
+    }
+    self.prepared = prepared
+    self.offers = offers
+    self.lifetime = lifetime
+    self.issuer = issuer
+    var out = ByteBuffer()
+    out.append(",\"iss\":" as StaticString)
+    JCS.append(string: issuer, to: &out)
+    out.append(",\"offers\":[" as StaticString)
+    issuerClaim = out.array()
+    out.removeAll()
+    out.append("\",\"price\":" as StaticString)
+    JCS.append(string: priceVersion, to: &out)
+    out.append(",\"route\":" as StaticString)
+    JCS.append(string: route, to: &out)
+    opaqueEnd = out.array()
+    alternateSlot = selectsAlternateField ? Array("|\(Challenge.alternateField)".utf8) : []
+  }
+
+  /// Returns the order in which a client's preferences put the offers.
+  public func order(_ preferences: AcceptPayment) -> [Int] {
+    preferences.rank(offers.map { ($0.method, $0.intent) })
+  }
+
+  /// Appends the 402's field lines (challenges, invoice, `Cache-Control`, `Content-Type`) to `fields` and its
+  /// document to `body`.
+  ///
+  /// - Throws: `tooLarge` where the URL makes `request` exceed 16 KiB; both buffers are then to be dropped.
+  public func print(
+    _ occasion: ChallengeOccasion, secrets: ChallengeSecrets, signer: DocumentSigner, scratch: inout ChallengeScratch,
+    fields: inout ByteBuffer, body: inout ByteBuffer
+  ) throws(PaymentError) {
+    let expires = occasion.now + lifetime
+    prepare(occasion, expires: expires, &scratch)
+    scratch.claims.removeAll()
+    scratch.claims.append("{\"exp\":" as StaticString)
+    scratch.claims.append(decimal: UInt64(clamping: expires.seconds))
+    scratch.claims.append(",\"iat\":" as StaticString)
+    scratch.claims.append(decimal: UInt64(clamping: occasion.now.seconds))
+    scratch.claims.append(issuerClaim)
+    scratch.firstID.removeAll()
+    if let order = occasion.order {
+      for index in order where prepared.indices.contains(index) {
+        try append(prepared[index], secrets, &scratch, to: &fields)
+      }
+    } else {
+      for offer in prepared { try append(offer, secrets, &scratch, to: &fields) }
+    }
+    scratch.claims.append("],\"resource\":" as StaticString)
+    scratch.claims.append(scratch.resource)
+    scratch.claims.append(byte: 0x7D)
+    sign(signer, &scratch)
+    fields.append("Payment-Invoice: " as StaticString)
+    fields.append(scratch.invoice)
+    fields.append("\r\nCache-Control: no-store\r\nContent-Type: application/problem+json\r\n" as StaticString)
+    occasion.problem.appendOpen(origin: issuer, detail: occasion.detail, to: &body)
+    body.append(",\"challengeId\":\"" as StaticString)
+    body.append(scratch.firstID)
+    body.append("\",\"invoice\":\"" as StaticString)
+    body.append(scratch.invoice)
+    body.append(byte: 0x22)
+    occasion.problem.appendClose(occasion.members, to: &body)
+  }
+
+  /// Writes what all offers of this 402 share: resource, opaque, expires, digest.
+  private func prepare(_ occasion: ChallengeOccasion, expires: Timestamp, _ scratch: inout ChallengeScratch) {
+    scratch.expires.removeAll()
+    expires.append(rfc3339: &scratch.expires)
+    scratch.digest.removeAll()
+    scratch.resource.removeAll()
+    scratch.resource.append(byte: 0x7B)
+    if let digest = occasion.digest {
+      scratch.digest.append(ContentDigest.text(digest))
+      scratch.resource.append("\"digest\":\"" as StaticString)
+      scratch.resource.append(scratch.digest)
+      scratch.resource.append("\"," as StaticString)
+    }
+    scratch.resource.append("\"method\":\"" as StaticString)
+    scratch.resource.append(occasion.method)
+    scratch.resource.append("\",\"url\":\"" as StaticString)
+    scratch.resource.appendURL(origin: occasion.origin, path: occasion.path, query: occasion.query)
+    scratch.resource.append("\"}" as StaticString)
+    scratch.json.removeAll()
+    scratch.json.append("{\"method\":\"" as StaticString)
+    scratch.json.append(occasion.method)
+    scratch.json.append("\",\"n\":\"" as StaticString)
+    withUnsafeBytes(of: occasion.nonce) { Base64URL.append($0, to: &scratch.json) }
+    scratch.json.append(opaqueEnd)
+    if occasion.path.count + (occasion.query.map { $0.count + 1 } ?? 0) <= RouteBinding.targetLimit {
+      scratch.json.append(",\"target\":\"" as StaticString)
+      scratch.json.appendTarget(path: occasion.path, query: occasion.query)
+    } else {
+      scratch.json.append(",\"targetHash\":\"" as StaticString)
+      scratch.json.append(RouteBinding.hash(path: occasion.path, query: occasion.query))
+    }
+    scratch.json.append("\"}" as StaticString)
+    scratch.opaque.removeAll()
+    Base64URL.append(scratch.json, to: &scratch.opaque)
+  }
+
+  /// Appends one challenge's line, and its entry to the invoice's claims.
+  private func append(
+    _ offer: PreparedOffer, _ secrets: ChallengeSecrets, _ scratch: inout ChallengeScratch, to fields: inout ByteBuffer
+  ) throws(PaymentError) {
+    scratch.json.removeAll()
+    scratch.json.append(offer.requestPrefix)
+    scratch.json.append(scratch.resource)
+    scratch.json.append(offer.requestSuffix)
+    scratch.request.removeAll()
+    Base64URL.append(scratch.json, to: &scratch.request)
+    guard scratch.request.count <= Challenge.requestLimit else { throw .tooLarge(limit: Challenge.requestLimit) }
+    scratch.binding.removeAll()
+    scratch.binding.append(offer.bindingPrefix)
+    scratch.binding.append(scratch.request)
+    scratch.binding.append(byte: 0x7C)
+    scratch.binding.append(scratch.expires)
+    scratch.binding.append(byte: 0x7C)
+    scratch.binding.append(scratch.digest)
+    scratch.binding.append(byte: 0x7C)
+    scratch.binding.append(scratch.opaque)
+    scratch.binding.append(alternateSlot)
+    let tag = scratch.binding.withUnsafeBytes { secrets.current.authenticate($0) }
+    let hash = scratch.request.withUnsafeBytes { SHA256.hash($0) }
+
+    fields.append("WWW-Authenticate: Payment id=\"" as StaticString)
+    Base64URL.append(tag, to: &fields)
+    fields.append(offer.lineMiddle)
+    fields.append(scratch.request)
+    fields.append("\", expires=\"" as StaticString)
+    fields.append(scratch.expires)
+    fields.append(byte: 0x22)
+    if !scratch.digest.isEmpty {
+      fields.append(", digest=\"" as StaticString)
+      fields.append(scratch.digest)
+      fields.append(byte: 0x22)
+    }
+    fields.append(offer.lineEnd)
+    fields.append(scratch.opaque)
+    fields.append("\"\r\n" as StaticString)
+
+    if scratch.firstID.isEmpty {
+      Base64URL.append(tag, to: &scratch.firstID)
+    } else {
+      scratch.claims.append(byte: 0x2C)
+    }
+    scratch.claims.append(offer.invoicePrefix)
+    Base64URL.append(tag, to: &scratch.claims)
+    scratch.claims.append(offer.invoiceMiddle)
+    Base64URL.append(hash, to: &scratch.claims)
+    scratch.claims.append("\"}" as StaticString)
+  }
+
+  /// Makes the compact JWS of the claims.
+  private func sign(_ signer: DocumentSigner, _ scratch: inout ChallengeScratch) {
+    scratch.invoice.removeAll()
+    scratch.invoice.append(signer.invoiceHeader)
+    Base64URL.append(scratch.claims, to: &scratch.invoice)
+    scratch.signature.removeAll()
+    scratch.invoice.sign(signer.key, to: &scratch.signature)
+    scratch.invoice.append(byte: 0x2E)
+    Base64URL.append(scratch.signature, to: &scratch.invoice)
+  }
+}
+
+extension ByteBuffer {
+  /// Appends the signature of this buffer's octets to another.
+  fileprivate borrowing func sign(_ key: Ed25519.SigningKey, to out: inout ByteBuffer) {
+    withUnsafeBytes { key.sign($0, into: &out) }
+  }
+}
