@@ -18,7 +18,10 @@ import Ledger
 //       body: UnsafeRawBufferPointer?, at now: Timestamp) -> LSN
 //       after `.withhold`: the whole response is here (`body` nil: it was longer than the limit); the result
 //       must be durable before the first octet leaves
-//   mutating func grant(_ exchange: inout PaidExchange, wanted: UInt64, at now: Timestamp) -> GrantResult
+//   mutating func grant(_ exchange: inout PaidExchange, wanted: UInt64, atLeast: UInt64, at now: Timestamp) -> GrantResult
+//       response content that may leave now. `atLeast` (1 … wanted) is the first whole event of an event stream, so
+//       that none is cut where the budget ends: fewer are no use, and then the stream is dry. Granted octets that were
+//       not `delivered` yet are granted again by the next call
 //   mutating func delivered(_ exchange: inout PaidExchange, _ octets: UInt64)
 //   mutating func sent(_ exchange: inout PaidExchange, _ octets: UInt64, at now: Timestamp) -> GrantResult
 //       asks for request content and uses up what is granted at once
@@ -105,7 +108,7 @@ enum AnswerGate {
 
 /// Says how many octets of content may pass now.
 enum GrantResult {
-  /// So many (at least one, at most what was wanted), durably paid.
+  /// So many (`atLeast` or more, at most what was wanted), durably paid.
   case granted(UInt64)
   /// None before this entry is durable; ask again then.
   case waitDurable(LSN)
