@@ -68,7 +68,7 @@ let package = Package(
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
-    tests("MeteringTests", ["Metering", "Payments", "Bytes"]),
+    tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
     tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("ConfigurationTests", ["Configuration", "Gateway", "Metering", "Payments"]),

@@ -17,10 +17,14 @@ public struct Price: Sendable, Hashable {
   public let isMetered: Bool
   /// What one request costs before its first octet of content.
   public let requestCost: ExactCost
+  /// What an octet of request content costs, all parts that count it together; nil where none does.
+  public let requestRate: Rate?
+  /// What an octet of response content costs, all parts that count it together; nil where none does.
+  public let responseRate: Rate?
   /// A short name of exactly this price: 16 hexadecimal digits of a digest over currency and rates.
   public let version: String
 
-  /// Makes a price; nil unless it has one to four parts, no two of which count the same, and one request's cost fits 128 bits.
+  /// Makes a price; nil unless it has one to four parts, no two of which count the same, and all of their sums fit.
   public init?(currency: Currency, parts: [Rate]) {
     guard !parts.isEmpty, parts.count <= Self.maximumParts else { return nil }
     guard Set(parts.map(\.unit)).count == parts.count else { return nil }
@@ -29,6 +33,11 @@ public struct Price: Sendable, Hashable {
       guard let one = ExactCost(units: 1, rate: part), let sum = cost.adding(one) else { return nil }
       cost = sum
     }
+    let request = parts.filter(\.unit.countsRequestBytes)
+    let response = parts.filter(\.unit.countsResponseBytes)
+    requestRate = Self.sum(of: request, unit: .requestByte)
+    responseRate = Self.sum(of: response, unit: .responseByte)
+    guard (requestRate == nil) == request.isEmpty, (responseRate == nil) == response.isEmpty else { return nil }
     self.currency = currency
     self.parts = parts
     self.isMetered = parts.contains { $0.unit.isByte }
@@ -47,14 +56,32 @@ public struct Price: Sendable, Hashable {
   /// Prices an exchange: one request and the octets of content that passed; nil when the sum passes 128 bits.
   public func cost(requestBytes: UInt64, responseBytes: UInt64) -> ExactCost? {
     var sum = requestCost
-    for part in parts where part.unit.isByte {
-      for (count, counts) in [(requestBytes, part.unit.countsRequestBytes), (responseBytes, part.unit.countsResponseBytes)]
-      where counts && count > 0 {
-        guard let cost = ExactCost(units: count, rate: part), let next = sum.adding(cost) else { return nil }
-        sum = next
-      }
+    for (count, rate) in [(requestBytes, requestRate), (responseBytes, responseRate)] {
+      guard let rate, count > 0 else { continue }
+      guard let cost = ExactCost(units: count, rate: rate), let next = sum.adding(cost) else { return nil }
+      sum = next
     }
     return sum
+  }
+
+  /// Adds rates up to one over their least common size; nil for none, or where it does not fit.
+  private static func sum(of rates: [Rate], unit: Unit) -> Rate? {
+    guard var sum = rates.first else { return nil }
+    for rate in rates.dropFirst() {
+      let factor = rate.unitSize / greatestCommonDivisor(sum.unitSize, rate.unitSize)
+      let (size, overflows) = sum.unitSize.multipliedReportingOverflow(by: factor)
+      guard !overflows else { return nil }
+      let (left, leftOverflows) = sum.amount.multipliedReportingOverflow(by: UInt128(size / sum.unitSize))
+      let (right, rightOverflows) = rate.amount.multipliedReportingOverflow(by: UInt128(size / rate.unitSize))
+      let (amount, overflowsToo) = left.addingReportingOverflow(right)
+      guard !leftOverflows, !rightOverflows, !overflowsToo, let next = Rate(amount: amount, unitSize: size, unit: unit) else { return nil }
+      sum = next
+    }
+    return Rate(amount: sum.amount, unitSize: sum.unitSize, unit: unit)
+  }
+
+  private static func greatestCommonDivisor(_ left: UInt64, _ right: UInt64) -> UInt64 {
+    right == 0 ? left : greatestCommonDivisor(right, left % right)
   }
 
   private static func version(of parts: [Rate], currency: Currency) -> String {

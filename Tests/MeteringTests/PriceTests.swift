@@ -46,6 +46,15 @@ private func price(_ words: String) throws(PriceError) -> Price {
     #expect(try price("0.001 USDC per request+0.01 USDC per MB") == parsed)
   }
 
+  @Test func addsTheRatesOfEachDirection() throws {
+    let parsed = try price("2 sat per KB of request + 3 sat per 400 bytes + 1 sat per KiB of both")
+    #expect(parsed.requestRate == Rate(amount: 2 * 128 + 125, unitSize: 128_000, unit: .requestByte))
+    #expect(parsed.responseRate == Rate(amount: 3 * 64 + 25, unitSize: 25_600, unit: .responseByte))
+    #expect(parsed.cost(requestBytes: 128_000, responseBytes: 25_600) == ExactCost(whole: 381 + 217))
+    #expect(try price("1 sat per request").responseRate == nil)
+    #expect(try price("1 sat per KB of request").responseRate == nil)
+  }
+
   @Test func roundsAChargeUpOnce() throws {
     #expect(try price("0.5 sat per request").chargeAmount == 1)
     #expect(try price("2.5 sat per request").chargeAmount == 3)

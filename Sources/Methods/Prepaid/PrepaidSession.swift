@@ -1,0 +1,114 @@
+import Bytes
+import Encoding
+import Metering
+import Payments
+
+/// The request object of a session by the prepaid method.
+public struct PrepaidSession: Sendable, Hashable {
+  /// The rates, the leading one first.
+  public let rates: [Rate]
+  /// The ledger's code of the asset, in lower case.
+  public let currency: String
+  /// The merchant account that is credited.
+  public let recipient: String
+  /// What a client that has no opinion should deposit, in base units.
+  public let suggestedDeposit: UInt128
+  /// The least deposit of an open, in base units.
+  public let minimumDeposit: UInt128
+  /// Seconds without anything in flight after which the session is closed and refunded.
+  public let idleTimeout: UInt64
+  /// What is bought, for people.
+  public let description: String?
+  /// How ledger, decimals and resource are told.
+  public let details: PrepaidDetails
+
+  /// Makes the object's content; `rates` has at least one.
+  public init(
+    rates: [Rate], currency: String, recipient: String, suggestedDeposit: UInt128, minimumDeposit: UInt128, idleTimeout: UInt64,
+    description: String? = nil, details: PrepaidDetails
+  ) {
+    self.rates = rates
+    self.currency = currency
+    self.recipient = recipient
+    self.suggestedDeposit = suggestedDeposit
+    self.minimumDeposit = minimumDeposit
+    self.idleTimeout = idleTimeout
+    self.description = description
+    self.details = details
+  }
+
+  /// Reads a request object; members that are unknown are passed over, since later versions may add some.
+  public init(parsing object: JSONObject) throws(PrepaidError) {
+    var members = PrepaidMembers(object)
+    currency = try members.string(.currency)
+    recipient = try members.string(.recipient)
+    suggestedDeposit = try members.amount(.suggestedDeposit)
+    description = try members.optionalString(.description)
+    let amount = try members.amount(.amount)
+    let unitType = try members.string(.unitType)
+    let detailsObject = try members.object(.methodDetails)
+    details = try PrepaidDetails(parsing: detailsObject)
+    var more = PrepaidMembers(detailsObject)
+    minimumDeposit = try more.amount(.minimumDeposit)
+    idleTimeout = try more.count(.idleTimeout)
+    let unitSize = more.has(.unitSize) ? try more.count(.unitSize) : 1
+    guard let prices = more.optionalValue(.prices) else {
+      guard let unit = Unit(wireName: unitType, direction: nil) else { throw .invalid(.unitType) }
+      guard let rate = Rate(amount: amount, unitSize: unitSize, unit: unit) else { throw .invalid(.amount) }
+      rates = [rate]
+      return
+    }
+    rates = try Self.rates(prices)
+    // The leading rate is told twice; a client that shows one and pays by the other must not exist.
+    guard rates[0].amount == amount else { throw .contradiction(.amount) }
+    guard rates[0].unitSize == unitSize else { throw .contradiction(.unitSize) }
+    guard rates[0].unit.wireName == unitType else { throw .contradiction(.unitType) }
+  }
+
+  private static func rates(_ value: JSONValue) throws(PrepaidError) -> [Rate] {
+    guard let list = value.arrayValue, !list.isEmpty, list.count <= Price.maximumParts else { throw .invalid(.prices) }
+    var rates: [Rate] = []
+    for element in list {
+      guard let object = element.objectValue else { throw .invalid(.prices) }
+      var members = PrepaidMembers(object)
+      let amount = try members.amount(.amount)
+      let size = try members.count(.unitSize)
+      let name = try members.string(.unitType)
+      let direction = try members.optionalString(.direction)
+      guard let unit = Unit(wireName: name, direction: direction), !rates.contains(where: { $0.unit == unit }) else {
+        throw .invalid(.unitType)
+      }
+      guard let rate = Rate(amount: amount, unitSize: size, unit: unit) else { throw .invalid(.amount) }
+      rates.append(rate)
+    }
+    return rates
+  }
+
+  /// The request object. `prices` stands where there are several rates, or where octets of the request count: its entries may
+  /// have `direction` ("request" or "both"); a `unitType` of "byte" without one counts the response.
+  public var object: JSONObject {
+    let leading = rates[0]
+    var details = details.object
+    details.set("unitSize", .string(String(leading.unitSize)))
+    details.set("minimumDeposit", .string(String(minimumDeposit)))
+    details.set("idleTimeout", .string(String(idleTimeout)))
+    if rates.count > 1 || leading.unit.wireDirection != nil {
+      details.set("prices", .array(rates.map { .object(Self.entry($0)) }))
+    }
+    var object: JSONObject = [
+      "amount": .string(String(leading.amount)), "currency": .string(currency), "recipient": .string(recipient),
+      "unitType": .string(leading.unit.wireName), "suggestedDeposit": .string(String(suggestedDeposit)),
+      "methodDetails": .object(details),
+    ]
+    if let description { object.set("description", .string(description)) }
+    return object
+  }
+
+  private static func entry(_ rate: Rate) -> JSONObject {
+    var entry: JSONObject = [
+      "unitType": .string(rate.unit.wireName), "unitSize": .string(String(rate.unitSize)), "amount": .string(String(rate.amount)),
+    ]
+    if let direction = rate.unit.wireDirection { entry.set("direction", .string(direction)) }
+    return entry
+  }
+}

@@ -1,0 +1,84 @@
+import Encoding
+import Metering
+import Methods
+import Payments
+import Testing
+
+private let resource = Resource(method: "GET", url: "https://api.example.com/v1/weather?city=Bern")
+private let details = PrepaidDetails(decimals: 6, ledger: "example", resource: resource)
+private let usdc = Currency(code: "usdc", decimals: 6)!
+
+private func session(_ words: String) throws -> PrepaidSession {
+  PrepaidSession(
+    rates: try Price(parsing: words, currencies: [usdc]).parts, currency: "usdc", recipient: "acme", suggestedDeposit: 1_000_000,
+    minimumDeposit: 10000, idleTimeout: 600, details: details)
+}
+
+private func text(_ object: JSONObject) -> String { String(decoding: JCS.serialize(.object(object)), as: UTF8.self) }
+
+@Suite struct PrepaidRequestTests {
+  @Test func chargeReadsBack() throws {
+    let charge = PrepaidCharge(
+      amount: 2000, currency: "usdc", recipient: "acme", description: "Weather", externalId: "order-1", details: details)
+    #expect(try PrepaidCharge(parsing: charge.object) == charge)
+    #expect(
+      text(charge.object)
+        == #"{"amount":"2000","currency":"usdc","description":"Weather","externalId":"order-1","methodDetails":{"decimals":6,"ledger":"example","resource":{"method":"GET","url":"https://api.example.com/v1/weather?city=Bern"}},"recipient":"acme"}"#
+    )
+  }
+
+  @Test(arguments: [
+    "0.01 USDC per MB", "0.002 USDC per request", "0.01 USDC per MB of both", "0.001 USDC per request + 0.01 USDC per MB",
+    "0.001 USDC per request + 0.01 USDC per MB + 0.02 USDC per KiB of request",
+  ])
+  func sessionReadsBack(words: String) throws {
+    let request = try session(words)
+    #expect(try PrepaidSession(parsing: request.object) == request)
+  }
+
+  @Test func aMegabyteIsTenToTheSixth() throws {
+    #expect(
+      text(try session("0.01 USDC per MB").object)
+        == #"{"amount":"10000","currency":"usdc","methodDetails":{"decimals":6,"idleTimeout":"600","ledger":"example","minimumDeposit":"10000","resource":{"method":"GET","url":"https://api.example.com/v1/weather?city=Bern"},"unitSize":"1000000"},"recipient":"acme","suggestedDeposit":"1000000","unitType":"byte"}"#
+    )
+    let several = text(try session("0.001 USDC per request + 0.01 USDC per MB").object)
+    #expect(
+      several.contains(
+        #""prices":[{"amount":"1000","unitSize":"1","unitType":"request"},{"amount":"10000","unitSize":"1000000","unitType":"byte"}]"#))
+  }
+
+  @Test func pricesMustNotContradictTheLeadingOne() throws {
+    let object = try session("0.001 USDC per request + 0.01 USDC per MB").object
+    for (member, error) in [("amount", PrepaidError.contradiction(.amount)), ("unitType", .contradiction(.unitType))] {
+      var altered = object
+      altered.set(member, member == "amount" ? "999" : "byte")
+      #expect(throws: error) { _ = try PrepaidSession(parsing: altered) }
+    }
+  }
+
+  @Test func unitSizeDefaultsToOne() throws {
+    var object = try session("0.002 USDC per request").object
+    var members = try #require(object["methodDetails"]?.objectValue)
+    members.remove("unitSize")
+    object.set("methodDetails", .object(members))
+    #expect(try PrepaidSession(parsing: object).rates.first?.unitSize == 1)
+  }
+
+  @Test func everyMemberThatIsNeededIsMissed() throws {
+    let charge = PrepaidCharge(amount: 2000, currency: "usdc", recipient: "acme", details: details).object
+    for member in charge.members {
+      var without = charge
+      without.remove(member.name)
+      #expect(throws: PrepaidError.self) { _ = try PrepaidCharge(parsing: without) }
+      var wrong = charge
+      wrong.set(member.name, true)
+      #expect(throws: PrepaidError.self) { _ = try PrepaidCharge(parsing: wrong) }
+    }
+    let session = try session("0.01 USDC per MB").object
+    for member in session.members {
+      var without = session
+      without.remove(member.name)
+      #expect(throws: PrepaidError.self) { _ = try PrepaidSession(parsing: without) }
+    }
+  }
+}
