@@ -1,0 +1,281 @@
+"""Farebox, nginx and HAProxy side by side: see scripts/bench.
+
+One worker each, pinned to one core; the load and the upstream are pinned to the other. CPU is read from /proc (nanoseconds of
+every thread of the proxy), so it counts the committer too. The proxies are interleaved, and ratios are taken inside a repetition.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "EndToEndTests"))
+
+from harness import Farebox, free_port, open_session, parse_challenges, fetch  # noqa: E402
+from prepaid import PrepaidWallet  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+PROXY_CORE, LOAD_CORE = 0, 1
+BODY = 10 * 1024 * 1024
+CONNECTIONS = 64
+SESSIONS = 1000
+
+
+def pinned(core, command):
+    return ["taskset", "-c", str(core), *command]
+
+
+def wait_for_port(port, deadline=10):
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"nothing listens on port {port}")
+
+
+def process_tree(pid):
+    pids = [pid]
+    for parent in pids:
+        children = Path(f"/proc/{parent}/task/{parent}/children")
+        if children.exists():
+            pids += [int(child) for child in children.read_text().split()]
+    return pids
+
+
+def cpu_nanoseconds(pid):
+    total = 0
+    for process in process_tree(pid):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+class Upstream:
+    """nginx with a body of 100 octets and one of 10 MiB, and the check that `auth_request` asks."""
+
+    def __init__(self, folder):
+        self.port = free_port()
+        root = folder / "upstream"
+        (root / "files").mkdir(parents=True)
+        (root / "small").write_bytes(b"x" * 100)
+        (root / "paid").write_bytes(b"x" * 100)
+        (root / "files" / "large").write_bytes(os.urandom(1024) * (BODY // 1024))
+        config = folder / "upstream.conf"
+        config.write_text(f"""
+            worker_processes 1; daemon off; pid {folder}/upstream.pid; error_log {folder}/upstream.log;
+            events {{ worker_connections 4096; }}
+            http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; keepalive_timeout 600s;
+              client_body_temp_path {folder}/u1; proxy_temp_path {folder}/u2; fastcgi_temp_path {folder}/u3; uwsgi_temp_path {folder}/u4; scgi_temp_path {folder}/u5;
+              server {{ listen 127.0.0.1:{self.port} reuseport; root {root}; open_file_cache max=100; default_type application/octet-stream; location = /check {{ return 204; }} }} }}""")
+        self.process = subprocess.Popen(pinned(LOAD_CORE, ["nginx", "-c", str(config), "-p", str(folder)]))
+        wait_for_port(self.port)
+
+
+class Nginx:
+    """nginx as the proxy: `proxy_pass` alone, or with an `auth_request` to a check behind HTTP."""
+
+    def __init__(self, folder, upstream, check):
+        self.port = free_port()
+        name = "nginx-auth" if check else "nginx"
+        auth = "auth_request /check;" if check else ""
+        config = folder / f"{name}.conf"
+        config.write_text(f"""
+            worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
+            events {{ worker_connections 4096; }}
+            http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
+              client_body_temp_path {folder}/{name}1; proxy_temp_path {folder}/{name}2; fastcgi_temp_path {folder}/{name}3; uwsgi_temp_path {folder}/{name}4; scgi_temp_path {folder}/{name}5;
+              upstream api {{ server 127.0.0.1:{upstream.port}; keepalive 128; keepalive_requests 100000000; }}
+              server {{ listen 127.0.0.1:{self.port};
+                location / {{ {auth} proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+                location = /check {{ internal; proxy_pass http://api/check; proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+                location = /quote {{ add_header WWW-Authenticate 'Payment id="x", realm="x"' always; return 402 "payment required"; }} }} }}""")
+        self.process = subprocess.Popen(pinned(PROXY_CORE, ["nginx", "-c", str(config), "-p", str(folder)]))
+        self.pid = self.process.pid
+        wait_for_port(self.port)
+
+
+class HAProxy:
+    def __init__(self, folder, upstream):
+        self.port = free_port()
+        config = folder / "haproxy.cfg"
+        config.write_text(f"""
+global
+  nbthread 1
+  maxconn 10000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+frontend f
+  bind 127.0.0.1:{self.port}
+  http-request return status 402 content-type text/plain string "payment required" hdr WWW-Authenticate 'Payment id="x", realm="x"' if {{ path /quote }}
+  default_backend b
+backend b
+  server s 127.0.0.1:{upstream.port} pool-max-conn 256
+""")
+        self.process = subprocess.Popen(pinned(PROXY_CORE, ["haproxy", "-f", str(config), "-db"]))
+        self.pid = self.process.pid
+        wait_for_port(self.port)
+
+
+def wrk(port, path, seconds, connections, field=None, values=None, once=False, folder=None):
+    environment = dict(os.environ, LOAD_FIELD=field or "Accept", LOAD_ONCE="1" if once else "0")
+    file = folder / "values"
+    file.write_text("\n".join(values or ["*/*"]) + "\n")
+    environment["LOAD_VALUES"] = str(file)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(HERE / "load.lua"), f"http://127.0.0.1:{port}{path}"]
+    output = subprocess.run(pinned(LOAD_CORE, command), env=environment, capture_output=True, text=True, check=True).stdout
+    numbers = [int(n) for n in re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", output).groups()]
+    octets = int(re.search(r"BYTES (\d+)", output).group(1))
+    return numbers, octets
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.samples = {}
+
+    def start(self, folder):
+        self.folder = folder
+        self.upstream = Upstream(folder)
+        self.farebox = Farebox(self.options.farebox, folder / "farebox", self.upstream.port, workers=1, prefix=pinned(PROXY_CORE, []))
+        self.nginx = Nginx(folder, self.upstream, check=False)
+        self.nginx_auth = Nginx(folder, self.upstream, check=True)
+        self.haproxy = HAProxy(folder, self.upstream)
+        self.wallet = PrepaidWallet.new()
+        self.farebox.create_wallet(self.wallet, "1000000 USDC")
+
+    def stop(self):
+        for item in (self.farebox, self.nginx, self.nginx_auth, self.haproxy, self.upstream):
+            process = item.process
+            process.send_signal(signal.SIGTERM if item is self.farebox else signal.SIGQUIT if item in (self.nginx, self.nginx_auth, self.upstream) else signal.SIGTERM)
+        for item in (self.farebox, self.nginx, self.nginx_auth, self.haproxy, self.upstream):
+            try:
+                item.process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                item.process.kill()
+
+    def sessions(self, path, count, deposit):
+        """Opens `count` sessions and gives the `Prepaid-Session` values that use them."""
+        return [open_session(self.farebox, self.wallet, path, deposit).short_form for _ in range(count)]
+
+    def charges(self, count):
+        """Collects `count` challenges and signs a credential for each."""
+        values = []
+        connection = self.farebox.connection()
+        for _ in range(count):
+            response = fetch(connection, "GET", "/paid")
+            challenge = next(c for c in parse_challenges(response.headers) if c["intent"] == "charge")
+            values.append(self.wallet.transfer(challenge))
+        connection.close()
+        return values
+
+    def measure(self, work, name, proxy, path, expected_failures=False, **load):
+        before = cpu_nanoseconds(proxy.pid)
+        (requests, micros, p50, p99, errors, bad), octets = wrk(proxy.port, path, self.options.seconds, folder=self.folder, **load)
+        cpu = cpu_nanoseconds(proxy.pid) - before
+        if not expected_failures and (bad or errors > CONNECTIONS):
+            raise SystemExit(f"{work} {name}: {bad} answers were not 2xx, {errors} errors, of {requests}")
+        if expected_failures and bad != requests:
+            raise SystemExit(f"{work} {name}: only {bad} of {requests} answers were 402")
+        row = {"cpu_us": cpu / 1000 / requests, "rps": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "gb_per_cpu_s": octets / cpu if work == "body-h1" else None}
+        self.samples.setdefault((work, name), []).append(row)
+        detail = f"{row['gb_per_cpu_s']:.2f} GB/CPU-s" if row["gb_per_cpu_s"] else f"{row['cpu_us']:.1f} us CPU"
+        print(f"  {work:13} {name:11} {detail:>16} {row['rps']:10.0f}/s  p50 {p50} us  p99 {p99} us", flush=True)
+
+    def repetition(self, works):
+        c = dict(connections=CONNECTIONS)
+        if "free-h1" in works:
+            for name, proxy in (("farebox", self.farebox), ("nginx", self.nginx), ("haproxy", self.haproxy)):
+                self.measure("free-h1", name, proxy, "/small", **c)
+        if "session-h1" in works:
+            self.measure("session-h1", "farebox", self.farebox, "/paid", field="Prepaid-Session", values=self.session_values, **c)
+            self.measure("session-h1", "nginx", self.nginx, "/paid", **c)
+            self.measure("session-h1", "nginx-auth", self.nginx_auth, "/paid", **c)
+        if "charge-h1" in works:
+            self.measure("charge-h1", "farebox", self.farebox, "/paid", field="Authorization", values=self.charges(self.options.charges), once=True, **c)
+        if "challenge-h1" in works:
+            self.measure("challenge-h1", "farebox", self.farebox, "/paid", expected_failures=True, **c)
+            self.measure("challenge-h1", "nginx", self.nginx, "/quote", expected_failures=True, **c)
+            self.measure("challenge-h1", "haproxy", self.haproxy, "/quote", expected_failures=True, **c)
+        if "body-h1" in works:
+            self.measure("body-h1", "farebox", self.farebox, "/files/large", field="Prepaid-Session", values=self.body_values, connections=8)
+            self.measure("body-h1", "nginx", self.nginx, "/files/large", connections=8)
+            self.measure("body-h1", "haproxy", self.haproxy, "/files/large", connections=8)
+
+    def run(self, works):
+        if "session-h1" in works:
+            self.session_values = self.sessions("/paid", SESSIONS, 100_000_000)
+        if "body-h1" in works:
+            self.body_values = self.sessions("/files/large", 8, 1_000_000_000)
+        for repetition in range(self.options.repetitions):
+            print(f"repetition {repetition + 1} of {self.options.repetitions}", flush=True)
+            self.repetition(works)
+
+    def rows(self):
+        out = []
+        for (work, proxy), samples in self.samples.items():
+            median = {key: statistics.median(s[key] for s in samples) if samples[0][key] is not None else None for key in samples[0]}
+            out.append({"work": work, "proxy": proxy, **median})
+        return out
+
+    def ratio(self, work, name, other, key="cpu_us"):
+        pairs = zip(self.samples.get((work, name), []), self.samples.get((work, other), []))
+        ratios = [a[key] / b[key] for a, b in pairs]
+        return statistics.median(ratios) if ratios else None
+
+    def report(self):
+        bars = [
+            ("free route, CPU to nginx's proxy_pass", self.ratio("free-h1", "farebox", "nginx"), "<=", 1.0),
+            ("session-paid, CPU to nginx's proxy_pass", self.ratio("session-h1", "farebox", "nginx"), "<=", 1.3),
+            ("session-paid, CPU to nginx's auth_request", self.ratio("session-h1", "farebox", "nginx-auth"), "<=", 0.4),
+            ("large metered body, GB per CPU second to nginx", self.ratio("body-h1", "farebox", "nginx", "gb_per_cpu_s"), ">=", 1.0),
+        ]
+        challenge = [s["cpu_us"] for s in self.samples.get(("challenge-h1", "farebox"), [])]
+        bars.append(("the bare 402, us of CPU", statistics.median(challenge) if challenge else None, "<=", 50.0))
+        print("\nratios (median over repetitions)")
+        for label, value, relation, bar in bars:
+            if value is None:
+                continue
+            met = value <= bar if relation == "<=" else value >= bar
+            print(f"  {label:48} {value:6.2f}   bar {relation} {bar}   {'met' if met else 'NOT met'}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--farebox", required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json")
+    parser.add_argument("--work", action="append")
+    options = parser.parse_args()
+    options.seconds = 2 if options.quick else 6
+    options.repetitions = 3 if options.quick else 6
+    options.charges = 8000 if options.quick else 20000
+    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1"]
+    with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
+        os.chmod(folder, 0o755)
+        bench = Bench(options)
+        try:
+            bench.start(Path(folder))
+            bench.run(works)
+        finally:
+            bench.stop()
+        bench.report()
+        if options.json:
+            Path(options.json).write_text(json.dumps(bench.rows(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Runs a real Farebox in front of a real upstream, and talks to it over raw sockets so that every octet is ours to choose."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prepaid import PrepaidWallet, SessionSecret, b64u_decode
+
+STARTUP_SECONDS = 20
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@dataclass
+class Response:
+    status: int
+    reason: str
+    headers: list
+    body: bytes = b""
+    trailers: list = field(default_factory=list)
+    complete: bool = True
+
+    def get(self, name, default=None):
+        return next((v for n, v in self.headers if n.lower() == name.lower()), default)
+
+    def all(self, name):
+        return [v for n, v in self.headers if n.lower() == name.lower()]
+
+    def json(self):
+        return json.loads(self.body)
+
+    def problem(self):
+        """The last segment of the problem document's type."""
+        assert self.get("content-type", "").startswith("application/problem+json"), (self.status, self.headers, self.body[:200])
+        return self.json()["type"].split("/problems/")[-1]
+
+    def receipt(self):
+        value = self.get("payment-receipt")
+        return json.loads(b64u_decode(value)) if value else None
+
+
+class Connection:
+    """One HTTP/1.1 connection: writes what it is given, reads responses strictly enough to notice a wrong framing."""
+
+    def __init__(self, port, timeout=15, host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout=timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        self.authority = f"127.0.0.1:{port}"
+
+    def send(self, octets):
+        self.socket.sendall(octets)
+
+    def request(self, method, target, headers=(), body=None, version="HTTP/1.1"):
+        lines = [f"{method} {target} {version}"]
+        headers = list(headers.items()) if isinstance(headers, dict) else list(headers)
+        names = {name.lower() for name, _ in headers}
+        if "host" not in names:
+            lines.append(f"Host: {self.authority}")
+        lines += [f"{name}: {value}" for name, value in headers]
+        if body is not None and "content-length" not in names and "transfer-encoding" not in names:
+            lines.append(f"Content-Length: {len(body)}")
+        self.send(("\r\n".join(lines) + "\r\n\r\n").encode() + (body or b""))
+
+    def fill(self):
+        chunk = self.socket.recv(262144)
+        self.buffer += chunk
+        return len(chunk)
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            if not self.fill():
+                raise ConnectionError("closed in a line")
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        assert line.endswith(b"\r"), line
+        return line[:-1].decode("latin-1")
+
+    def fields(self):
+        fields = []
+        while line := self.line():
+            name, _, value = line.partition(":")
+            fields.append((name, value.strip()))
+        return fields
+
+    def head(self):
+        line = self.line()
+        match = re.fullmatch(r"HTTP/1\.1 (\d{3}) ?(.*)", line)
+        assert match, line
+        return Response(int(match[1]), match[2], self.fields())
+
+    def exactly(self, count):
+        while len(self.buffer) < count:
+            if not self.fill():
+                raise ConnectionError(f"closed with {count - len(self.buffer)} octets missing")
+        octets, self.buffer = self.buffer[:count], self.buffer[count:]
+        return octets
+
+    def chunks(self):
+        """Yields the chunks of a chunked body, then returns; the trailers are left in `self.trailers`."""
+        while True:
+            size = int(self.line().split(";")[0], 16)
+            if size == 0:
+                self.trailers = self.fields()
+                return
+            data = self.exactly(size)
+            assert self.line() == ""
+            yield data
+
+    def read(self, method="GET", interim=None):
+        """Reads one final response, body and all."""
+        while True:
+            response = self.head()
+            if response.status >= 200 or response.status == 101:
+                break
+            if interim is not None:
+                interim.append(response.status)
+        if method == "HEAD" or response.status in (204, 304):
+            return response
+        try:
+            if "chunked" in (response.get("transfer-encoding") or ""):
+                body = []
+                try:
+                    for chunk in self.chunks():
+                        body.append(chunk)
+                    response.trailers = self.trailers
+                finally:
+                    response.body = b"".join(body)
+            elif (length := response.get("content-length")) is not None:
+                response.body = self.exactly(int(length))
+            else:
+                while self.fill():
+                    pass
+                response.body, self.buffer = self.buffer, b""
+        except ConnectionError:
+            response.complete = False
+            response.body = response.body or self.buffer
+        return response
+
+    def is_closed(self, seconds=3):
+        """Whether the peer closes within `seconds` without sending more."""
+        self.socket.settimeout(seconds)
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+
+    def close(self):
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def fetch(connection, method, target, headers=(), body=None):
+    connection.request(method, target, headers, body)
+    return connection.read(method)
+
+
+def parse_challenges(headers):
+    """The Payment challenges of a response's fields, as dictionaries of parameters."""
+    challenges = []
+    for name, value in headers:
+        if name.lower() == "www-authenticate" and value.startswith("Payment "):
+            challenges.append({k: v.replace('\\"', '"') for k, v in re.findall(r'([a-z]+)="((?:[^"\\]|\\.)*)"', value)})
+    return challenges
+
+
+def challenge_of(response, intent):
+    return next(c for c in parse_challenges(response.headers) if c["intent"] == intent)
+
+
+def request_of(challenge):
+    return json.loads(b64u_decode(challenge["request"]))
+
+
+def open_session(farebox, wallet, path, deposit):
+    """Opens a session on `path` with a paid GET, and gives its secret."""
+    with farebox.connection() as connection:
+        challenge = challenge_of(fetch(connection, "HEAD", path), "session")
+        secret = SessionSecret.new()
+        response = fetch(connection, "HEAD", path, {"Authorization": wallet.open(challenge, secret, deposit)})
+        assert response.status == 200, (response.status, response.body)
+        return secret

@@ -1,0 +1,149 @@
+"""An HTTP API that does what it is told by its path, good and bad: the upstream of the end-to-end tests.
+
+The last segments of the path name the behaviour, whatever prefix the route has: /echo, /status/503, /bytes/1000, /chunked/1000,
+/events/5, /slow/500, /die, /cut/1000, /forge, /count. Every request that arrives is remembered in `requests`.
+"""
+
+import hashlib
+import json
+import socket
+import threading
+import time
+
+BLOCK = b"0123456789abcdef" * 4096
+
+
+class Upstream:
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = self.listener.getsockname()[1]
+        self.requests = []
+        self.lock = threading.Lock()
+        self.release = threading.Event()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def count(self, suffix=""):
+        with self.lock:
+            return sum(1 for r in self.requests if r["target"].endswith(suffix))
+
+    def last(self):
+        with self.lock:
+            return self.requests[-1]
+
+    def serve(self, connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader = connection.makefile("rb")
+        try:
+            while self.exchange(connection, reader):
+                pass
+        except (OSError, ValueError):
+            pass
+        finally:
+            reader.close()
+            connection.close()
+
+    def exchange(self, connection, reader):
+        line = reader.readline()
+        if not line:
+            return False
+        method, target, _ = line.decode("latin-1").split(" ", 2)
+        headers = []
+        while (line := reader.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+        fields = {n.lower(): v for n, v in headers}
+        if fields.get("expect", "").lower() == "100-continue":
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = b""
+        if "chunked" in fields.get("transfer-encoding", ""):
+            while size := int(reader.readline().split(b";")[0], 16):
+                body += reader.read(size)
+                reader.readline()
+            while reader.readline() not in (b"\r\n", b""):
+                pass
+        elif "content-length" in fields:
+            body = reader.read(int(fields["content-length"]))
+        record = {"method": method, "target": target, "headers": headers, "body": body}
+        with self.lock:
+            self.requests.append(record)
+        return self.answer(connection, method, target.split("?")[0].strip("/").split("/"), record)
+
+    def answer(self, connection, method, segments, record):
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip"}
+        index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
+        action = segments[index] if index is not None else "echo"
+        argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
+        send = connection.sendall
+
+        def reply(status, body, extra=b"", content_type=b"application/json"):
+            head = b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nContent-Length: %d\r\n%s\r\n" % (status, content_type, len(body), extra)
+            send(head if method == "HEAD" else head + body)
+            return True
+
+        if action == "status":
+            return reply(argument, b'{"status":%d}' % argument) if argument not in (204, 304) else bool(send(b"HTTP/1.1 %d X\r\n\r\n" % argument) or True)
+        if action == "slow":
+            time.sleep(argument / 1000)
+            return reply(200, b'{"slow":true}')
+        if action == "hold":
+            self.release.wait(20)
+            return reply(200, b'{"held":true}')
+        if action == "die":
+            return False
+        if action == "hints":
+            send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+            return reply(200, b"{}")
+        if action == "forge":
+            return reply(200, b"{}", b"Payment-Receipt: Zm9yZ2Vk\r\nPAYMENT-RESPONSE: forged\r\nWWW-Authenticate: Payment id=\"forged\"\r\nPayment-Invoice: forged\r\nConnection: X-Hop\r\nX-Hop: 1\r\n")
+        if action == "close":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" + BLOCK[:argument])
+            return False
+        if action in ("bytes", "cut"):
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % argument)
+            remaining = 0 if method == "HEAD" else argument if action == "bytes" else argument // 2
+            while remaining:
+                block = BLOCK[: min(remaining, len(BLOCK))]
+                send(block)
+                remaining -= len(block)
+            return action == "bytes"
+        if action == "drip":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(argument):
+                send(b"3e8\r\n" + b"d" * 1000 + b"\r\n")
+                time.sleep(0.02)
+            send(b"0\r\n\r\n")
+            return True
+        if action == "chunked":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
+            remaining = 0 if method == "HEAD" else argument
+            while remaining:
+                block = BLOCK[: min(remaining, 10_000)]
+                send(b"%x;ext=1\r\n%s\r\n" % (len(block), block))
+                remaining -= len(block)
+            if method != "HEAD":
+                send(b"0\r\nX-Sum: 42\r\n\r\n")
+            return True
+        if action == "events":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for number in range(argument):
+                event = b"event: tick\nid: %d\ndata: %s\n\n" % (number, b"x" * 1000)
+                if number == 1:
+                    event += b"event: payment-receipt\ndata: forged\n\n"
+                send(b"%x\r\n%s\r\n" % (len(event), event))
+                time.sleep(0.01)
+            done = b"data: [DONE]\n\n"
+            send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(done), done))
+            return True
+        echo = {"method": record["method"], "target": record["target"], "headers": record["headers"], "sha256": hashlib.sha256(record["body"]).hexdigest(), "length": len(record["body"])}
+        return reply(200, json.dumps(echo).encode())
