@@ -196,3 +196,198 @@ def open_session(farebox, wallet, path, deposit):
         response = fetch(connection, "HEAD", path, {"Authorization": wallet.open(challenge, secret, deposit)})
         assert response.status == 200, (response.status, response.body)
         return secret
+
+
+CONFIGURATION = """
+realm = "127.0.0.1"
+origin = "http://127.0.0.1:{port}"
+state = "{state}"
+workers = {workers}
+
+[[listen]]
+address = "127.0.0.1:{port}"
+
+[[currency]]
+code = "usdc"
+decimals = 6
+
+[[merchant]]
+id = "acme"
+
+[cors]
+origins = ["*"]
+
+[rate-limits]
+challenges-per-second = 0
+failures-per-second = 0
+
+[limits]
+connections-per-client = 20000
+
+[timeouts]
+header-read = "2 s"
+drain = "10 s"
+abandon = "3 s"
+
+[[upstream]]
+name = "api"
+url = "http://127.0.0.1:{upstream}"
+
+[[route]]
+id = "free"
+prefix = "/free/"
+free = true
+
+[[route]]
+id = "small"
+path = "/small"
+free = true
+
+[[route]]
+id = "paid"
+path = "/paid"
+price = "0.001 USDC per request"
+
+[[route]]
+id = "api"
+prefix = "/api/"
+price = "0.001 USDC per request"
+
+[[route]]
+id = "dear"
+prefix = "/dear/"
+price = "0.01 USDC per request"
+
+[[route]]
+id = "digest"
+prefix = "/digest/"
+price = "0.001 USDC per request"
+digest = true
+
+[[route]]
+id = "header"
+prefix = "/header/"
+price = "0.001 USDC per request"
+payment-authorization = true
+
+[[route]]
+id = "brief"
+prefix = "/brief/"
+price = "0.001 USDC per request"
+idle-timeout = "2 s"
+
+[[route]]
+id = "files"
+prefix = "/files/"
+price = "0.01 USDC per MB"
+hold-timeout = "3 s"
+minimum-deposit = "0.001 USDC"
+
+[[route]]
+id = "events"
+prefix = "/events/"
+price = "1 USDC per MB"
+hold-timeout = "2 s"
+minimum-deposit = "0.001 USDC"
+"""
+
+
+class CommandFailed(Exception):
+    pass
+
+
+class Farebox:
+    """A proxy process over a state folder of its own. `start` after `stop` or `kill` runs it again over the same ledger and port."""
+
+    def __init__(self, binary, folder, upstream_port, workers=2, prefix=(), configuration=CONFIGURATION, environment=None):
+        self.binary, self.folder, self.prefix = str(binary), Path(folder), list(prefix)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.state = self.folder / "state"
+        self.port = free_port()
+        self.authority = f"127.0.0.1:{self.port}"
+        self.origin = f"http://{self.authority}"
+        self.configuration = self.folder / "proxy.conf"
+        self.configuration.write_text(configuration.format(port=self.port, state=self.state, workers=workers, upstream=upstream_port))
+        self.audit_path = self.state / "audit.jsonl"
+        self.log_path = self.folder / "farebox.log"
+        self.environment = {**os.environ, **(environment or {})}
+        self.references = 0
+        self.start()
+
+    def start(self):
+        log = open(self.log_path, "ab")
+        self.process = subprocess.Popen([*self.prefix, self.binary, "serve", str(self.configuration)], stdout=log, stderr=log, env=self.environment)
+        log.close()
+        self.pid = self.process.pid
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"farebox ended with {self.process.returncode}:\n{self.log_path.read_text()[-3000:]}")
+            try:
+                with self.connection(timeout=2) as c:
+                    if fetch(c, "GET", "/readyz").status == 200:
+                        return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        raise RuntimeError("farebox did not become ready:\n" + self.log_path.read_text()[-3000:])
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                status = self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                raise
+            assert status == 0, self.log_path.read_text()[-3000:]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def connection(self, timeout=15):
+        return Connection(self.port, timeout=timeout)
+
+    def run(self, *arguments, input=None):
+        command = [self.binary, *arguments, "--config", str(self.configuration)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=self.environment, input=input)
+
+    def command(self, *arguments):
+        """Runs one of the operators' commands with --json, and gives what it printed."""
+        done = self.run(*arguments, "--json")
+        if done.returncode != 0:
+            raise CommandFailed(f"{arguments} ended with {done.returncode}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def create_wallet(self, wallet, amount, *policy):
+        self.command("wallet", "create", wallet.did, *policy)
+        self.references += 1
+        self.command("wallet", "fund", wallet.did, amount, "--reference", f"funding-{self.references}-{wallet.did[-8:]}")
+
+    def balance(self, wallet, currency="usdc"):
+        """The wallet's balance in base units."""
+        return int(self.command("wallet", "show", wallet.did)["balances"][currency])
+
+    def session(self, session_id):
+        return self.command("session", "show", session_id)
+
+    def metrics(self):
+        return self.run("metrics").stdout
+
+    def settle_log(self):
+        """Waits until what happened so far stands in the audit log."""
+        time.sleep(0.3)
+
+    def resident_kilobytes(self):
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1))
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def assert_books_balance(self):
+        for arguments in (("ledger", "verify"), ("audit", "verify")):
+            done = self.run(*arguments)
+            assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
