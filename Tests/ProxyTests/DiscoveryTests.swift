@@ -1,0 +1,123 @@
+import Bytes
+import Configuration
+import Crypto
+import Encoding
+import HTTP
+import Metering
+import Payments
+import Testing
+
+@testable import Proxy
+
+@Suite struct DiscoveryTests {
+  private let charge = Offer(
+    method: "prepaid", intent: "charge", amount: 2_000, currency: "usdc", recipient: "acme", description: "Quotes", request: JSONObject())
+  private let session = Offer(
+    method: "prepaid", intent: "session", amount: 10_000, currency: "usdc", recipient: "acme", description: "Files", request: JSONObject())
+
+  private func settings() throws -> Settings {
+    let currencies = [try #require(Currency(code: "usdc", decimals: 6))]
+    var settings = Settings()
+    settings.origin = "https://api.example.com"
+    settings.info.title = "Quotes and files"
+    settings.info.version = "2.1"
+    settings.info.description = "Sold by\nthe piece."
+    var quotes = Settings.Route(id: "quotes", path: .exact("/quotes/today"))
+    quotes.methods = [MethodSet(.get), MethodSet(.post), MethodSet(.query)]
+    quotes.freeMethods = MethodSet(.post)
+    quotes.offer = .priced(try Price(parsing: "0.002 USDC per request", currencies: currencies))
+    quotes.description = "The quote of the day"
+    var files = Settings.Route(id: "files", path: .prefix("/files/"))
+    files.methods = MethodSet(.get)
+    files.offer = .priced(try Price(parsing: "0.01 USDC per MB", currencies: currencies))
+    files.hosts = ["files.example.com"]
+    let user = Settings.Route(id: "user", path: .segments("/users/{id}/posts/{post}"))
+    let shadowed = Settings.Route(id: "shadowed", path: .exact("/quotes/today"))
+    settings.routes = [quotes, files, user, shadowed]
+    return settings
+  }
+
+  private func discovery(_ keys: [Ed25519.PublicKey] = []) throws -> Discovery {
+    Discovery(settings: try settings(), offers: [[charge, session], [session], [], []], keys: keys)
+  }
+
+  private func document(_ path: String, of discovery: Discovery) throws -> Discovery.Document {
+    try #require(Array(path.utf8).withUnsafeBytes { discovery.document(at: $0) })
+  }
+
+  private func openAPI() throws -> JSONValue {
+    try JSON.parse(document("/openapi.json", of: discovery()).body)
+  }
+
+  @Test func offersAreThoseOfThe402() throws {
+    let info = try openAPI()["paths"]?["/quotes/today"]?["get"]?["x-payment-info"]
+    let words = "0.002 USDC per request"
+    #expect(
+      info == [
+        "offers": [
+          ["intent": "charge", "method": "prepaid", "amount": "2000", "currency": "usdc", "description": .string(words)],
+          ["intent": "session", "method": "prepaid", "amount": "10000", "currency": "usdc", "description": .string(words)],
+        ]
+      ])
+  }
+
+  @Test func payableOperationsDeclare402AndOthersDoNot() throws {
+    let paths = try #require(openAPI()["paths"])
+    #expect(paths["/quotes/today"]?["get"]?["responses"]?["402"]?["description"] == "Payment Required")
+    #expect(paths["/quotes/today"]?["post"]?["responses"]?["402"] == nil)
+    #expect(paths["/quotes/today"]?["post"]?["x-payment-info"] == nil)
+    #expect(paths["/users/{id}/posts/{post}"]?["get"]?["responses"]?["402"] == nil)
+    // OpenAPI 3.1 has no member for QUERY.
+    #expect(paths["/quotes/today"]?.objectValue?.names == ["get", "post"])
+  }
+
+  @Test func requiredMembersArePresent() throws {
+    let document = try openAPI()
+    #expect(document["openapi"] == "3.1.0")
+    #expect(document["info"] == ["title": "Quotes and files", "version": "2.1", "description": "Sold by\nthe piece."])
+    #expect(document["servers"] == [["url": "https://api.example.com"]])
+    #expect(document["paths"]?.objectValue?.names == ["/quotes/today", "/files/{path}", "/users/{id}/posts/{post}"])
+  }
+
+  @Test func pathParametersAreDeclared() throws {
+    let paths = try #require(openAPI()["paths"])
+    let names = paths["/users/{id}/posts/{post}"]?["get"]?["parameters"]?.arrayValue?.map { $0["name"] }
+    #expect(names == ["id", "post"])
+    let rest = try #require(paths["/files/{path}"]?["get"]?["parameters"]?.arrayValue?.first)
+    #expect(rest["in"] == "path")
+    #expect(rest["required"] == true)
+    #expect(paths["/files/{path}"]?["get"]?["servers"] == [["url": "https://files.example.com"]])
+    #expect(paths["/quotes/today"]?["get"]?["parameters"] == nil)
+  }
+
+  @Test func firstRouteOfAPathStands() throws {
+    let operations = try #require(openAPI()["paths"]?["/quotes/today"])
+    #expect(operations["get"]?["operationId"] == "quotes-get")
+    #expect(operations["post"]?["operationId"] == "quotes-post")
+  }
+
+  @Test func modelsAreTold() throws {
+    let text = String(decoding: try document("/llms.txt", of: discovery()).body, as: UTF8.self)
+    #expect(text.hasPrefix("# Quotes and files\n\n> Sold by the piece.\n\n"))
+    #expect(text.contains("- `GET /quotes/today`: The quote of the day — 0.002 USDC per request (prepaid/charge, prepaid/session)\n"))
+    #expect(text.contains("- `POST /quotes/today`: The quote of the day — free\n"))
+    #expect(text.contains("- `GET /files/{path}` on files.example.com — 0.01 USDC per MB (prepaid/session)\n"))
+  }
+
+  @Test func keysAreServedCurrentAndRetired() throws {
+    let keys = [Ed25519.SigningKey.generate().publicKey, Ed25519.SigningKey.generate().publicKey]
+    let set = try JSON.parse(document("/.well-known/jwks.json", of: discovery(keys)).body)
+    let read = try #require(set["keys"]?.arrayValue).compactMap { JWK.parse($0) }
+    #expect(read.map(\.key) == keys)
+    #expect(read.map(\.kid) == keys.map { JWK.thumbprint($0) })
+  }
+
+  @Test func eachHasItsTypeAndMayBeRead() throws {
+    let discovery = try discovery()
+    for (path, type) in [("/openapi.json", "application/json"), ("/llms.txt", "text/plain; charset=utf-8"), ("/.well-known/jwks.json", "application/jwk-set+json")] {
+      let fields = String(decoding: try document(path, of: discovery).fields, as: UTF8.self)
+      #expect(fields == "Content-Type: \(type)\r\nCache-Control: max-age=300\r\nAccess-Control-Allow-Origin: *\r\n")
+    }
+    #expect(Array("/openapi.jso".utf8).withUnsafeBytes { discovery.document(at: $0) } == nil)
+  }
+}
