@@ -1,3 +1,4 @@
+import Gateway
 import HTTP
 import Metering
 
@@ -6,12 +7,8 @@ extension Settings {
   public struct Route: Sendable {
     /// Names the route in terms, bindings, receipts and the audit log: 1 to 64 of `[A-Za-z0-9._-]`, unique.
     public var id: String
-    /// Hosts in lower case, without port; none means any.
-    public var hosts: [String] = []
-    /// The paths that match, in canonical form.
-    public var path: RoutePath
-    /// The methods that match; the empty set means any.
-    public var methods: MethodSet = []
+    /// The hosts, paths and methods that match.
+    public var pattern: RoutePattern
     /// What a request costs.
     public var offer: RouteOffer = .free
     /// Methods of a priced route that cost nothing.
@@ -50,9 +47,9 @@ extension Settings {
     public var maxInFlight = 256
 
     /// Makes a free route.
-    public init(id: String, path: RoutePath, upstream: Int = 0) {
+    public init(id: String, pattern: RoutePattern, upstream: Int = 0) {
       self.id = id
-      self.path = path
+      self.pattern = pattern
       self.upstream = upstream
     }
 
@@ -63,16 +60,6 @@ extension Settings {
       case .priced(let price): price
       }
     }
-  }
-
-  /// The paths of a route, in canonical form (RFC 3986, unreserved characters decoded).
-  public enum RoutePath: Sendable, Hashable {
-    /// This path only.
-    case exact(String)
-    /// Every path that begins so; it ends with `/`.
-    case prefix(String)
-    /// A path with `{name}` in the place of whole segments.
-    case segments(String)
   }
 
   /// What a request costs.

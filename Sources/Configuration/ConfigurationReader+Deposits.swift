@@ -1,0 +1,56 @@
+import Metering
+import Payments
+
+extension ConfigurationReader {
+  /// What the suggested deposit pays for where the configuration names none: so many requests and octets.
+  private static let suggestedRequests: UInt128 = 100
+  private static let suggestedOctets: UInt64 = 100_000_000
+
+  /// Reads the deposits of a route's sessions; without a price their keys are only made known.
+  func readDeposits(_ table: TableReader, _ price: Price?, _ route: inout Settings.Route) {
+    guard let price else {
+      _ = table.node("minimum-deposit")
+      _ = table.node("suggested-deposit")
+      return
+    }
+    let least = max(1, price.chargeAmount)
+    let minimum = deposit(table, "minimum-deposit", price.currency)
+    let suggested = deposit(table, "suggested-deposit", price.currency)
+    route.minimumDeposit = minimum ?? least
+    route.suggestedDeposit = suggested ?? max(Self.suggestion(price), route.minimumDeposit)
+    if !route.intents.contains(.session) {
+      for key in ["minimum-deposit", "suggested-deposit"] where table.has(key) {
+        table.report(.conflict, key, expected: "a route that sells sessions")
+      }
+      return
+    }
+    let words = "\(price.currency.format(least)) \(price.currency.symbol)"
+    if let minimum, minimum < least {
+      table.report(.outOfRange, "minimum-deposit", expected: "at least \(words), what one request costs")
+    }
+    if let suggested, suggested < route.minimumDeposit {
+      let bound = "\(price.currency.format(route.minimumDeposit)) \(price.currency.symbol)"
+      table.report(.outOfRange, "suggested-deposit", expected: "at least the minimum deposit, \(bound)")
+    }
+  }
+
+  private func deposit(_ table: TableReader, _ key: String, _ currency: Currency) -> UInt128? {
+    let expected = "an amount in the price's currency, such as \"0.5 \(currency.symbol)\""
+    guard let text = table.string(key, expected: expected) else { return nil }
+    let words = text.split(separator: " ")
+    guard words.count == 2, words[1].lowercased() == currency.code, let units = try? currency.parse(words[0]), units > 0 else {
+      table.report(.invalidValue, key, expected: expected)
+      return nil
+    }
+    return units
+  }
+
+  /// A hundred requests and a hundred megabytes, or the most that can be said.
+  private static func suggestion(_ price: Price) -> UInt128 {
+    let (requests, overflows) = price.chargeAmount.multipliedReportingOverflow(by: suggestedRequests)
+    guard !overflows else { return price.chargeAmount }
+    guard let cost = price.cost(requestBytes: suggestedOctets, responseBytes: suggestedOctets) else { return requests }
+    let (sum, carries) = requests.addingReportingOverflow(cost.ceiling)
+    return carries ? requests : sum - min(sum, price.chargeAmount)
+  }
+}

@@ -1,0 +1,148 @@
+import Encoding
+import Gateway
+import HTTP
+import Metering
+import Payments
+
+/// Says in words, or as JSON, what a configuration does.
+public struct Explanation: Sendable {
+  private let outcome: Configuration.Outcome
+
+  /// Explains what reading a file gave.
+  public init(_ outcome: Configuration.Outcome) {
+    self.outcome = outcome
+  }
+
+  /// Writes diagnostics and, where there are settings, listeners, files and routes, for a person.
+  public var text: String {
+    var lines = outcome.diagnostics.map { $0.text(file: outcome.file) }
+    let errors = outcome.diagnostics.count { $0.severity == .error }
+    guard let settings = outcome.settings else {
+      lines.append("\(outcome.file): \(errors) error\(errors == 1 ? "" : "s"); the proxy would not start")
+      return lines.joined(separator: "\n")
+    }
+    if !lines.isEmpty { lines.append("") }
+    lines.append("\(outcome.file): valid")
+    lines.append("realm      \(settings.realm)   origin \(settings.origin)")
+    for listener in settings.listeners { lines.append("listen     \(listener.words)") }
+    lines.append("admin      \(settings.admin.socketPath)")
+    lines.append("ledger     \(settings.ledger.name) in \(settings.ledger.directory)")
+    lines.append("audit log  \(settings.audit.path)")
+    lines.append("keys       \(settings.keys.directory)")
+    for upstream in settings.upstreams { lines.append("upstream   \(upstream.name): \(upstream.words)") }
+    lines.append("routes")
+    let rows = settings.routes.map { [$0.id, $0.patternWords, $0.priceWords, $0.terms] }
+    lines += Explanation.columns(rows).map { "  " + $0 }
+    return lines.joined(separator: "\n")
+  }
+
+  /// The same as JSON, for programs.
+  public var json: JSONValue {
+    let diagnostics = JSONValue.array(outcome.diagnostics.map { Self.json($0) })
+    var object: JSONObject = ["file": .string(outcome.file), "valid": .bool(outcome.settings != nil), "diagnostics": diagnostics]
+    guard let settings = outcome.settings else { return .object(object) }
+    object.set("realm", .string(settings.realm))
+    object.set("origin", .string(settings.origin))
+    object.set("listen", .array(settings.listeners.map { .string($0.words) }))
+    object.set("admin", .string(settings.admin.socketPath))
+    object.set("ledger", ["name": .string(settings.ledger.name), "directory": .string(settings.ledger.directory)])
+    object.set("audit", .string(settings.audit.path))
+    object.set("keys", .string(settings.keys.directory))
+    object.set("routes", .array(settings.routes.map { Self.json($0, settings) }))
+    return .object(object)
+  }
+
+  private static func json(_ diagnostic: Diagnostic) -> JSONValue {
+    var object: JSONObject = ["severity": .string(diagnostic.severity.rawValue), "rule": .string(diagnostic.rule.rawValue)]
+    if let position = diagnostic.position {
+      object.set("line", .integer(position.line))
+      object.set("column", .integer(position.column))
+    }
+    let members = [
+      ("place", diagnostic.place.isEmpty ? nil : diagnostic.place), ("key", diagnostic.key), ("value", diagnostic.value),
+      ("expected", diagnostic.expected), ("nearest", diagnostic.nearest), ("advice", diagnostic.advice),
+    ]
+    for (name, value) in members { if let value { object.set(name, .string(value)) } }
+    return .object(object)
+  }
+
+  private static func json(_ route: Settings.Route, _ settings: Settings) -> JSONValue {
+    var object: JSONObject = ["id": .string(route.id), "match": .string(route.patternWords), "upstream": .string(settings.upstreams[route.upstream].name)]
+    guard let price = route.price else {
+      object.set("free", true)
+      return .object(object)
+    }
+    object.set("price", .string(price.words))
+    object.set("priceVersion", .string(price.version))
+    object.set("merchant", .string(route.merchant))
+    object.set("sell", .array(route.intentNames.map { .string($0) }))
+    if route.intents.contains(.session) {
+      object.set("minimumDeposit", .string(String(route.minimumDeposit)))
+      object.set("suggestedDeposit", .string(String(route.suggestedDeposit)))
+    }
+    return .object(object)
+  }
+
+  /// Pads every column but the last to its widest cell.
+  static func columns(_ rows: [[String]]) -> [String] {
+    guard let count = rows.map(\.count).max() else { return [] }
+    let widths = (0..<count).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
+    return rows.map { row in
+      row.enumerated().map { column, cell in
+        column == row.count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count + 2)
+      }.joined()
+    }
+  }
+}
+
+extension Settings.Listener {
+  /// The address as the configuration writes it.
+  public var words: String {
+    switch endpoint {
+    case .address(let address, let port): address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
+    case .unix(let path): "unix:\(path)"
+    }
+  }
+}
+
+extension Settings.Upstream {
+  /// The URL as the configuration writes it.
+  public var words: String {
+    switch endpoint {
+    case .host(let host, let port): "http://" + (host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
+    case .unix(let path): "unix:\(path)"
+    }
+  }
+}
+
+extension Settings.Route {
+  /// Hosts, path and methods as a person reads them: `GET,HEAD api.example.com/v1/{id}`.
+  public var patternWords: String {
+    let methods = pattern.methods == .any ? "any" : pattern.methods.named.map { "\($0.name)" }.joined(separator: ",")
+    let hosts = pattern.hosts.isEmpty ? "" : pattern.hosts.joined(separator: "|")
+    let path: String
+    switch pattern.path {
+    case .exact(let text), .segments(let text): path = text
+    case .prefix(let text): path = text + "*"
+    }
+    return "\(methods) \(hosts)\(path)"
+  }
+
+  /// The price, or `free`.
+  public var priceWords: String { price?.words ?? "free" }
+
+  /// The names of the intents that are sold.
+  public var intentNames: [String] {
+    (intents.contains(.charge) ? ["charge"] : []) + (intents.contains(.session) ? ["session"] : [])
+  }
+
+  /// How the route is paid, and to whom.
+  fileprivate var terms: String {
+    guard let price else { return "" }
+    var words = intentNames.joined(separator: ", ") + " to \(merchant)"
+    if intents.contains(.session) {
+      words += "; deposit from \(price.currency.format(minimumDeposit)), suggested \(price.currency.format(suggestedDeposit)) \(price.currency.symbol)"
+    }
+    return words
+  }
+}

@@ -1,0 +1,81 @@
+import Foundation
+import Testing
+
+@testable import Configuration
+
+private let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+private let example = root.appending(path: "proxy.conf.example")
+
+/// Turns every commented-out setting into a live one, so that what the example promises is checked against the reader.
+private func uncommented(_ text: String) -> String {
+  text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+    guard line.hasPrefix("# ") else { return String(line) }
+    let rest = line.dropFirst(2)
+    let isSetting = rest.hasPrefix("[") || rest.prefix { $0.isLowercase || $0 == "-" }.isEmpty == false && rest.drop { $0.isLowercase || $0 == "-" }.hasPrefix(" = ")
+    let isContinued = rest.hasPrefix("  { name") || rest == "]"
+    return isSetting || isContinued ? String(rest) : String(line)
+  }.joined(separator: "\n")
+}
+
+@Suite struct ExampleTests {
+  @Test func exampleLoadsWithoutWarnings() throws {
+    let outcome = Configuration.inspect(example.path, state: "/tmp/farebox-example", environment: [:])
+    #expect(outcome.diagnostics == [])
+    let settings = try #require(outcome.settings)
+    #expect(settings.listeners == [Settings.Listener(.address("127.0.0.1", port: 8402))])
+    #expect(settings.upstreams.map(\.endpoint) == [.host("127.0.0.1", port: 8081)])
+    #expect(settings.routes.map(\.id) == ["quotes", "files", "status"])
+    #expect(settings.routes.map(\.priceWords) == ["0.002 USDC per request", "0.01 USDC per MB", "free"])
+    #expect(settings.routes.map(\.intentNames) == [["charge", "session"], ["session"], ["charge", "session"]])
+    #expect(settings.ledger.directory == "/tmp/farebox-example/ledger")
+    #expect(settings.routes[0].minimumDeposit == 2000)
+    #expect(settings.routes[0].suggestedDeposit == 200_000)
+    #expect(settings.routes[1].suggestedDeposit == 1_000_000)
+  }
+
+  /// Every default that the example shows in a comment is the reader's default.
+  @Test func commentedSettingsAreTheDefaults() throws {
+    let text = try String(contentsOf: example, encoding: .utf8)
+    let folder = FileManager.default.temporaryDirectory.appending(path: "example-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try "key".write(to: folder.appending(path: "upstream.key"), atomically: true, encoding: .utf8)
+    let file = folder.appending(path: "proxy.conf").path
+    let live = uncommented(text).replacing("strip-prefix = \"/v1\"", with: "strip-prefix = \"/v1/quotes\"")
+      .replacing("state = \"/var/lib/farebox\"", with: "").replacing("host = [\"api.example.com\"]", with: "")
+    let outcome = Configuration.inspect(text: live, file: file, state: "/tmp/s", environment: ["UPSTREAM_KEY": "k"])
+    #expect(outcome.diagnostics.map { $0.text(file: "proxy.conf") } == [])
+    let all = try #require(outcome.settings)
+    let plain = try #require(Configuration.inspect(text: text, file: file, state: "/tmp/s", environment: [:]).settings)
+    #expect(all.limits == plain.limits)
+    #expect(all.timeouts == plain.timeouts)
+    #expect(all.rates == plain.rates)
+    #expect(all.ledger == plain.ledger)
+    #expect(all.audit == plain.audit)
+    #expect(all.keys == plain.keys)
+    #expect(all.admin == plain.admin)
+    #expect(all.listeners == plain.listeners)
+    #expect(all.upstreams == plain.upstreams)
+    #expect(all.cors == plain.cors)
+    #expect((all.workers, all.registration, all.expires) == (plain.workers, plain.registration, plain.expires))
+    for (left, right) in zip(all.routes, plain.routes) {
+      #expect(left.pattern == right.pattern)
+      #expect((left.minimumDeposit, left.suggestedDeposit) == (right.minimumDeposit, right.suggestedDeposit))
+      #expect((left.idleTimeout, left.holdTimeout) == (right.idleTimeout, right.holdTimeout))
+      #expect((left.chargeStatus, left.intents) == (right.chargeStatus, right.intents))
+      #expect((left.maxInFlight, left.digestLimit) == (right.maxInFlight, right.digestLimit))
+    }
+    #expect(live != text)
+    #expect(all.routes[0].injectedFields.map(\.name) == ["Authorization", "X-Api-Key"])
+  }
+
+  @Test func explanationNamesRoutesAndPrices() {
+    let outcome = Configuration.inspect(example.path, state: "/s", environment: [:])
+    let text = Explanation(outcome).text
+    #expect(text.contains("quotes  GET,HEAD /v1/quotes/{symbol}  0.002 USDC per request  charge, session to shop; deposit from 0.002, suggested 0.2 USDC"))
+    #expect(text.contains("files   GET,HEAD /files/*             0.01 USDC per MB        session to shop"))
+    #expect(text.contains("audit log  /s/audit.jsonl"))
+    #expect(Explanation(outcome).json["valid"] == true)
+    #expect(Explanation(outcome).json["routes"]?.arrayValue?.count == 3)
+  }
+}
