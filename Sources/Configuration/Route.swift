@@ -53,6 +53,29 @@ extension Settings {
       self.upstream = upstream
     }
 
+    /// Makes a free route for every host and method.
+    public init(id: String, path: RoutePath, upstream: Int = 0) {
+      self.init(id: id, pattern: RoutePattern(path: path), upstream: upstream)
+    }
+
+    /// Hosts in lower case, without port; none means any.
+    public var hosts: [String] {
+      get { pattern.hosts }
+      set { pattern.hosts = newValue }
+    }
+
+    /// The paths that match, in canonical form.
+    public var path: RoutePath {
+      get { pattern.path }
+      set { pattern.path = newValue }
+    }
+
+    /// The methods that match, HEAD included where GET is.
+    public var methods: MethodSet {
+      get { pattern.methods }
+      set { pattern.methods = newValue }
+    }
+
     /// The price; nil where the route is free.
     public var price: Price? {
       switch offer {
@@ -61,6 +84,9 @@ extension Settings {
       }
     }
   }
+
+  /// The paths of a route: one, all with a prefix, or all of a `{segment}` form.
+  public typealias RoutePath = PathPattern
 
   /// What a request costs.
   public enum RouteOffer: Sendable, Hashable {
