@@ -119,7 +119,7 @@ struct AuditLog: ~Copyable {
   }
 
   mutating func restore(_ head: [UInt8]) throws(LedgerError) {
-    try head.withUnsafeBytes { (raw) throws(LedgerError) in
+    try head.lend { (raw) throws(LedgerError) -> Void in
       var reader = RecordReader(raw, kind: .meta)
       next = try reader.integer()
       previous = try reader.digest()

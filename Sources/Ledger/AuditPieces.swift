@@ -1,6 +1,7 @@
 import Bytes
 import Crypto
 import Encoding
+import HTTP
 
 /// The constant pieces of audit lines, kept ready by index, and the lines made of them: members in JCS order.
 struct AuditPieces: ~Copyable {
@@ -10,7 +11,7 @@ struct AuditPieces: ~Copyable {
   private var routes: [[UInt8]] = []
   private var currencies: [[UInt8]] = []
   private var codes: [String] = []
-  private var clients: [AuditAddress: [UInt8]] = [:]
+  private var clients: [ClientAddress: [UInt8]] = [:]
   private var time = ByteBuffer()
   private var millisecond = Int64.min
 
@@ -122,13 +123,13 @@ struct AuditPieces: ~Copyable {
     line.append("}" as StaticString)
   }
 
-  private mutating func appendClient(_ client: AuditAddress, to line: inout ByteBuffer) {
+  private mutating func appendClient(_ client: ClientAddress, to line: inout ByteBuffer) {
     if let known = clients[client] {
       line.append(known)
       return
     }
     if clients.count >= Self.clientLimit { clients.removeAll(keepingCapacity: true) }
-    let piece = Array("\"client\":\"\(client.text ?? "")\",".utf8)
+    let piece = Array("\"client\":\"\(client.description)\",".utf8)
     clients[client] = piece
     line.append(piece)
   }

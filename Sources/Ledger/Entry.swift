@@ -1,5 +1,6 @@
-import Bytes
+public import Bytes
 import Encoding
+public import HTTP
 
 /// The events of the audit log. The raw value is the store's; the name is the line's.
 public enum AuditEventKind: UInt8, Sendable, CaseIterable {
@@ -65,7 +66,7 @@ struct Entry {
   /// One more than the index of its words in the batch; 0 for none.
   var words: UInt32 = 0
   var time: Timestamp
-  var client = AuditAddress.none
+  var client = ClientAddress.none
   var amount: UInt128 = 0
   var spent: UInt128 = 0
   var units: UInt64 = 0
@@ -117,7 +118,7 @@ public struct AuditEvent: Sendable {
 
   public var kind: Kind
   public var route = RouteLabel.none
-  public var client = AuditAddress.none
+  public var client = ClientAddress.none
   /// The wallet's key.
   public var wallet: Digest32?
   public var session: Digest32?

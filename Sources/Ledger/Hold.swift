@@ -1,5 +1,6 @@
 public import Bytes
 public import Encoding
+public import HTTP
 
 /// What a charge asks for.
 public struct ChargeOrder: Sendable {
@@ -15,13 +16,13 @@ public struct ChargeOrder: Sendable {
   public var route: RouteLabel
   /// When the challenge expires; its claim is kept at least as long.
   public var expires: Timestamp
-  public var client: AuditAddress
+  public var client: ClientAddress
   /// The reserved idempotency key, where the request carries one.
   public var idempotency: OutcomeKey?
 
   public init(
     challengeID: Digest32, wallet: Digest32, amount: UInt128, currency: String, merchant: String, route: RouteLabel,
-    expires: Timestamp, client: AuditAddress = .none, idempotency: OutcomeKey? = nil
+    expires: Timestamp, client: ClientAddress = .none, idempotency: OutcomeKey? = nil
   ) {
     self.challengeID = challengeID
     self.wallet = wallet
@@ -55,7 +56,7 @@ struct HeldCharge {
   /// The ledger's day that the outflow counts on.
   var day: Int32
   var route: RouteLabel
-  var client: AuditAddress
+  var client: ClientAddress
   var expires: Timestamp
   var idempotency: OutcomeKey?
 }

@@ -4,7 +4,7 @@ public import Encoding
 import Glibc
 import Synchronization
 
-/// What operators do and look at. Every change returns the number to wait for with `await`; 0 says that nothing had to change.
+/// What operators do and look at. Every change returns the number to wait for with `awaitDurable`; 0 says that nothing had to change.
 extension Ledger {
   // MARK: wallets
 
@@ -64,12 +64,12 @@ extension Ledger {
     try administration.withLock { _ throws(Refusal) -> LSN in
       guard availability != .unavailable else { throw .unavailable }
       // The charge may have been settled a moment ago: its record is read once it is durable.
-      guard await(applied), let octets = read(RecordKey(.charge, number: reference)) else { throw .unknownReference }
+      guard awaitDurable(applied), let octets = read(RecordKey(.charge, number: reference)) else { throw .unknownReference }
       let charge: SettledCharge
       do throws(LedgerError) { charge = try LedgerState.readCharge(octets) } catch { throw .unknownReference }
       let lsn = try apply { (state) throws(Refusal) in try state.refund(reference, charge, at: now) }
       // A second refund of the same charge must read this one's record.
-      _ = await(lsn)
+      _ = awaitDurable(lsn)
       return lsn
     }
   }

@@ -1,12 +1,12 @@
 import Bytes
 public import Encoding
 public import IO
-public import Synchronization
+import Synchronization
 
 /// Owns the money: wallets, sessions, holds, merchants, claims; in memory behind one lock, and durable by one committer.
 ///
 /// Every call applies at once and returns a log sequence number. What depends on it may leave the process when
-/// ``durability(of:epoch:)`` says so: commit, then reply. Calls never wait for the disk, but the operators' ``await(_:)``.
+/// ``durability(of:epoch:)`` says so: commit, then reply. Calls never wait for the disk, but the operators' ``awaitDurable(_:)``.
 public final class Ledger: Sendable {
   let state: Mutex<LedgerState>
   let signal = CommitSignal()
@@ -119,7 +119,7 @@ public final class Ledger: Sendable {
   public func urge() { if pending > 0 { signal.urge() } }
 
   /// Waits until an entry is durable: for operators' commands, never on a loop. False when that did not come about within ten seconds.
-  public func await(_ lsn: LSN) -> Bool {
+  public func awaitDurable(_ lsn: LSN) -> Bool {
     let epoch = epoch
     let end = Instant.now() + .seconds(10)
     while true {

@@ -1,4 +1,3 @@
-public import Bytes
 public import Crypto
 public import Payments
 

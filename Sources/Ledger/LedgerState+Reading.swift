@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import HTTP
 import Metering
 import Payments
 
@@ -158,7 +159,7 @@ extension LedgerState {
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count else { throw .malformed(.hold) }
     let held = HeldCharge(
       challengeID: challengeID, wallet: wallet, merchant: merchant, currency: currency, amount: try reader.integer(),
-      day: try reader.integer(), route: .none, client: AuditAddress(high: try reader.integer(), low: try reader.integer()),
+      day: try reader.integer(), route: .none, client: ClientAddress(high: try reader.integer(), low: try reader.integer()),
       expires: Timestamp(microseconds: try reader.integer()), idempotency: nil)
     let (sum, overflows) = currencies[Int(currency)].held.addingReportingOverflow(held.amount)
     guard !overflows else { throw .malformed(.hold) }
@@ -220,7 +221,7 @@ extension LedgerState {
 
   /// Reads a settled charge's image.
   static func readCharge(_ octets: [UInt8]) throws(LedgerError) -> SettledCharge {
-    try octets.withUnsafeBytes { (raw) throws(LedgerError) -> SettledCharge in
+    try octets.lend { (raw) throws(LedgerError) -> SettledCharge in
       var reader = RecordReader(raw, kind: .charge)
       let charge = SettledCharge(
         wallet: try reader.integer(), merchant: try reader.string(), currency: try reader.string(), amount: try reader.integer(),

@@ -1,4 +1,4 @@
-import Bytes
+public import Bytes
 
 /// The kinds of stored records. Raw values are the file format.
 public enum RecordKind: UInt8, Sendable, CaseIterable {
@@ -54,7 +54,7 @@ enum Redo {
 extension ByteBuffer {
   mutating func put<Value: FixedWidthInteger>(_ value: Value) {
     // Safe because: the pointer covers exactly the integer's octets and does not leave the closure.
-    withUnsafeBytes(of: value.littleEndian) { append($0) }
+    Swift.withUnsafeBytes(of: value.littleEndian) { append($0) }
   }
 
   mutating func put(_ digest: Digest32) {
@@ -89,7 +89,7 @@ extension ByteBuffer {
   mutating func endRecord(_ place: Int) {
     let length = UInt32(count - place - 36).littleEndian
     // Safe because: the four octets were appended by `beginRecord`.
-    withUnsafeBytes(of: length) { overwrite(at: place, with: $0) }
+    Swift.withUnsafeBytes(of: length) { overwrite(at: place, with: $0) }
   }
 
   /// Says that a record is gone.
@@ -158,5 +158,15 @@ struct RecordReader {
     guard octets.count - offset >= count else { throw .malformed(kind) }
     defer { offset += count }
     return UnsafeRawBufferPointer(rebasing: octets[offset..<(offset + count)])
+  }
+}
+
+extension [UInt8] {
+  /// Lends the octets to a closure with a typed error, which `withUnsafeBytes` does not know.
+  func lend<Value>(_ body: (UnsafeRawBufferPointer) throws(LedgerError) -> Value) throws(LedgerError) -> Value {
+    let result = withUnsafeBytes { raw -> Result<Value, LedgerError> in
+      do throws(LedgerError) { return .success(try body(raw)) } catch { return .failure(error) }
+    }
+    return try result.get()
   }
 }

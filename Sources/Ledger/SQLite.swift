@@ -1,5 +1,6 @@
 import Bytes
 import CSQLite
+import Glibc
 
 /// A connection to a database, used by one thread at a time.
 final class SQLiteConnection: @unchecked Sendable {

@@ -140,7 +140,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
     insertBatch.bind(3, Int64(bitPattern: batch.lineCount))
     try batch.redo.withUnsafeBytes { (redo) throws(LedgerError) in
       try batch.lines.withUnsafeBytes { (lines) throws(LedgerError) in
-        try batch.head.withUnsafeBytes { (head) throws(LedgerError) in
+        try batch.head.lend { (head) throws(LedgerError) in
           insertBatch.bind(4, borrowed: redo)
           insertBatch.bind(5, borrowed: lines)
           insertBatch.bind(6, borrowed: head)

@@ -1,5 +1,6 @@
 public import Bytes
 public import Encoding
+public import HTTP
 public import Metering
 
 /// Names an open or closing session. Stale handles are recognised: by their generation, and by the ledger's epoch.
@@ -53,11 +54,11 @@ public struct SessionOrder: Sendable {
   /// When the challenge expires.
   public var expires: Timestamp
   public var route: RouteLabel
-  public var client: AuditAddress
+  public var client: ClientAddress
 
   public init(
     challengeID: Digest32, sessionID: Digest32, wallet: Digest32, deposit: UInt128, terms: SessionTerms, idleTimeout: Duration,
-    maximumInFlight: UInt32 = 64, expires: Timestamp, route: RouteLabel = .none, client: AuditAddress = .none
+    maximumInFlight: UInt32 = 64, expires: Timestamp, route: RouteLabel = .none, client: ClientAddress = .none
   ) {
     self.challengeID = challengeID
     self.sessionID = sessionID
@@ -84,11 +85,11 @@ public struct TopUpOrder: Sendable {
   public var currency: String
   public var merchant: String
   public var expires: Timestamp
-  public var client: AuditAddress
+  public var client: ClientAddress
 
   public init(
     challengeID: Digest32, credential: Digest32, sessionID: Digest32, wallet: Digest32, amount: UInt128, currency: String,
-    merchant: String, expires: Timestamp, client: AuditAddress = .none
+    merchant: String, expires: Timestamp, client: ClientAddress = .none
   ) {
     self.challengeID = challengeID
     self.credential = credential
@@ -105,14 +106,14 @@ public struct TopUpOrder: Sendable {
 /// What a debit is for.
 public struct DebitContext: Sendable {
   public var route: RouteLabel
-  public var client: AuditAddress
+  public var client: ClientAddress
   /// Whether the debit's line is written when it begins (a request at a fixed price) or when it ends (a stream).
   public var writesLine: Bool
   /// Units that the line names.
   public var units: UInt64
 
   @inlinable
-  public init(route: RouteLabel, client: AuditAddress = .none, writesLine: Bool, units: UInt64 = 1) {
+  public init(route: RouteLabel, client: ClientAddress = .none, writesLine: Bool, units: UInt64 = 1) {
     self.route = route
     self.client = client
     self.writesLine = writesLine

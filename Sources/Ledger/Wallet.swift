@@ -1,5 +1,5 @@
 public import Bytes
-public import Encoding
+import Encoding
 
 /// An isolated balance per currency that belongs to one Ed25519 key.
 struct Wallet {
