@@ -76,6 +76,7 @@ let package = Package(
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "Methods", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
+    tests("FuzzTests", ["HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),
   ],
   swiftLanguageModes: [.v6]
