@@ -134,6 +134,10 @@ import Testing
     #expect(printed.body["challengeId"]?.stringValue == printed.challenges[0].id)
   }
 
+  @Test func noOrderStillOffersEverything() throws {
+    #expect(try Self.print(try Self.printer()) { $0.order = [] }.challenges.count == 2)
+  }
+
   @Test func credentialsForItVerify() throws {
     for challenge in try Self.print(try Self.printer()).challenges {
       let value = Credential.fieldValue(["challenge": .object(challenge.echo), "payload": [:]])

@@ -171,6 +171,29 @@ import Testing
   }
 }
 
+/// A credential that pympp 0.16 made for a challenge with these parameters: it sorts its members and escapes beyond ASCII.
+private let foreignToken: [String] = [
+  "eyJjaGFsbGVuZ2UiOnsiZGVzY3JpcHRpb24iOiJzYXkgXCJoaVwiIGNhZlx1MDBlOSIsImV4cGlyZXMiOiIyMDI2LTExLTIxVDEyOjA1OjAwWiIsImlkIjoi",
+  "WGVreW9wb2R2WlFsMVR3THRkSmc4R1RuZVBsTGN3cG5XU0J4Z2hDWEQwOCIsImludGVudCI6ImNoYXJnZSIsIm1ldGhvZCI6InByZXBhaWQiLCJvcGFxdWUi",
+  "OiJleUp0WlhSb2IyUWlPaUpIUlZRaUxDSnVJam9pUVZGQlFVRkJRVUZCUVVGRFFVRkJRVUZCUVVGQlFTSXNJbkJ5YVdObElqb2lNREV5TXpRMU5qYzRPV0Zp",
+  "WTJSbFppSXNJbkp2ZFhSbElqb2ljWFZ2ZEdWeklpd2lkR0Z5WjJWMElqb2lMM2dpZlEiLCJyZWFsbSI6ImFwaS5leGFtcGxlLmNvbSIsInJlcXVlc3QiOiJl",
+  "eUpoYlc5MWJuUWlPaUl5TURBd0lpd2lZM1Z5Y21WdVkza2lPaUoxYzJSaklpd2laR1Z6WTNKcGNIUnBiMjRpT2lKallXYkRxU0RpbUpVaUxDSnRaWFJvYjJS",
+  "RVpYUmhhV3h6SWpwN0ltUmxZMmx0WVd4eklqbzJMQ0pzWldSblpYSWlPaUpzSWl3aWNtVnpiM1Z5WTJVaU9uc2liV1YwYUc5a0lqb2lSMFZVSWl3aWRYSnNJ",
+  "am9pYUhSMGNITTZMeTloY0drdVpYaGhiWEJzWlM1amIyMHZlQ0o5ZlN3aWNtVmphWEJwWlc1MElqb2lZV050WlNKOSJ9LCJwYXlsb2FkIjp7InNpZ25hdHVy",
+  "ZSI6InMiLCJ0eXBlIjoidHJhbnNmZXIiLCJ3YWxsZXQiOiJkaWQ6a2V5OnoifSwic291cmNlIjoiZGlkOmtleTp6In0",
+]
+
+@Suite struct ForeignCredentialTests {
+  @Test func verifies() throws {
+    let credential = try parse("Payment " + foreignToken.joined())
+    #expect(credential.challenge.id == "XekyopodvZQl1TwLtdJg8GTnePlLcwpnWSBxghCXD08")
+    #expect(credential.challenge.description == #"say "hi" café"#)
+    #expect(credential.request["description"] == "café ☕")
+    #expect(credential.payload["type"] == "transfer")
+    #expect(credential.isAuthentic(try secrets()))
+  }
+}
+
 @Suite struct CredentialScanTests {
   private func scan(_ value: String) -> CredentialScan { Array(value.utf8).withUnsafeBytes { CredentialScan($0) } }
 
