@@ -36,7 +36,7 @@ struct Discovery: Sendable {
     documents = [
       Document(
         path: "/openapi.json", contentType: "application/json",
-        body: JSON.serialize(.object(OpenAPIDocument.object(settings: settings, operations: operations)), pretty: true)),
+        body: JSON.serialize(.object(OpenAPIDocument.object(settings: settings, operations: operations)))),
       Document(
         path: "/llms.txt", contentType: "text/plain; charset=utf-8",
         body: Array(LLMSDocument.text(settings: settings, operations: operations).utf8)),

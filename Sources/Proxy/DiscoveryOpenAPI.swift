@@ -34,7 +34,7 @@ enum OpenAPIDocument {
   }
 
   private static func operation(_ settings: Settings, _ operation: DiscoveryOperation) -> JSONObject {
-    var object: JSONObject = ["operationId": .string("\(operation.route)-\(operation.member)")]
+    var object: JSONObject = ["operationId": .string(operation.id)]
     if let description = operation.description { object.set("summary", .string(description)) }
     if !operation.hosts.isEmpty {
       let scheme = settings.origin.hasPrefix("http:") ? "http" : "https"
@@ -84,6 +84,9 @@ enum OpenAPIDocument {
 }
 
 extension DiscoveryOperation {
+  /// Unique: the route, the method, and for what is below a prefix that is a path itself, which of the two.
+  fileprivate var id: String { "\(route)-\(member)" + (path.hasSuffix("/{path}") ? "-path" : "") }
+
   /// The path item's member.
   fileprivate var member: String { "\(method.name)".lowercased() }
 }

@@ -1,4 +1,5 @@
 import Configuration
+import Gateway
 import HTTP
 import Metering
 import Payments
@@ -18,22 +19,27 @@ struct DiscoveryOperation: Sendable {
   /// The price in words; nil where the method is free.
   let price: String?
 
-  /// The methods of a route that names none.
-  static let usualMethods: [HTTP.Method] = [.get, .post]
-
   /// Lists the operations in the order of the routes.
   static func list(settings: Settings, offers: [[Offer]]) -> [DiscoveryOperation] {
     var list: [DiscoveryOperation] = []
     for (index, route) in settings.routes.enumerated() {
-      for method in route.methods.isEmpty ? usualMethods : route.methods.named {
-        let isFree = route.price == nil || route.freeMethods.allows(method)
-        list.append(
-          DiscoveryOperation(
-            route: route.id, path: template(route.path), method: method, hosts: route.hosts, description: route.description,
-            offers: isFree || index >= offers.count ? [] : offers[index], price: isFree ? nil : route.price?.words))
+      for path in templates(route.path) {
+        for method in methods(of: route) {
+          let isFree = route.price == nil || route.freeMethods.allows(method)
+          list.append(
+            DiscoveryOperation(
+              route: route.id, path: path, method: method, hosts: route.hosts, description: route.description,
+              offers: isFree || index >= offers.count ? [] : offers[index], price: isFree ? nil : route.price?.words))
+        }
       }
     }
     return list
+  }
+
+  /// HEAD goes without saying where GET is; a route for every method is shown with the usual two.
+  private static func methods(of route: Settings.Route) -> [HTTP.Method] {
+    if route.methods == .any || route.methods.isEmpty { return [.get, .post] }
+    return route.methods.named.filter { $0 != .head || !route.methods.allows(.get) }
   }
 
   /// The names of the template's parameters.
@@ -43,11 +49,11 @@ struct DiscoveryOperation: Sendable {
     }
   }
 
-  /// A prefix becomes a template whose last parameter stands for the rest.
-  private static func template(_ path: Settings.RoutePath) -> String {
+  /// A prefix becomes a template whose last parameter stands for the rest; one without a slash at its end is a path too.
+  private static func templates(_ path: PathPattern) -> [String] {
     switch path {
-    case .exact(let path), .segments(let path): path
-    case .prefix(let path): path + "{path}"
+    case .exact(let text), .segments(let text): [text]
+    case .prefix(let text): text.hasSuffix("/") ? [text + "{path}"] : [text, text + "/{path}"]
     }
   }
 }

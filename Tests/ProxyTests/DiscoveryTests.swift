@@ -23,7 +23,7 @@ import Testing
     settings.info.version = "2.1"
     settings.info.description = "Sold by\nthe piece."
     var quotes = Settings.Route(id: "quotes", path: .exact("/quotes/today"))
-    quotes.methods = [MethodSet(.get), MethodSet(.post), MethodSet(.query)]
+    quotes.methods = MethodSet([.get, .post, .query]).withImpliedHead
     quotes.freeMethods = MethodSet(.post)
     quotes.offer = .priced(try Price(parsing: "0.002 USDC per request", currencies: currencies))
     quotes.description = "The quote of the day"
@@ -33,12 +33,13 @@ import Testing
     files.hosts = ["files.example.com"]
     let user = Settings.Route(id: "user", path: .segments("/users/{id}/posts/{post}"))
     let shadowed = Settings.Route(id: "shadowed", path: .exact("/quotes/today"))
-    settings.routes = [quotes, files, user, shadowed]
+    let status = Settings.Route(id: "status", path: .prefix("/status"))
+    settings.routes = [quotes, files, user, shadowed, status]
     return settings
   }
 
   private func discovery(_ keys: [Ed25519.PublicKey] = []) throws -> Discovery {
-    Discovery(settings: try settings(), offers: [[charge, session], [session], [], []], keys: keys)
+    Discovery(settings: try settings(), offers: [[charge, session], [session], [], [], []], keys: keys)
   }
 
   private func document(_ path: String, of discovery: Discovery) throws -> Discovery.Document {
@@ -76,7 +77,7 @@ import Testing
     #expect(document["openapi"] == "3.1.0")
     #expect(document["info"] == ["title": "Quotes and files", "version": "2.1", "description": "Sold by\nthe piece."])
     #expect(document["servers"] == [["url": "https://api.example.com"]])
-    #expect(document["paths"]?.objectValue?.names == ["/quotes/today", "/files/{path}", "/users/{id}/posts/{post}"])
+    #expect(document["paths"]?.objectValue?.names == ["/quotes/today", "/files/{path}", "/users/{id}/posts/{post}", "/status", "/status/{path}"])
   }
 
   @Test func pathParametersAreDeclared() throws {
@@ -94,6 +95,13 @@ import Testing
     let operations = try #require(openAPI()["paths"]?["/quotes/today"])
     #expect(operations["get"]?["operationId"] == "quotes-get")
     #expect(operations["post"]?["operationId"] == "quotes-post")
+  }
+
+  @Test func operationsHaveIdsOfTheirOwn() throws {
+    let items = try #require(openAPI()["paths"]?.objectValue).members.compactMap(\.value.objectValue)
+    let ids = items.flatMap(\.members).map { $0.value["operationId"]?.stringValue ?? "" }
+    #expect(ids.count == 9)
+    #expect(Set(ids).count == ids.count)
   }
 
   @Test func modelsAreTold() throws {
