@@ -39,7 +39,7 @@ public struct UInt256: Hashable, Sendable {
 
   /// Divides by a 128-bit number.
   ///
-  /// - Returns: the quotient, nil when it passes 128 bits, and the remainder; for the divisor zero a nil quotient and the remainder 0.
+  /// - Returns: the quotient, nil when it passes 128 bits, and the remainder; for the divisor zero nil and 0.
   @inlinable
   public func dividedByUInt128(_ divisor: UInt128) -> (quotient: UInt128?, remainder: UInt128) {
     guard divisor != 0 else { return (nil, 0) }

@@ -53,15 +53,17 @@ public enum Base58 {
     let zeros = digits.prefix { $0 == alphabet[0] }.count
     // Words of the number, the least first.
     var words: [UInt32] = []
+    var group: UInt64 = 0
+    var left = digits.count - zeros
     for digit in digits.dropFirst(zeros) {
-      var carry = UInt64(values[Int(digit)])
-      guard carry < 58 else { return nil }
-      for index in words.indices {
-        let value = UInt64(words[index]) * 58 + carry
-        words[index] = UInt32(truncatingIfNeeded: value)
-        carry = value >> 32
+      let value = UInt64(values[Int(digit)])
+      guard value < 58 else { return nil }
+      group = group * 58 + value
+      left -= 1
+      if left % groupDigits == 0 {
+        multiply(&words, adding: group)
+        group = 0
       }
-      if carry > 0 { words.append(UInt32(carry)) }
     }
     var octets = [UInt8](repeating: 0, count: zeros)
     var isLeading = true
@@ -74,6 +76,17 @@ public enum Base58 {
       }
     }
     return octets.count <= maximumCount ? octets : nil
+  }
+
+  /// Multiplies a number by 58⁵ and adds the next group of digits.
+  private static func multiply(_ words: inout [UInt32], adding group: UInt64) {
+    var carry = group
+    for index in words.indices {
+      let value = UInt64(words[index]) * groupBase + carry
+      words[index] = UInt32(truncatingIfNeeded: value)
+      carry = value >> 32
+    }
+    if carry > 0 { words.append(UInt32(carry)) }
   }
 
   private static func bigEndianWords(_ octets: ArraySlice<UInt8>) -> [UInt32] {

@@ -54,7 +54,8 @@ public enum JCS {
     for a in left.utf8 {
       guard let b = others.next() else { return false }
       if a == b { continue }
-      // UTF-8 orders as UTF-16 does, except that characters above U+FFFF (leading octets from F0) come before U+E000…U+FFFF (EE and EF).
+      // UTF-8 orders as UTF-16 does, but for characters above U+FFFF (leading octets from F0): in UTF-16 they come
+      // before U+E000…U+FFFF (leading octets EE and EF).
       if a >= 0xEE, b >= 0xEE, (a >= 0xF0) != (b >= 0xF0) { return a > b }
       return a < b
     }

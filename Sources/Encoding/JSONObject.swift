@@ -48,7 +48,7 @@ public struct JSONObject: Sendable {
   }
 
   private func index(of name: String) -> Int? {
-    members.firstIndex { $0.name.utf8.elementsEqual(name.utf8) }
+    members.firstIndex { $0.name.hasSameOctets(as: name) }
   }
 }
 
@@ -56,7 +56,7 @@ extension JSONObject: Hashable {
   public static func == (left: JSONObject, right: JSONObject) -> Bool {
     guard left.count == right.count else { return false }
     return zip(left.sorted, right.sorted).allSatisfy { left, right in
-      left.name.utf8.elementsEqual(right.name.utf8) && left.value == right.value
+      left.name.hasSameOctets(as: right.name) && left.value == right.value
     }
   }
 

@@ -120,7 +120,7 @@ struct JSONParser {
     _ name: String, _ members: [(name: String, value: JSONValue)], _ names: inout Set<[UInt8]>
   ) -> Bool {
     if members.count < comparedNames {
-      return !members.contains { $0.name.utf8.elementsEqual(name.utf8) }
+      return !members.contains { $0.name.hasSameOctets(as: name) }
     }
     if names.isEmpty { names = Set(members.map { [UInt8]($0.name.utf8) }) }
     return names.insert([UInt8](name.utf8)).inserted
@@ -135,6 +135,7 @@ extension JSONParser {
     var runStart = index
     var decoded: [UInt8] = []
     while true {
+      skipPlain()
       let octet = try peek()
       switch octet {
       case 0x22:
@@ -155,11 +156,48 @@ extension JSONParser {
     }
   }
 
+  /// Passes eight octets at a time as long as none of them ends a run: no quote, no backslash, no control character.
+  private mutating func skipPlain() {
+    let ones: UInt64 = 0x0101_0101_0101_0101
+    let highs: UInt64 = 0x8080_8080_8080_8080
+    while text.count &- index >= 8 {
+      // Safe because: eight octets are left, and the load asks for no alignment.
+      let word = text.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+      let (quotes, slashes) = (word ^ ones &* 0x22, word ^ ones &* 0x5C)
+      // A borrow may mark a plain octet above a marked one; the octets are then looked at one by one, and nothing is missed.
+      let marks = (quotes &- ones) & ~quotes | (slashes &- ones) & ~slashes | (word &- ones &* 0x20) & ~word
+      if marks & highs != 0 { return }
+      index &+= 8
+    }
+  }
+
   private static func string(_ octets: UnsafeRawBufferPointer, at start: Int) throws(JSONError) -> String {
+    // The validating initialiser is generic and looks its types up at run time, which costs more than all the rest.
+    if isASCII(octets) {
+      return String(unsafeUninitializedCapacity: octets.count) { out in
+        UnsafeMutableRawBufferPointer(out).copyMemory(from: octets)
+        return octets.count
+      }
+    }
     guard let string = String(validating: octets.assumingMemoryBound(to: UInt8.self), as: UTF8.self) else {
       throw .malformedUTF8(offset: start)
     }
     return string
+  }
+
+  private static func isASCII(_ octets: UnsafeRawBufferPointer) -> Bool {
+    var seen: UInt64 = 0
+    var index = 0
+    while octets.count &- index >= 8 {
+      // Safe because: eight octets are left, and the load asks for no alignment.
+      seen |= octets.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+      index &+= 8
+    }
+    while index < octets.count {
+      seen |= UInt64(octets[index])
+      index &+= 1
+    }
+    return seen & 0x8080_8080_8080_8080 == 0
   }
 
   private mutating func parseEscape(into decoded: inout [UInt8]) throws(JSONError) {

@@ -1,7 +1,7 @@
 /// Holds one JSON value (RFC 8259).
 ///
 /// Strings are compared by their octets, not by Swift's canonical equivalence: two spellings of a letter are two texts here.
-public indirect enum JSONValue: Sendable {
+public enum JSONValue: Sendable {
   case null
   case bool(Bool)
   case number(JSONNumber)
@@ -58,7 +58,7 @@ extension JSONValue: Hashable {
     case (.null, .null): true
     case (.bool(let left), .bool(let right)): left == right
     case (.number(let left), .number(let right)): left == right
-    case (.string(let left), .string(let right)): left.utf8.elementsEqual(right.utf8)
+    case (.string(let left), .string(let right)): left.hasSameOctets(as: right)
     case (.array(let left), .array(let right)): left == right
     case (.object(let left), .object(let right)): left == right
     case (.null, _), (.bool, _), (.number, _), (.string, _), (.array, _), (.object, _): false

@@ -72,7 +72,11 @@ import Testing
   }
 
   @Test func sortsAsUTF16Does() {
-    let names = ["", "a", "aa", "ab", "b", "\u{7F}", "\u{80}", "\u{7FF}", "\u{800}", "\u{D7FF}", "\u{E000}", "\u{F000}", "\u{FFFD}", "\u{10000}", "\u{10FFFF}", "a\u{FFFF}", "a\u{10000}"]
+    let names = [
+      "", "a", "aa", "ab", "b", "\u{7F}", "\u{80}", "\u{7FF}", "\u{800}", "\u{D7FF}",
+      "\u{E000}", "\u{F000}", "\u{FFFD}", "\u{10000}", "\u{10FFFF}", "a\u{FFFF}",
+      "a\u{10000}",
+    ]
     let object = JSONObject(names.map { ($0, JSONValue.null) })
     let sorted = names.sorted { $0.utf16.lexicographicallyPrecedes($1.utf16) }
     let expected = "{" + sorted.map { "\"\($0)\":null" }.joined(separator: ",") + "}"

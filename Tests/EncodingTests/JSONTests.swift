@@ -4,7 +4,9 @@ import Testing
 
 @Suite struct JSONTests {
   @Test func readsEveryKindOfValue() throws {
-    let value = try JSON.parse(" {\"a\" : [ null , true,false,-0, 12, -3.5e2 ,\"x\\n\\u00e9\\ud83d\\ude00\\/\" ] ,\"b\":{ },\"c\":[\t] }\r\n")
+    let value = try JSON.parse(
+      " {\"a\" : [ null , true,false,-0, 12, -3.5e2 ,\"x\\n\\u00e9\\ud83d\\ude00\\/\" ] ,\"b\":{ },\"c\":[\t] }\r\n"
+    )
     let expected: JSONValue = ["a": [nil, true, false, 0, 12, -350, "x\né😀/"], "b": [:], "c": []]
     #expect(value == expected)
     #expect(value["a"]?.arrayValue?[4].intValue == 12)
@@ -32,7 +34,8 @@ import Testing
     ("\"\u{01}\"", .controlCharacter(offset: 1)), ("\"a\nb\"", .controlCharacter(offset: 2)),
     ("\"\\x\"", .malformedEscape(offset: 1)), ("\"\\u12g4\"", .malformedEscape(offset: 1)), ("\"\\U0041\"", .malformedEscape(offset: 1)),
     ("\"\\ud800\"", .loneSurrogate(offset: 1)), ("\"\\ud800\\u0041\"", .loneSurrogate(offset: 1)),
-    ("\"\\udc00\"", .loneSurrogate(offset: 1)), ("\"\\ud800\\ud800\"", .loneSurrogate(offset: 1)), ("\"\\ud800x\"", .loneSurrogate(offset: 1)),
+    ("\"\\udc00\"", .loneSurrogate(offset: 1)), ("\"\\ud800\\ud800\"", .loneSurrogate(offset: 1)),
+    ("\"\\ud800x\"", .loneSurrogate(offset: 1)),
     ("{\"a\":1,\"a\":2}", .duplicateName(offset: 7)), ("{\"a\":1,\"\\u0061\":2}", .duplicateName(offset: 7)),
     ("[{\"b\":{\"\":1,\"\":1}}]", .duplicateName(offset: 12)),
   ])
@@ -162,5 +165,31 @@ import Testing
   @Test func everyCutIsAnError() {
     let text = [UInt8]("{\"a\":[1,-2.5e3,\"x\\u0041\\ud83d\\ude00é\",{\"b\":null}]}".utf8)
     for end in text.indices { #expect(throws: JSONError.self) { try JSON.parse([UInt8](text[..<end])) } }
+  }
+}
+
+@Suite struct JSONStringTests {
+  /// Every text of up to 40 octets with one character of each kind at each place: reading goes by eight octets and by one.
+  @Test func everyPlaceOfEveryCharacter() throws {
+    let characters: [(written: String, read: String)] = [
+      ("b", "b"), ("\\\"", "\""), ("\\\\", "\\"), ("\\n", "\n"), ("é", "é"), ("😀", "😀"), ("\u{7F}", "\u{7F}"),
+      ("\\u0000", "\0"), (" ", " "), ("#", "#"), ("]", "]"), ("!", "!"),
+    ]
+    for count in 0..<40 {
+      for place in 0...count {
+        let (before, after) = (String(repeating: "a", count: place), String(repeating: "a", count: count - place))
+        for (written, read) in characters {
+          guard try JSON.parse("\"\(before)\(written)\(after)\"") == .string(before + read + after) else {
+            Issue.record("\(written) at \(place) of \(count)")
+            return
+          }
+        }
+        for control in UInt8(0)..<0x20 {
+          #expect(throws: JSONError.controlCharacter(offset: place + 1)) {
+            try JSON.parse([0x22] + [UInt8](before.utf8) + [control] + [UInt8](after.utf8) + [0x22])
+          }
+        }
+      }
+    }
   }
 }
