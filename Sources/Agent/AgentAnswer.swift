@@ -1,0 +1,282 @@
+import Encoding
+import Metering
+import Methods
+import Payments
+
+/// What was paid for an answer.
+public struct AgentPayment: Sendable {
+  public enum Kind: Sendable {
+    case charge
+    /// A session that this call opened.
+    case opened
+    /// A session that was open before.
+    case session
+  }
+
+  public let kind: Kind
+  public let currency: Currency
+  /// The receipt; at the body's end the final one where the server sends it.
+  public internal(set) var receipt: Receipt?
+  /// What is wrong with the receipt, nil where nothing is.
+  public internal(set) var fault: AgentError.ReceiptFault?
+  /// The session that paid, as last heard of.
+  public internal(set) var session: KeptSession?
+}
+
+/// Hands on the answer to a request as a stream, and keeps it flowing: where it runs dry, the session is topped up within
+/// what the caller allows.
+public final class AgentAnswer {
+  public let head: ReceivedHead
+  /// What was paid; nil where the answer was free, or an error that cost nothing.
+  public private(set) var payment: AgentPayment?
+  /// The octets of the body that were handed out.
+  public private(set) var byteCount: UInt64 = 0
+
+  private let purchase: Purchase
+  private let body: ResponseBody
+  private var prefix: [UInt8]
+  private var scanner: PaymentEventScanner?
+  private var silence = StreamSilence()
+  private var pendingFailure: AgentError?
+  private var meter: StreamMeter?
+  private var isFinished = false
+
+  init(purchase: Purchase, answer: RawAnswer) throws(AgentError) {
+    self.purchase = purchase
+    head = answer.head
+    body = answer.body
+    prefix = answer.prefix
+    try settle()
+  }
+
+  /// What is known of the session's budget, nil where no session pays.
+  public var budget: SessionBudget? {
+    guard let session = payment?.session else { return nil }
+    let estimate = meter?.spent(after: byteCount) ?? session.spent
+    return SessionBudget(
+      currency: session.currency, deposit: session.deposit, spent: min(max(estimate, session.spent), session.deposit))
+  }
+
+  /// Waits for the next octets of the body; nil at its end.
+  ///
+  /// - Throws: `.overMaximum` where the stream needs more than the caller allows, `.cutShort` where it ends too early, and
+  ///   what else can go wrong on the way. What was handed out before stays paid.
+  public func next() throws(AgentError) -> [UInt8]? {
+    if !prefix.isEmpty {
+      let octets = prefix
+      prefix = []
+      byteCount += UInt64(octets.count)
+      return octets
+    }
+    if let pendingFailure { throw pendingFailure }
+    while true {
+      let isSession = payment?.session != nil
+      switch try body.next(until: isSession ? Instant.now() + silence.interval : nil) {
+      case .octets(let octets):
+        silence.end()
+        byteCount += UInt64(octets.count)
+        scan(octets)
+        return octets
+      case .silent: try lookAfterSilence()
+      case .end:
+        try finish()
+        return nil
+      }
+    }
+  }
+
+  /// Reads the rest of the body, whatever it is, so that the final receipt is known and the connection can be used again.
+  public func drain() throws(AgentError) { while try next() != nil {} }
+
+  // MARK: - The head's receipt
+
+  private func settle() throws(AgentError) {
+    switch purchase.presented {
+    case .nothing: return
+    case .transfer(let offer):
+      payment = AgentPayment(kind: .charge, currency: offer.currency)
+      try take(head.first("payment-receipt"), .charge(offer), offer.challenge)
+    case .open(let offer, let session):
+      try settleOpen(offer, session)
+    case .bearer(let session, let challenge):
+      payment = AgentPayment(kind: .session, currency: session.currency, session: session)
+      meter = StreamMeter(challenge: challenge, spent: session.spent)
+      try take(head.first("payment-receipt"), .bearer(sessionID: session.sessionID), challenge)
+    }
+    if head.mediaType == "text/event-stream" { scanner = PaymentEventScanner() }
+  }
+
+  private func settleOpen(_ offer: PrepaidOffer, _ session: KeptSession) throws(AgentError) {
+    var open = session
+    open.state = .open
+    // Whatever the status, an answer that is no refusal says that the session was opened.
+    try purchase.agent.note(session.sessionID) { $0.state = .open }
+    payment = AgentPayment(kind: .opened, currency: offer.currency, session: open)
+    meter = StreamMeter(challenge: offer.challenge, spent: 0)
+    try take(head.first("payment-receipt"), .open(sessionID: session.sessionID, deposit: session.deposit), offer.challenge)
+  }
+
+  /// Checks a receipt; one is promised on 2xx only, and elsewhere its absence says nothing.
+  private func take(
+    _ value: String?, _ expectation: ReceiptCheck.Expectation, _ challenge: Challenge
+  ) throws(AgentError) {
+    guard (200..<300).contains(head.status) || value != nil else { return }
+    let check = ReceiptCheck(
+      expectation: expectation, challengeID: challenge.id, request: purchase.request,
+      keys: expectation.isSigned ? try purchase.agent.keys(for: head, at: purchase.request.address) : [:])
+    switch check.check(value) {
+    case .success(let receipt): try note(receipt, isSigned: expectation.isSigned)
+    case .failure(let problem):
+      payment?.fault = problem.fault
+      purchase.observe(.receiptFault(problem.fault))
+    }
+  }
+
+  private func note(_ receipt: Receipt, isSigned: Bool) throws(AgentError) {
+    payment?.receipt = receipt
+    purchase.observe(.receipt(receipt, isSigned: isSigned))
+    guard let figures = receipt.session, payment?.session?.sessionID == figures.id else { return }
+    let (deposit, overflow) = figures.spent.addingReportingOverflow(figures.remaining)
+    guard !overflow else { return }
+    payment?.session?.spent = figures.spent
+    payment?.session?.deposit = deposit
+    try purchase.agent.note(figures.id) { session in
+      session.spent = figures.spent
+      session.deposit = deposit
+    }
+  }
+
+  // MARK: - Running dry
+
+  /// Finds the proxy's own events; a top-up that fails is told after the octets that came with it.
+  private func scan(_ octets: [UInt8]) {
+    guard scanner != nil else { return }
+    var events: [PaymentEventScanner.PaymentEvent] = []
+    scanner?.scan(octets) { events.append($0) }
+    for event in events {
+      do throws(AgentError) {
+        try act(on: event)
+      } catch {
+        pendingFailure = error
+      }
+    }
+  }
+
+  private func act(on event: PaymentEventScanner.PaymentEvent) throws(AgentError) {
+    switch event.name {
+    case .needTopUp:
+      guard let object = (try? JSON.parse(event.data))?.objectValue,
+        object["sessionId"]?.stringValue == payment?.session?.sessionID
+      else { return }
+      try lookForDryness()
+    case .receipt:
+      guard let receipt = try? Receipt.parse(event.data), receipt.session?.id == payment?.session?.sessionID else { return }
+      try note(receipt, isSigned: false)
+    case .timeout: return
+    }
+  }
+
+  /// A second of silence: the upstream may be slow, or the budget used up. Only the server knows.
+  private func lookAfterSilence() throws(AgentError) {
+    silence.grow()
+    if silence.total >= purchase.agent.options.limits.bodySilence { throw .timeout(.receivingBody) }
+    try lookForDryness()
+  }
+
+  private func lookForDryness() throws(AgentError) {
+    guard let session = payment?.session else { return }
+    let state: SessionStatus
+    do throws(AgentError) {
+      state = try purchase.agent.status(of: session)
+    } catch {
+      // The body itself will show what has happened to the connection or the session.
+      if error.isLoss || error == .sessionGone { return }
+      throw error
+    }
+    payment?.session?.deposit = state.deposit
+    payment?.session?.spent = min(state.spent, state.deposit)
+    guard state.required > 0, state.phase == .open, let now = payment?.session else { return }
+    let code = now.currency.code
+    purchase.observe(.waiting(Amount(units: state.required, currency: code), now.currency))
+    let wanted = meter?.rest(after: byteCount, of: head.contentLength, remaining: state.remaining) ?? now.suggestedDeposit
+    let plan = SpendingPlan(options: purchase.agent.options, outlay: purchase.outlay)
+    payment?.session = try purchase.raise(now, by: try plan.topUp(state.required, wanted: wanted, in: now.currency))
+    silence.end()
+  }
+
+  // MARK: - The end
+
+  private func finish() throws(AgentError) {
+    guard !isFinished else { return }
+    isFinished = true
+    guard let session = payment?.session,
+      let value = body.trailers.first(where: { $0.name.lowercased() == "payment-receipt" })?.value,
+      let receipt = try? Receipt.parse(value), receipt.session?.id == session.sessionID
+    else { return }
+    try note(receipt, isSigned: false)
+  }
+}
+
+/// Measures silence inside a body: looks come after one second, then ever more seldom while nothing happens.
+struct StreamSilence {
+  /// The longest time between two looks.
+  static let longest = Duration.seconds(8)
+
+  private(set) var interval = Duration.seconds(1)
+  private(set) var total = Duration.zero
+
+  /// Notes that the interval has passed in silence.
+  mutating func grow() {
+    total += interval
+    interval = min(interval * 2, Self.longest)
+  }
+
+  /// Notes that something came.
+  mutating func end() {
+    interval = .seconds(1)
+    total = .zero
+  }
+}
+
+/// Estimates what a session's answer costs while it streams; the receipt decides.
+struct StreamMeter {
+  private let rates: [Rate]
+  private let before: UInt128
+
+  init?(challenge: Challenge, spent: UInt128) {
+    guard let offer = PrepaidOffer(challenge), case .session(let terms) = offer.terms else { return nil }
+    rates = terms.rates
+    before = spent
+  }
+
+  /// The exact cost of a response of so many octets, rounded up once; nil where it overflows.
+  private func cost(of byteCount: UInt64) -> UInt128? {
+    var sum = ExactCost.zero
+    for rate in rates {
+      let units: UInt64
+      switch rate.unit {
+      case .request: units = 1
+      case .responseByte, .byte: units = byteCount
+      case .requestByte: units = 0
+      }
+      guard let part = ExactCost(units: units, rate: rate), let next = sum.adding(part) else { return nil }
+      sum = next
+    }
+    return sum.ceiling
+  }
+
+  /// What the session has spent after so many octets of the answer.
+  func spent(after byteCount: UInt64) -> UInt128? {
+    guard let cost = cost(of: byteCount) else { return nil }
+    let (sum, overflow) = before.addingReportingOverflow(cost)
+    return overflow ? nil : sum
+  }
+
+  /// What has to be added so that the rest of an answer of known length can come; nil where the length is not known.
+  func rest(after byteCount: UInt64, of total: UInt64?, remaining: UInt128) -> UInt128? {
+    guard let total, total > byteCount, let all = cost(of: total), let done = cost(of: byteCount), all > done else { return nil }
+    // One unit more covers the rounding of a budget that other answers share.
+    let rest = all - done + 1
+    return rest > remaining ? rest - remaining : 1
+  }
+}

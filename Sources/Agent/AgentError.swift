@@ -1,0 +1,103 @@
+import HTTP
+import Payments
+
+/// Names everything that can keep a paid request from being answered.
+///
+/// The cases say whether money may have moved: only `.answerLost`, `.cutShort` and `.receipt` can follow a payment.
+public enum AgentError: Error, Equatable, Sendable {
+  /// The address is not one that the agent can ask.
+  case address(AddressFault)
+  /// The address asks for TLS, which this version does not speak.
+  case tlsNotSupported(host: String)
+  /// A plain connection would leave this machine, and nobody allowed that.
+  case plaintextRefused(host: String)
+  /// The request itself cannot be sent: a field name or value that HTTP forbids.
+  case requestField(name: String)
+  /// The file that should be sent cannot be read.
+  case contentUnreadable(path: String, code: Int32)
+
+  /// The name has no usable address; `code` is getaddrinfo's.
+  case resolution(host: String, code: Int32)
+  /// No connection came about; `code` is the last errno.
+  case connection(authority: String, code: Int32)
+  /// A time limit passed.
+  case timeout(Phase)
+  /// The connection broke; `code` is the errno, 0 where the server closed it.
+  case connectionLost(Phase, code: Int32)
+  /// The server's answer is not HTTP/1.1 as RFC 9112 reads it strictly.
+  case malformedResponse(HTTPError)
+  /// The head of the answer, or the number of interim answers, is over the agent's limits.
+  case responseTooLarge
+  /// The body ended before its framing says so.
+  case cutShort(received: UInt64)
+
+  /// A 402 came, and none of its offers can be paid by this agent.
+  case noUsableOffer
+  /// An offer does not hold what PREPAID.md bids a client check before it pays.
+  case offer(OfferFault)
+  /// The price, or what a session needs, is over what the caller allows; nil where the caller allows nothing.
+  case overMaximum(price: Amount, maximum: Amount?)
+  /// A payment is asked for, and the agent has no wallet key.
+  case noWalletKey
+  /// The wallet's policy forbids the payment (403 `policy-denied`).
+  case refusedByPolicy(detail: String)
+  /// The payment was refused; `problem` is the last part of the problem's type.
+  case rejected(status: UInt16, problem: String, detail: String)
+  /// The payment was made and its answer was lost; asking again would pay again.
+  case answerLost(reference: String?)
+  /// The session is not known to the server, or is closed.
+  case sessionGone
+  /// The receipt does not hold what was bought.
+  case receipt(ReceiptFault)
+  /// The server keys do not fit those that were seen before.
+  case serverKeys(KeysFault)
+  /// A document of the server is not what the specification says.
+  case document(DocumentKind)
+  /// The server answered a question of the agent's own with an unexpected status.
+  case unexpectedStatus(UInt16, DocumentKind)
+
+  /// A file of the keeper cannot be used.
+  case keeper(KeeperFault)
+
+  /// The rule of an address that was broken.
+  public enum AddressFault: Equatable, Sendable {
+    case tooLong, forbiddenOctet, scheme, userInformation, host, port
+  }
+
+  /// The part of an exchange that was under way.
+  public enum Phase: Equatable, Sendable {
+    case connecting, sending, awaitingHead, receivingBody, whole
+  }
+
+  /// The check of a challenge or its invoice that failed.
+  public enum OfferFault: Equatable, Sendable {
+    case realm, resource, digest, expired, invoiceMissing, invoiceSignature, invoiceIssuer, invoiceTime
+    case invoiceResource, invoiceOffer, amount, decimals, header, malformed
+  }
+
+  /// The check of a receipt that failed.
+  public enum ReceiptFault: Equatable, Sendable {
+    case missing, malformed, unsigned, signature, challenge, amount, resource, session
+  }
+
+  /// Why the keys of a server are not believed.
+  public enum KeysFault: Equatable, Sendable {
+    case malformed, pinnedKeyMissing, pinnedKeyChanged
+  }
+
+  /// The documents that an agent reads.
+  public enum DocumentKind: Equatable, Sendable {
+    case problem, keys, wallet, status, close, topUp, receipt
+  }
+
+  /// What is wrong with a file of the keeper.
+  public enum KeeperFault: Equatable, Sendable {
+    case noHome
+    case unreadable(path: String, code: Int32)
+    case unwritable(path: String, code: Int32)
+    case tooOpen(path: String)
+    case malformed(path: String)
+    case exists(path: String)
+    case tooManySessions(limit: Int)
+  }
+}

@@ -1,0 +1,64 @@
+import Payments
+
+/// Says what an agent may spend, and how it pays.
+public struct AgentOptions: Sendable {
+  /// Which kind of payment is wanted.
+  public enum Preference: Sendable {
+    /// An open session where one fits, else a charge where one is offered, else a new session.
+    case offered
+    case charge
+    case session
+  }
+
+  public var limits = HTTPLimits()
+  /// Allows plain HTTP to other machines; payments can then be read on the way.
+  public var allowsPlaintext = false
+  /// The most that may leave the wallet for one call: its charge, or its deposit and top-ups. Nothing may without it.
+  ///
+  /// What an open session still holds has left the wallet before, and is used whatever this says.
+  public var maximum: SpendingLimit?
+  /// The first deposit of a new session, in place of what the server suggests; without a maximum it is the maximum too.
+  public var deposit: SpendingLimit?
+  public var preference = Preference.offered
+
+  public init() {}
+
+  /// The most that may leave the wallet, in base units; nil where nothing may.
+  func allowance(in currency: Currency) -> UInt128? { (maximum ?? deposit)?.units(in: currency) }
+}
+
+/// Tells an observer what happens while a request is paid for.
+public enum AgentEvent: Sendable {
+  /// A challenge came whose checks all passed, and this offer of it was chosen.
+  case challenged(PrepaidOffer, Invoice)
+  /// A charge was sent, or a session opened with the deposit.
+  case paying(Amount, Currency)
+  /// An open session is used.
+  case usingSession(KeptSession)
+  /// The same credential is sent again; its fate was unknown.
+  case repeating(count: Int)
+  /// A stream waits for this much more.
+  case waiting(Amount, Currency)
+  /// A session's budget was raised by the first amount, to the second.
+  case toppedUp(Amount, deposit: Amount, Currency)
+  /// A receipt came; `isSigned` says that its signature was verified.
+  case receipt(Receipt, isSigned: Bool)
+  /// A receipt came that does not hold, or none came.
+  case receiptFault(AgentError.ReceiptFault)
+}
+
+/// What is known of a session's budget; between receipts an estimate from the octets that have come.
+public struct SessionBudget: Equatable, Sendable {
+  public let currency: Currency
+  public let deposit: UInt128
+  public let spent: UInt128
+
+  public init(currency: Currency, deposit: UInt128, spent: UInt128) {
+    self.currency = currency
+    self.deposit = deposit
+    self.spent = spent
+  }
+
+  /// What is left, in base units.
+  public var remaining: UInt128 { deposit > spent ? deposit - spent : 0 }
+}

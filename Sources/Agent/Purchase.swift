@@ -1,0 +1,262 @@
+import Bytes
+import Crypto
+import Encoding
+import Methods
+import Payments
+
+/// Carries one request from the first question to its answer: performs what `PaymentProgress` decides, and tells it what came.
+final class Purchase {
+  /// The credential that the last request carried.
+  enum Presented {
+    case nothing
+    case transfer(PrepaidOffer)
+    case open(PrepaidOffer, KeptSession)
+    case bearer(KeptSession, Challenge)
+  }
+
+  let agent: Agent
+  let request: AgentRequest
+  let observe: (AgentEvent) -> Void
+  /// What has left the wallet because of this call, in base units of its one currency.
+  private(set) var outlay: UInt128 = 0
+  var presented = Presented.nothing
+  /// What the last 402 offers, after every check.
+  var offer: PrepaidOffer?
+  /// Why nothing of the last answer can be used.
+  var failure: AgentError?
+  /// What an insufficient session needs.
+  var required: UInt128 = 0
+  var answer: RawAnswer?
+
+  private var progress: PaymentProgress
+  private var extra: [AgentRequest.Field] = []
+  private let idempotencyKey: AgentRequest.Field?
+
+  init(agent: Agent, request: AgentRequest, observe: @escaping (AgentEvent) -> Void) {
+    self.agent = agent
+    self.request = request
+    self.observe = observe
+    let isKeyedByCaller = request.has("idempotency-key")
+    idempotencyKey =
+      request.isSafe || isKeyedByCaller
+      ? nil : AgentRequest.Field(name: "Idempotency-Key", value: "\"\(Hex.encode(Random.bytes(16)))\"")
+    progress = PaymentProgress(isKeyed: isKeyedByCaller || !request.isSafe, isSafe: request.isSafe, bearsKeptSession: false)
+  }
+
+  func run() throws(AgentError) -> AgentAnswer {
+    var action = PaymentProgress.Action.ask
+    if let session = try keptSession() {
+      progress = PaymentProgress(isKeyed: progress.isKeyed, isSafe: progress.isSafe, bearsKeptSession: true)
+      present(session, challenge: session.challenge(method: request.method, path: request.address.path))
+      action = .bear
+    }
+    while true {
+      switch action {
+      case .ask:
+        presented = .nothing
+        extra = []
+        action = progress.receive(try exchange())
+      case .pay(.charge): action = progress.receive(try payCharge())
+      case .pay(.open): action = progress.receive(try openSession())
+      case .bear: action = progress.receive(try bear())
+      case .repeatAfterPause(let repeats):
+        if case .nothing = presented {} else { observe(.repeating(count: repeats)) }
+        Pause.wait(repeats)
+        action = progress.receive(try exchange())
+      case .inspect: action = progress.receive(try inspect())
+      case .topUp: action = progress.receive(try topUp())
+      case .deliver: return try deliver()
+      case .stop(let stop): throw error(for: stop)
+      }
+    }
+  }
+
+  /// Whether the credential of a payment was sent once only.
+  var isFirstPresentation: Bool {
+    switch progress.state {
+    case .paying(_, let repeats): repeats == 0
+    case .asking, .bearing, .toppingUp, .inspecting, .delivered, .stopped: false
+    }
+  }
+
+  // MARK: - Credentials
+
+  /// An open session that was used for this method and path before.
+  private func keptSession() throws(AgentError) -> KeptSession? {
+    guard agent.options.preference != .charge else { return nil }
+    let origin = request.address.origin
+    for session in try agent.sessions() where session.origin == origin {
+      guard let challenge = session.challenge(method: request.method, path: request.address.path),
+        challenge.selectsAlternateField || !request.has("authorization")
+      else { continue }
+      if let open = try agent.settled(session) { return open }
+    }
+    return nil
+  }
+
+  /// An open session that can buy by the offer's terms.
+  func session(fitting offer: PrepaidOffer) throws(AgentError) -> KeptSession? {
+    for session in try agent.sessions() where offer.fits(session, origin: request.address.origin) {
+      if let open = try agent.settled(session) { return open }
+    }
+    return nil
+  }
+
+  private func present(_ session: KeptSession, challenge: Challenge?) {
+    guard let challenge, let secret = SessionSecret(hex: session.preimage) else { return }
+    presented = .bearer(session, challenge)
+    set(challenge, PrepaidCredential.bearer(challenge, secret: secret), isSession: true)
+  }
+
+  private func set(_ challenge: Challenge, _ credential: JSONObject, isSession: Bool) {
+    extra = [agent.field(challenge, credential)]
+    if let idempotencyKey { extra.append(idempotencyKey) }
+    if isSession {
+      extra.append(AgentRequest.Field(name: "TE", value: "trailers"))
+      extra.append(AgentRequest.Field(name: "Connection", value: "TE"))
+    }
+  }
+
+  private func payCharge() throws(AgentError) -> PaymentProgress.Event {
+    guard let offer, case .charge(let charge) = offer.terms, let key = agent.walletKey else { return .nothingOffered }
+    outlay = charge.amount
+    presented = .transfer(offer)
+    observe(.paying(Amount(units: charge.amount, currency: charge.currency), offer.currency))
+    set(offer.challenge, PrepaidCredential.transfer(offer.challenge, wallet: key.signingKey), isSession: false)
+    return try exchange()
+  }
+
+  private func openSession() throws(AgentError) -> PaymentProgress.Event {
+    guard let offer, case .session(let terms) = offer.terms, let key = agent.walletKey else { return .nothingOffered }
+    let deposit = try SpendingPlan(options: agent.options, outlay: outlay).deposit(for: terms, in: offer.currency)
+    let secret = SessionSecret.generate()
+    var session = KeptSession(
+      sessionID: secret.id.hex, preimage: secret.hex, origin: request.address.origin, realm: offer.challenge.realm,
+      ledger: offer.details.ledger, currency: offer.currency, recipient: offer.recipient, wallet: key.wallet,
+      state: .opening, deposit: deposit, spent: 0, suggestedDeposit: terms.suggestedDeposit, routes: [])
+    session.remember(offer.challenge, method: request.method, path: request.address.path)
+    // Written down before the deposit leaves: whatever happens now, the secret that gets it back is kept.
+    try agent.keep(session)
+    outlay = deposit
+    presented = .open(offer, session)
+    observe(.paying(Amount(units: deposit, currency: offer.currency.code), offer.currency))
+    let credential = PrepaidCredential.open(offer.challenge, deposit: deposit, secret: secret, wallet: key.signingKey)
+    set(offer.challenge, credential, isSession: true)
+    return try exchange()
+  }
+
+  /// Presents a session: the kept one, the one that fits the offer, or the one that this request opened.
+  private func bear() throws(AgentError) -> PaymentProgress.Event {
+    switch presented {
+    case .bearer(let session, let challenge):
+      if let offer, offer.fits(session, origin: request.address.origin) {
+        try remember(offer, session)
+      } else {
+        present(session, challenge: challenge)
+        observe(.usingSession(session))
+      }
+    case .open(let offer, let session):
+      present(session, challenge: offer.challenge)
+    case .nothing, .transfer:
+      guard let offer, let session = try session(fitting: offer) else { return .nothingOffered }
+      try remember(offer, session)
+    }
+    return try exchange()
+  }
+
+  private func remember(_ offer: PrepaidOffer, _ session: KeptSession) throws(AgentError) {
+    var session = session
+    session.remember(offer.challenge, method: request.method, path: request.address.path)
+    try agent.keep(session)
+    self.offer = nil
+    present(session, challenge: offer.challenge)
+    observe(.usingSession(session))
+  }
+
+  // MARK: - The exchange
+
+  private func exchange() throws(AgentError) -> PaymentProgress.Event {
+    answer?.body.discard()
+    answer = nil
+    do throws(AgentError) {
+      let (head, body) = try agent.client.send(request, extra: extra)
+      let raw = try RawAnswer(head: head, body: body, from: request.address)
+      answer = raw
+      return try event(for: raw)
+    } catch {
+      // Where nothing was paid and nothing could be sent, there is nothing to find out by trying again.
+      if case .nothing = presented, case .connection = error { throw error }
+      guard error.isLoss else { throw error }
+      failure = error
+      return .lost
+    }
+  }
+
+  /// Looks whether a session's lost request cost anything: repeated without looking, it might cost twice.
+  private func inspect() throws(AgentError) -> PaymentProgress.Event {
+    let session: KeptSession
+    let before: UInt128
+    switch presented {
+    case .bearer(let kept, _): (session, before) = (kept, kept.spent)
+    case .open(_, let opened): (session, before) = (opened, 0)
+    case .nothing, .transfer: return .touched
+    }
+    for round in 1...Self.inspectionLimit {
+      guard let state = try? agent.status(of: session) else { return .touched }
+      guard state.phase == .open, state.spent == before || state.held > 0 else { return .touched }
+      if state.held == 0 {
+        if case .open(let offer, let opened) = presented { present(opened, challenge: offer.challenge) }
+        return .untouched
+      }
+      Pause.wait(round)
+    }
+    return .touched
+  }
+
+  /// The looks at a session whose lost request is still in flight; together with the pauses about seven seconds.
+  private static let inspectionLimit = 6
+
+  private func topUp() throws(AgentError) -> PaymentProgress.Event {
+    guard case .bearer(let session, let challenge) = presented else { return .refused }
+    let plan = SpendingPlan(options: agent.options, outlay: outlay)
+    let amount = try plan.topUp(required, wanted: session.suggestedDeposit, in: session.currency)
+    let raised = try raise(session, by: amount)
+    offer = nil
+    present(raised, challenge: challenge)
+    return .toppedUp
+  }
+
+  /// Raises a session's budget and tells the observer.
+  func raise(_ session: KeptSession, by amount: UInt128) throws(AgentError) -> KeptSession {
+    outlay &+= amount
+    let receipt = try agent.topUp(session, by: amount, request: request)
+    var raised = session
+    raised.deposit &+= amount
+    let code = session.currency.code
+    observe(
+      .toppedUp(Amount(units: amount, currency: code), deposit: Amount(units: raised.deposit, currency: code), session.currency))
+    if let receipt { observe(.receipt(receipt, isSigned: true)) } else { observe(.receiptFault(.signature)) }
+    return raised
+  }
+
+  // MARK: - The end
+
+  private func deliver() throws(AgentError) -> AgentAnswer {
+    guard let answer else { throw failure ?? .noUsableOffer }
+    return try AgentAnswer(purchase: self, answer: answer)
+  }
+
+  private func error(for stop: PaymentProgress.Stop) -> AgentError {
+    let problem = answer?.problem
+    let rejected = AgentError.rejected(
+      status: answer?.head.status ?? 0, problem: problem?.name ?? "payment-rejected", detail: problem?.detail ?? "")
+    switch stop {
+    case .unpayable: return failure ?? .noUsableOffer
+    case .rejected, .unavailable: return rejected
+    case .denied: return .refusedByPolicy(detail: problem?.detail ?? "")
+    case .settled: return .answerLost(reference: problem?.reference)
+    case .answerLost: return .answerLost(reference: problem?.reference)
+    case .network: return failure ?? .connectionLost(.awaitingHead, code: 0)
+    }
+  }
+}

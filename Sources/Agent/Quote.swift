@@ -1,0 +1,39 @@
+import Encoding
+import Payments
+
+/// What a request costs: the offers of a 402 with its verified invoice. Nothing is paid for it.
+public struct Quote: Sendable {
+  /// The offers that passed every check, best first as the server lists them.
+  public let offers: [PrepaidOffer]
+  public let invoice: Invoice
+  /// The invoice as it was signed; whoever keeps it can show what was asked.
+  public let signedInvoice: String
+}
+
+extension Agent {
+  /// Asks what a request costs, without paying.
+  ///
+  /// - Returns: nil where the answer is no 402: the request is free, or cannot be made.
+  /// - Throws: `.offer` or `.serverKeys` where the challenge or the invoice does not hold, `.noUsableOffer` where none is prepaid's.
+  public func quote(_ request: AgentRequest) throws(AgentError) -> Quote? {
+    client.restartClock(at: .now())
+    let (head, body) = try client.send(request)
+    guard head.status == 402 else {
+      body.discard()
+      return nil
+    }
+    let octets = try body.collect(limit: ProblemDocument.byteLimit)
+    let offers = ChallengeList.parse(head.all("www-authenticate")).compactMap { PrepaidOffer($0) }
+    guard !offers.isEmpty else { throw .noUsableOffer }
+    let jws = head.first("payment-invoice") ?? ProblemDocument(octets, from: request.address)?.invoice
+    let keys = try keys(of: request.address, signing: jws)
+    let check = OfferCheck(request: request, now: Timestamp.now())
+    var invoice: Invoice?
+    for offer in offers {
+      try check.check(offer)
+      invoice = try check.check(offer, invoice: jws, keys: keys)
+    }
+    guard let invoice, let jws else { throw .offer(.invoiceMissing) }
+    return Quote(offers: offers, invoice: invoice, signedInvoice: jws)
+  }
+}

@@ -1,0 +1,169 @@
+import Agent
+import ArgumentParser
+
+/// `farebox pay`: asks for a URL as curl does, and pays for it where that is asked and allowed.
+struct Pay: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "pay",
+    abstract: "Request a URL, and pay for it from a prepaid wallet.",
+    discussion: """
+      Nothing is paid without --max (or --deposit): then the price is shown, and the exit status is 80. With it, the server's \
+      challenge and invoice are checked, the price is compared with --max, and the payment is made once; the answer goes \
+      to standard output or to the file of -o. Redirects are not followed.
+
+      A session that is open from an earlier call is used first, whatever --max says: its deposit has left the wallet \
+      already. Where a stream waits for money, the session is topped up within --max.
+
+      Keys, open sessions and the servers' keys are kept in $XDG_CONFIG_HOME/farebox (by default ~/.config/farebox).
+
+      Exit status:
+      \(PayExit.table)
+      """)
+
+  @OptionGroup(title: "Request") var request: RequestOptions
+  @OptionGroup(title: "Output") var output: OutputOptions
+  @OptionGroup(title: "Payment") var payment: PaymentOptions
+  @OptionGroup(title: "Instead of a request") var action: ActionOptions
+
+  @Argument(help: ArgumentHelp("The address to ask.", valueName: "URL"))
+  var url: String?
+
+  func validate() throws {
+    let actions = [action.quote, action.wallet, action.close, action.newKey, action.forget].count { $0 }
+    guard actions <= 1 else { throw ValidationError("--quote, --wallet, --close, --new-key and --forget exclude each other.") }
+    guard url != nil || action.close || action.newKey else { throw ValidationError("Missing expected argument '<URL>'.") }
+    guard !(payment.session && payment.charge) else { throw ValidationError("--session and --charge exclude each other.") }
+    guard !(request.head && !request.content.isEmpty) else { throw ValidationError("--head sends no data.") }
+    for (name, words) in [("--max", payment.max), ("--deposit", payment.deposit)] {
+      if let words, SpendingLimit(words) == nil {
+        throw ValidationError("'\(words)' is no amount for \(name): it needs a number and a currency, such as \"0.05 USDC\".")
+      }
+    }
+    if let seconds = request.maxTime, !(seconds > 0 && seconds < 1_000_000) {
+      throw ValidationError("--max-time needs a number of seconds above 0.")
+    }
+  }
+
+  func run() throws {
+    do throws(PayFailure) {
+      if action.newKey { return try PayWallet(options: self).makeKey() }
+      if action.wallet { return try PayWallet(options: self).report() }
+      if action.close { return try PayWallet(options: self).close() }
+      if action.forget { return try PayWallet(options: self).forget() }
+      if action.quote { return try PayQuote(options: self).run() }
+      try PayFetch(options: self).run()
+    } catch {
+      throw error.report()
+    }
+  }
+
+  /// The agent that the options describe.
+  func agent() throws(PayFailure) -> Agent {
+    var options = AgentOptions()
+    options.allowsPlaintext = request.plaintext
+    options.maximum = payment.max.flatMap { SpendingLimit($0) }
+    options.deposit = payment.deposit.flatMap { SpendingLimit($0) }
+    options.preference = payment.charge ? .charge : payment.session ? .session : .offered
+    options.limits.whole = request.maxTime.map { .milliseconds(Int64($0 * 1000)) }
+    return try failing { () throws(AgentError) in
+      let keeper = try Keeper.standard()
+      return Agent(options: options, keeper: keeper, walletKey: try walletKey(keeper))
+    }
+  }
+
+  private func walletKey(_ keeper: Keeper) throws(AgentError) -> WalletKey? {
+    guard let path = payment.key else { return try keeper.walletKey() }
+    guard let key = try WalletKey.load(path: path) else { throw .keeper(.unreadable(path: path, code: 2)) }
+    return key
+  }
+
+  /// The address of the argument.
+  func address() throws(PayFailure) -> WebAddress {
+    try failing { () throws(AgentError) in try WebAddress(url ?? "") }
+  }
+}
+
+/// Turns an agent's error into what a person reads.
+func failing<R>(_ body: () throws(AgentError) -> R) throws(PayFailure) -> R {
+  do throws(AgentError) { return try body() } catch { throw PayFailure(error) }
+}
+
+struct RequestOptions: ParsableArguments {
+  @Option(name: [.customShort("X"), .customLong("request")], help: ArgumentHelp("The method.", valueName: "method"))
+  var method: String?
+
+  @Option(name: [.customShort("H"), .customLong("header")], help: ArgumentHelp("A header field, such as 'Accept: text/plain'.", valueName: "field"))
+  var headers: [String] = []
+
+  @Option(
+    name: [.customShort("d"), .customLong("data")], parsing: .unconditionalSingleValue,
+    help: ArgumentHelp("Data to send, by POST; @file reads a file, @- standard input. Line ends of files are left out.", valueName: "data"))
+  var data: [String] = []
+
+  @Option(
+    name: .customLong("data-binary"), parsing: .unconditionalSingleValue,
+    help: ArgumentHelp("Data to send as it is, by POST; @file, @-.", valueName: "data"))
+  var dataBinary: [String] = []
+
+  @Flag(name: [.customShort("I"), .customLong("head")], help: "Ask for the head only.")
+  var head = false
+
+  @Option(name: .customLong("max-time"), help: ArgumentHelp("The most seconds that everything may take.", valueName: "seconds"))
+  var maxTime: Double?
+
+  @Flag(help: "Allow plain HTTP to other machines. Whoever is on the way can read the payment.")
+  var plaintext = false
+
+  var content: [String] { data + dataBinary }
+}
+
+struct OutputOptions: ParsableArguments {
+  @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("Write the body to a file.", valueName: "file"))
+  var output: String?
+
+  @Flag(name: [.customShort("i"), .customLong("include")], help: "Write the head of the answer before its body.")
+  var include = false
+
+  @Flag(name: [.customShort("s"), .customLong("silent")], help: "Show no progress and no notes; errors are still told.")
+  var silent = false
+
+  @Flag(name: [.customShort("v"), .customLong("verbose")], help: "Tell the challenge, the check of its invoice, and the receipt.")
+  var verbose = false
+
+  @Flag(help: "Print what was paid as JSON: on standard output where -o takes the body, else on standard error.")
+  var json = false
+}
+
+struct PaymentOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("The most that may leave the wallet for this call, such as \"0.05 USDC\".", valueName: "amount"))
+  var max: String?
+
+  @Flag(help: "Pay by a session, opening one if need be.")
+  var session = false
+
+  @Flag(help: "Pay by a single charge.")
+  var charge = false
+
+  @Option(help: ArgumentHelp("The deposit of a new session, in place of the server's suggestion.", valueName: "amount"))
+  var deposit: String?
+
+  @Option(help: ArgumentHelp("The wallet's key, in place of the kept one.", valueName: "file"))
+  var key: String?
+}
+
+struct ActionOptions: ParsableArguments {
+  @Flag(help: "Show what the URL costs: its challenge and its invoice, verified. Nothing is paid.")
+  var quote = false
+
+  @Flag(help: "Show the wallet at the URL's ledger: balance, limits and what is left of them, open sessions.")
+  var wallet = false
+
+  @Flag(help: "Close the kept sessions at the URL's server (all of them without a URL); what is left is refunded.")
+  var close = false
+
+  @Flag(name: .customLong("new-key"), help: "Make a wallet key (at --key, or the kept one) and print the wallet's id.")
+  var newKey = false
+
+  @Flag(help: "Forget the keys that the URL's server had before.")
+  var forget = false
+}

@@ -1,0 +1,73 @@
+import Agent
+import Encoding
+import Payments
+
+/// Tells on standard error what happens to the payment: all of it with `-v`, otherwise only what a person must know.
+final class PayNarrator {
+  private let isVerbose: Bool
+  private let isSilent: Bool
+  /// The line that is drawn while the body arrives.
+  var progress: PayProgress?
+
+  init(isVerbose: Bool, isSilent: Bool) {
+    self.isVerbose = isVerbose
+    self.isSilent = isSilent
+  }
+
+  private func say(_ text: String, onlyVerbose: Bool = true) {
+    guard isVerbose || (!onlyVerbose && !isSilent) else { return }
+    progress?.interrupt()
+    StandardError.write("* \(text)\n")
+  }
+
+  func tell(_ head: ReceivedHead) {
+    StandardError.write("< HTTP/1.1 \(head.status) \(head.reason)\n")
+    for field in head.fields { StandardError.write("< \(field.name): \(field.value)\n") }
+  }
+
+  func tell(_ event: AgentEvent) {
+    switch event {
+    case .challenged(let offer, let invoice): tell(offer, invoice)
+    case .paying(let amount, let currency): say("paying \(amount.formatted(in: currency))")
+    case .usingSession(let session):
+      say("using session \(session.sessionID.prefix(16))…, \(session.currency.format(session.remaining)) \(session.currency.symbol) left")
+    case .repeating(let count): say("no answer; sending the same credential again (\(count))", onlyVerbose: false)
+    case .waiting(let amount, let currency): say("the stream waits for \(amount.formatted(in: currency)) more")
+    case .toppedUp(let amount, let deposit, let currency):
+      say("topped up by \(amount.formatted(in: currency)), deposit now \(deposit.formatted(in: currency))")
+    case .receipt(let receipt, let isSigned): tell(receipt, isSigned)
+    case .receiptFault(let fault): say("receipt does not hold: \(fault)", onlyVerbose: false)
+    }
+  }
+
+  private func tell(_ offer: PrepaidOffer, _ invoice: Invoice) {
+    let resource = offer.details.resource
+    say("402: \(offer.challenge.intent) of \(offer.priceText) to \(offer.recipient) on ledger \(offer.details.ledger)")
+    say("  for \(resource.method) \(resource.url), realm \(offer.challenge.realm), until \(offer.challenge.expires ?? "?")")
+    if let description = offer.challenge.description { say("  \(PayText.printable(description))") }
+    say("  invoice verified: issuer \(invoice.issuer), \(invoice.offers.count) offer(s), this challenge among them")
+  }
+
+  private func tell(_ receipt: Receipt, _ isSigned: Bool) {
+    var text = "receipt: \(receipt.amount) base units of \(receipt.currency.uppercased()), reference \(receipt.reference)"
+    if let session = receipt.session { text += ", spent \(session.spent), remaining \(session.remaining)" }
+    say(text + (isSigned ? ", signature verified" : ", unsigned"))
+    if isSigned, let log = receipt.log { say("  audit log at \(log.size) leaves, root \(log.root.hex)") }
+  }
+}
+
+/// Spells values of the agent for people and documents.
+enum PayText {
+  static func kind(_ kind: AgentPayment.Kind) -> String {
+    switch kind {
+    case .charge: "charge"
+    case .opened: "session-opened"
+    case .session: "session"
+    }
+  }
+
+  /// A server's words without what could steer a terminal.
+  static func printable(_ text: String) -> String {
+    String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value) }))
+  }
+}
