@@ -61,6 +61,11 @@ import Testing
     #expect(!(try parse(credential(challenge()) { $0.remove(member) }).isAuthentic(Self.issuing())))
   }
 
+  @Test(arguments: ["expires", "digest", "opaque"])
+  func emptyIsNotAbsent(member: String) throws {
+    #expect(throws: PaymentError.self) { try parse(credential(challenge()) { $0.set(member, "") }) }
+  }
+
   @Test func descriptionIsNotBound() throws {
     #expect(try parse(credential(challenge()) { $0.remove("description") }).isAuthentic(Self.issuing()))
     #expect(try parse(credential(challenge()) { $0.set("description", "else") }).isAuthentic(Self.issuing()))

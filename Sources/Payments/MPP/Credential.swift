@@ -98,6 +98,8 @@ extension Challenge {
     guard MethodIdentifier.isIntent(intent) else { throw .malformed(.intent) }
     let header = try echo.optionalString(.header)
     guard header == nil || header == Challenge.alternateField else { throw .malformed(.header) }
+    // An empty string fills its slot as an absent member does: it would be a second spelling of one challenge.
+    for member in [PaymentError.Member.expires, .digest, .opaque] where echo[member.rawValue] == "" { throw .malformed(member) }
     self.init(
       id: try echo.string(.id), realm: try echo.string(.realm), method: method, intent: intent,
       request: try echo.string(.request), expires: try echo.optionalString(.expires),
