@@ -107,6 +107,7 @@ public struct Digest32: Hashable, Sendable {
       && left.words.3 == right.words.3
   }
 
+  /// Feeds all octets to the hasher: whoever chooses keys must not choose collisions.
   @inlinable
   public func hash(into hasher: inout Hasher) {
     hasher.combine(words.0)

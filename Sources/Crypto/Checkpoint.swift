@@ -10,6 +10,7 @@ public struct Checkpoint: Hashable, Sendable {
   /// The root of the tree.
   public let root: Digest32
 
+  /// Makes a checkpoint of its three facts.
   public init(origin: String, size: UInt64, root: Digest32) {
     self.origin = origin
     self.size = size

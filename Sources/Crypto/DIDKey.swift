@@ -18,7 +18,8 @@ public enum DIDKey {
   /// Reads an identifier in its one canonical spelling; nil for anything else, and for keys of other kinds.
   public static func decode(_ text: String) -> Ed25519.PublicKey? {
     guard text.utf8.count == count, text.utf8.starts(with: prefix.utf8),
-      let octets = Base58.decode(String(text.dropFirst(prefix.count))), octets.starts(with: multicodec)
+      let octets = Base58.decode(String(decoding: text.utf8.dropFirst(prefix.utf8.count), as: UTF8.self)),
+      octets.starts(with: multicodec)
     else { return nil }
     return Ed25519.PublicKey(bytes: octets.dropFirst(multicodec.count))
   }

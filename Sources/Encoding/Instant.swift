@@ -54,6 +54,7 @@ public struct Instant: Hashable, Sendable {
 }
 
 extension Instant: Comparable {
+  /// Compares the instants' order in time.
   @inlinable
   public static func < (left: Instant, right: Instant) -> Bool { left.nanoseconds < right.nanoseconds }
 }

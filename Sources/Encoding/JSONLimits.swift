@@ -5,6 +5,7 @@ public struct JSONLimits: Hashable, Sendable {
   /// The most arrays and objects inside one another.
   public var depth: Int
 
+  /// Makes limits of a number of octets and of levels.
   public init(octets: Int, depth: Int) {
     self.octets = octets
     self.depth = depth

@@ -36,5 +36,6 @@ public struct JSONNumber: Hashable, Sendable {
 }
 
 extension JSONNumber: ExpressibleByIntegerLiteral {
+  /// Makes a number of a literal, rounded past 2⁵³.
   public init(integerLiteral value: Int64) { self.init(value) }
 }

@@ -53,6 +53,7 @@ public struct JSONObject: Sendable {
 }
 
 extension JSONObject: Hashable {
+  /// Compares the members, in whatever order they stand.
   public static func == (left: JSONObject, right: JSONObject) -> Bool {
     guard left.count == right.count else { return false }
     return zip(left.sorted, right.sorted).allSatisfy { left, right in
@@ -60,6 +61,7 @@ extension JSONObject: Hashable {
     }
   }
 
+  /// Feeds the members to the hasher in their canonical order.
   public func hash(into hasher: inout Hasher) {
     for member in sorted {
       hasher.combine(member.name)
@@ -76,5 +78,6 @@ extension JSONObject: Hashable {
 }
 
 extension JSONObject: ExpressibleByDictionaryLiteral {
+  /// Makes an object of a literal; a later member replaces an earlier one of the same name.
   public init(dictionaryLiteral elements: (String, JSONValue)...) { self.init(elements) }
 }

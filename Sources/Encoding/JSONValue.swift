@@ -2,11 +2,17 @@
 ///
 /// Strings are compared by their octets, not by Swift's canonical equivalence: two spellings of a letter are two texts here.
 public enum JSONValue: Sendable {
+  /// Stands for the literal `null`.
   case null
+  /// Stands for one of the literals `true` and `false`.
   case bool(Bool)
+  /// Holds a number.
   case number(JSONNumber)
+  /// Holds a string without its quotes and escapes.
   case string(String)
+  /// Holds elements in their order.
   case array([JSONValue])
+  /// Holds members.
   case object(JSONObject)
 
   /// Makes a number; past 2⁵³ it is rounded to the nearest double.
@@ -53,6 +59,7 @@ public enum JSONValue: Sendable {
 }
 
 extension JSONValue: Hashable {
+  /// Compares strings octet by octet, and objects without regard to the order of members.
   public static func == (left: JSONValue, right: JSONValue) -> Bool {
     switch (left, right) {
     case (.null, .null): true
@@ -65,6 +72,7 @@ extension JSONValue: Hashable {
     }
   }
 
+  /// Feeds the value to the hasher.
   public func hash(into hasher: inout Hasher) {
     switch self {
     case .null: hasher.combine(0)
@@ -81,10 +89,16 @@ extension JSONValue: Hashable {
 extension JSONValue: ExpressibleByStringInterpolation, ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral,
   ExpressibleByArrayLiteral, ExpressibleByDictionaryLiteral, ExpressibleByNilLiteral
 {
+  /// Makes a string of a literal.
   public init(stringLiteral value: String) { self = .string(value) }
+  /// Makes a truth value of a literal.
   public init(booleanLiteral value: Bool) { self = .bool(value) }
+  /// Makes a number of a literal, rounded past 2⁵³.
   public init(integerLiteral value: Int64) { self = .number(JSONNumber(value)) }
+  /// Makes an array of a literal.
   public init(arrayLiteral elements: JSONValue...) { self = .array(elements) }
+  /// Makes an object of a literal; a later member replaces an earlier one of the same name.
   public init(dictionaryLiteral elements: (String, JSONValue)...) { self = .object(JSONObject(elements)) }
+  /// Makes `null` of the literal `nil`.
   public init(nilLiteral: ()) { self = .null }
 }
