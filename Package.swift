@@ -51,7 +51,7 @@ let package = Package(
 
     // 3: the outside world.
     module("IO", ["Bytes", "CLinux"]),
-    module("Ledger", ["Bytes", "Encoding", "Crypto", "Payments", "Metering", "Methods", "CSQLite"]),
+    module("Ledger", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering", "Methods", "IO", "CSQLite"]),
 
     // 4: composition.
     module(
@@ -73,9 +73,10 @@ let package = Package(
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("ConfigurationTests", ["Configuration", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
-    tests("LedgerTests", ["Ledger", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
+    tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
+    tests("FuzzTests", ["HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),
   ],
   swiftLanguageModes: [.v6]

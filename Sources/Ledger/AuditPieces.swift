@@ -1,0 +1,201 @@
+import Bytes
+import Crypto
+import Encoding
+import HTTP
+
+/// The constant pieces of audit lines, kept ready by index, and the lines made of them: members in JCS order.
+struct AuditPieces: ~Copyable {
+  private var sessions: [[UInt8]] = []
+  private var wallets: [[UInt8]] = []
+  private var merchants: [[UInt8]] = []
+  private var routes: [[UInt8]] = []
+  private var currencies: [[UInt8]] = []
+  private var codes: [String] = []
+  private var clients: [ClientAddress: [UInt8]] = [:]
+  private var time = ByteBuffer()
+  private var millisecond = Int64.min
+
+  /// Clients whose text is kept.
+  static let clientLimit = 4_096
+
+  mutating func learn(_ fragment: Fragment) {
+    switch fragment {
+    case .session(let index, let id): Self.set(&sessions, Int(index), ",\"session\":\"\(id.hex)\"")
+    case .wallet(let index, let key): Self.set(&wallets, Int(index), ",\"wallet\":\"\(AuditText.wallet(key))\"")
+    case .merchant(let index, let name): Self.set(&merchants, Int(index), ",\"recipient\":\(AuditText.quoted(name))")
+    case .currency(let index, let code):
+      Self.set(&currencies, Int(index), "\"currency\":\"\(code)\",")
+      while codes.count <= Int(index) { codes.append("") }
+      codes[Int(index)] = code
+    }
+  }
+
+  /// Routes that are known; labels count from one.
+  var routeCount: Int { routes.count }
+
+  mutating func learn(routes names: ArraySlice<String>) {
+    for name in names { routes.append(Array(",\"route\":\(AuditText.quoted(name))".utf8)) }
+  }
+
+  private static func set(_ pieces: inout [[UInt8]], _ index: Int, _ text: String) {
+    while pieces.count <= index { pieces.append([]) }
+    pieces[index] = Array(text.utf8)
+  }
+
+  func code(_ currency: UInt8) -> String { codes[Int(currency)] }
+
+  /// Appends `{"amount":…` up to the event.
+  mutating func appendBeforePrevious(_ entry: Entry, _ words: EntryWords?, to line: inout ByteBuffer) {
+    line.append("{" as StaticString)
+    if entry.kind != .sessionClosed, entry.currency != .max || words?.amount != nil {
+      line.append("\"amount\":\"" as StaticString)
+      line.append(decimal: words?.amount ?? entry.amount)
+      line.append("\"," as StaticString)
+    }
+    if let cause = words?.cause {
+      line.append("\"cause\":" as StaticString)
+      JCS.append(string: cause, to: &line)
+      line.append("," as StaticString)
+    }
+    if entry.client != .none { appendClient(entry.client, to: &line) }
+    if let count = words?.count {
+      line.append("\"count\":\"" as StaticString)
+      line.append(decimal: count)
+      line.append("\"," as StaticString)
+    }
+    if entry.currency != .max {
+      line.append(currencies[Int(entry.currency)])
+    } else if let code = words?.currency {
+      line.append("\"currency\":" as StaticString)
+      JCS.append(string: code, to: &line)
+      line.append("," as StaticString)
+    }
+    line.append(entry.kind.member)
+  }
+
+  /// Appends what follows `prev`, and closes the object.
+  mutating func appendAfterPrevious(_ entry: Entry, _ words: EntryWords?, sequence: UInt64, to line: inout ByteBuffer) {
+    if entry.merchant != Entry.nothing {
+      line.append(merchants[Int(entry.merchant)])
+    } else if let recipient = words?.recipient {
+      line.append(",\"recipient\":" as StaticString)
+      JCS.append(string: recipient, to: &line)
+    }
+    if let reference = words?.reference {
+      line.append(",\"reference\":" as StaticString)
+      JCS.append(string: reference, to: &line)
+    } else if entry.reference != 0 {
+      line.append(",\"reference\":\"" as StaticString)
+      line.append(decimal: entry.reference)
+      line.append("\"" as StaticString)
+    }
+    if entry.kind == .sessionClosed {
+      line.append(",\"refunded\":\"" as StaticString)
+      line.append(decimal: entry.amount)
+      line.append("\"" as StaticString)
+    }
+    if entry.route != .none { line.append(routes[Int(entry.route.index) - 1]) }
+    line.append(",\"seq\":" as StaticString)
+    line.append(decimal: sequence)
+    if entry.session != Entry.nothing {
+      line.append(sessions[Int(entry.session)])
+    } else if let session = words?.session {
+      line.append(",\"session\":" as StaticString)
+      JCS.append(string: session, to: &line)
+    }
+    if entry.kind.saysSpent {
+      line.append(",\"spent\":\"" as StaticString)
+      line.append(decimal: entry.spent)
+      line.append("\"" as StaticString)
+    }
+    appendTime(entry.time, to: &line)
+    if entry.kind.saysUnits {
+      line.append(",\"units\":\"" as StaticString)
+      line.append(decimal: entry.units)
+      line.append("\"" as StaticString)
+    }
+    if entry.wallet != Entry.nothing {
+      line.append(wallets[Int(entry.wallet)])
+    } else if let wallet = words?.wallet {
+      line.append(",\"wallet\":" as StaticString)
+      JCS.append(string: wallet, to: &line)
+    }
+    line.append("}" as StaticString)
+  }
+
+  private mutating func appendClient(_ client: ClientAddress, to line: inout ByteBuffer) {
+    if let known = clients[client] {
+      line.append(known)
+      return
+    }
+    if clients.count >= Self.clientLimit { clients.removeAll(keepingCapacity: true) }
+    let piece = Array("\"client\":\"\(client.description)\",".utf8)
+    clients[client] = piece
+    line.append(piece)
+  }
+
+  private mutating func appendTime(_ now: Timestamp, to line: inout ByteBuffer) {
+    let stamp = now.microseconds / 1_000
+    if stamp != millisecond {
+      millisecond = stamp
+      time.removeAll()
+      time.append(",\"time\":\"" as StaticString)
+      now.append(rfc3339Milliseconds: &time)
+      time.append("\"" as StaticString)
+    }
+    line.append(time)
+  }
+}
+
+extension AuditEventKind {
+  /// The member `event`, without a comma.
+  var member: StaticString {
+    switch self {
+    case .start: "\"event\":\"start\""
+    case .stop: "\"event\":\"stop\""
+    case .configurationLoaded: "\"event\":\"configuration.loaded\""
+    case .challenges: "\"event\":\"challenges\""
+    case .chargeSettled: "\"event\":\"charge.settled\""
+    case .chargeVoided: "\"event\":\"charge.voided\""
+    case .paymentRefused: "\"event\":\"payment.refused\""
+    case .sessionOpened: "\"event\":\"session.opened\""
+    case .sessionDebited: "\"event\":\"session.debited\""
+    case .sessionReturned: "\"event\":\"session.returned\""
+    case .sessionToppedUp: "\"event\":\"session.toppedup\""
+    case .sessionClosed: "\"event\":\"session.closed\""
+    case .walletCreated: "\"event\":\"wallet.created\""
+    case .walletFunded: "\"event\":\"wallet.funded\""
+    case .walletDefunded: "\"event\":\"wallet.defunded\""
+    case .walletPolicy: "\"event\":\"wallet.policy\""
+    case .walletFrozen: "\"event\":\"wallet.frozen\""
+    case .walletThawed: "\"event\":\"wallet.thawed\""
+    case .walletRekeyed: "\"event\":\"wallet.rekeyed\""
+    case .merchantPayout: "\"event\":\"merchant.payout\""
+    case .refund: "\"event\":\"refund\""
+    case .checkpoint: "\"event\":\"checkpoint\""
+    }
+  }
+
+  var saysSpent: Bool {
+    switch self {
+    case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed: true
+    case .start, .stop, .configurationLoaded, .challenges, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened, .walletCreated,
+      .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint:
+      false
+    }
+  }
+
+  var saysUnits: Bool { saysSpent && self != .sessionToppedUp }
+}
+
+/// How names stand in lines.
+enum AuditText {
+  /// The wallet's id: its key as did:key.
+  static func wallet(_ key: Digest32) -> String { DIDKey.encode(Ed25519.PublicKey(key)) }
+
+  static func quoted(_ text: String) -> String {
+    var buffer = ByteBuffer()
+    JCS.append(string: text, to: &buffer)
+    return buffer.string()
+  }
+}

@@ -1,0 +1,261 @@
+import Bytes
+import Encoding
+import Synchronization
+
+/// The one thread that writes: takes what has queued, makes its lines, commits it in one transaction, publishes, exports.
+final class Committer: @unchecked Sendable {
+  // Safe because: after `open` has returned, only the committer's thread touches what is not atomic or behind a lock.
+  private unowned let ledger: Ledger
+  private let options: LedgerOptions
+  private let makeStore: @Sendable () throws(LedgerError) -> any Store
+  private let reserve: DiskReserve
+  private var store: any Store
+  private var log: AuditLog
+  private var file: AuditFile
+  private var isFileBehind = false
+
+  private var batch = CommitBatch()
+  private var entries: [Entry] = []
+  private var words: [EntryWords] = []
+  private var fragments: [Fragment] = []
+  private var lastCheckpoint = Instant.now()
+  private var lastCheck = Instant.now()
+
+  /// Entries that make a batch worth committing before the delay is over.
+  static let gatherLimit: UInt64 = 64
+  /// How long the committer rests lightly before it sleeps until something happens.
+  static let lingering: Duration = .milliseconds(50)
+  /// The longest sleep: checkpoints, disk space and the reserve are looked at in between.
+  static let housekeeping: Duration = .milliseconds(250)
+  /// Free disk space below which nothing new is sold.
+  static let lowWater: UInt64 = 4 << 20
+
+  init(ledger: Ledger, options: LedgerOptions, makeStore: @escaping @Sendable () throws(LedgerError) -> any Store) throws(LedgerError) {
+    self.ledger = ledger
+    self.options = options
+    self.makeStore = makeStore
+    reserve = DiskReserve(path: "\(options.directory)/ledger.reserve", folder: options.directory, octets: options.reserveOctets)
+    log = AuditLog(origin: options.origin, key: options.checkpointKey, checkpointLines: options.checkpointLines)
+    store = try makeStore()
+    file = try AuditFile(path: options.auditPath)
+  }
+
+  // MARK: opening
+
+  /// Reads the store into a fresh state, ends what was open, and commits that.
+  func load(epoch: UInt32, at now: Timestamp, isReload: Bool) throws(LedgerError) {
+    var state = LedgerState(epoch: epoch, at: now, tick: Instant.now())
+    var reading = LedgerState.Reading()
+    let head = try store.load(order: LedgerState.readingOrder) { (key, image) throws(LedgerError) in
+      try state.read(key, image, &reading)
+    }
+    log = AuditLog(origin: options.origin, key: options.checkpointKey, checkpointLines: options.checkpointLines)
+    if let head { try log.restore(head) }
+    state.checkpoint = log.checkpoint
+    let durable = state.lsn
+    batch.lsn = durable
+    for currency in options.currencies {
+      do throws(Refusal) { try state.addCurrency(currency.code) } catch { throw .malformed(.currency) }
+    }
+    try state.recover(at: now)
+    if !isReload, options.recordsLifecycle { _ = state.append(Entry(.start, at: now)) }
+    guard file.next <= log.next else { throw .auditAhead(file: file.next, ledger: log.next) }
+    ledger.replace(with: state, durable: durable)
+    catchUp()
+    try commit(at: now, checkpoint: false)
+  }
+
+  func updateReserve() {
+    let free = reserve.free() ?? .max
+    if !reserve.isFilled, free >= UInt64(reserve.octets) + Self.lowWater, !reserve.fill() { reserve.release() }
+    ledger.setAvailability(reserve.isFilled && (reserve.free() ?? .max) >= Self.lowWater ? .selling : .closingOnly)
+  }
+
+  // MARK: running
+
+  func run() {
+    var idleSince = Instant.now()
+    while !ledger.isStopping {
+      let requests = ledger.takeRequests()
+      if let requests { serve(requests) }
+      let now = Instant.now()
+      let isPending = ledger.pending > 0
+      let isCheckpointDue = log.uncovered > 0 && now - lastCheckpoint >= options.checkpointInterval
+      if isPending || isCheckpointDue {
+        if isPending { idleSince = now }
+        gather()
+        attempt(checkpoint: isCheckpointDue)
+      } else {
+        rest(deep: now - idleSince >= Self.lingering)
+      }
+      if Instant.now() - lastCheck >= Self.housekeeping { tidy() }
+    }
+    finish()
+  }
+
+  /// Lets a batch fill up: not at all when somebody waits with nothing else to do, or when enough has queued.
+  private func gather() {
+    let delay = LedgerState.microseconds(options.commitDelay)
+    guard delay > 0, ledger.pending < Self.gatherLimit, !ledger.signal.takeUrge() else { return }
+    ledger.signal.sleep(deep: false, nanoseconds: delay * 1_000) { ledger.pending >= Self.gatherLimit || ledger.isStopping }
+    _ = ledger.signal.takeUrge()
+  }
+
+  private func rest(deep: Bool) {
+    let length = deep ? Self.housekeeping : options.commitDelay
+    _ = ledger.signal.takeUrge()
+    ledger.signal.sleep(deep: deep, nanoseconds: max(LedgerState.microseconds(length) * 1_000, 100_000)) {
+      ledger.pending > 0 || ledger.isStopping || ledger.hasRequests
+    }
+  }
+
+  private func serve(_ requests: Ledger.Requests) {
+    if requests.rotates { rotate() }
+    for read in requests.reads {
+      do throws(LedgerError) { read.finish(try store.record(read.key)) } catch { read.finish(nil) }
+    }
+  }
+
+  private func attempt(checkpoint: Bool) {
+    do throws(LedgerError) {
+      try commit(at: Timestamp.now(), checkpoint: checkpoint)
+    } catch {
+      fail(error)
+    }
+  }
+
+  // MARK: one transaction
+
+  /// Takes what has queued and makes it durable.
+  func commit(at now: Timestamp, checkpoint: Bool) throws(LedgerError) {
+    batch.redo.removeAll()
+    batch.lines.removeAll()
+    entries.removeAll(keepingCapacity: true)
+    words.removeAll(keepingCapacity: true)
+    fragments.removeAll(keepingCapacity: true)
+    let lsn = ledger.take(entries: &entries, words: &words, fragments: &fragments, redo: &batch.redo, advances: checkpoint, at: now)
+    guard lsn != batch.lsn else { return }
+    batch.lsn = lsn
+    log.learn(fragments)
+    log.learn(routes: ledger.labelNames(from: log.pieces.routeCount))
+    batch.firstLine = log.next
+    let before = log.checkpoint.size
+    for entry in entries {
+      log.append(entry, entry.words == 0 ? nil : words[Int(entry.words) - 1], to: &batch.lines)
+    }
+    if checkpoint { log.appendCheckpoint(to: &batch.lines, at: now) }
+    batch.lineCount = log.next - batch.firstLine
+    batch.head = log.head()
+    try store.commit(batch)
+    ledger.publish(batch.lsn, checkpoint: log.checkpoint)
+    if log.checkpoint.size != before { lastCheckpoint = Instant.now() }
+    export()
+    if log.checkpoint.size != before { shipCheckpoint() }
+    if store.isUntidy { tidyStore() }
+  }
+
+  private func export() {
+    if isFileBehind {
+      catchUp()
+      return
+    }
+    guard batch.lineCount > 0 else { return }
+    do throws(LedgerError) {
+      try batch.lines.withUnsafeBytes { (lines) throws(LedgerError) in
+        try file.append(lines, first: batch.firstLine, count: batch.lineCount)
+      }
+      if options.rotateOctets > 0, file.octetCount >= options.rotateOctets { try file.rotate() }
+    } catch {
+      isFileBehind = true
+      options.notify?(.auditBehind(error))
+    }
+  }
+
+  /// Writes the lines that the file lacks from the store's rows.
+  private func catchUp() {
+    do throws(LedgerError) {
+      var first = file.next
+      try store.lines(from: first) { (line, text) throws(LedgerError) in
+        var count: UInt64 = 0
+        for octet in text where octet == 0x0A { count += 1 }
+        try file.append(text, first: line, count: count)
+        first = line + count
+      }
+      if isFileBehind { options.notify?(.auditCaughtUp) }
+      isFileBehind = false
+    } catch {
+      if !isFileBehind { options.notify?(.auditBehind(error)) }
+      isFileBehind = true
+    }
+  }
+
+  private func shipCheckpoint() {
+    guard let ship = options.ship, let note = log.lastNote else { return }
+    ship(note)
+  }
+
+  /// Ends the current audit file with a checkpoint, and begins the next one.
+  private func rotate() {
+    do throws(LedgerError) {
+      try commit(at: Timestamp.now(), checkpoint: log.uncovered > 0)
+      try file.rotate()
+    } catch {
+      options.notify?(.maintenanceFailed(error))
+    }
+  }
+
+  private func tidyStore() {
+    do throws(LedgerError) {
+      if !isFileBehind { try file.synchronise() }
+      try store.tidy(exported: file.next)
+    } catch {
+      // The move is a transaction of its own, and its failure is as unknown as any other.
+      fail(error)
+    }
+  }
+
+  private func tidy() {
+    lastCheck = Instant.now()
+    if isFileBehind { catchUp() }
+    if ledger.availability != .unavailable { updateReserve() }
+  }
+
+  // MARK: failure
+
+  /// Stops selling, and reads the store back until that works. What the failed transaction did is unknown until then.
+  private func fail(_ error: LedgerError) {
+    options.notify?(.commitFailed(error))
+    let epoch = ledger.stopSelling()
+    store.close()
+    if error == .full { reserve.release() }
+    while !ledger.isStopping {
+      do throws(LedgerError) {
+        store = try makeStore()
+        try load(epoch: epoch, at: Timestamp.now(), isReload: true)
+        updateReserve()
+        options.notify?(.reopened(ledger.availability))
+        ledger.kick(isNews: true)
+        return
+      } catch {
+        options.notify?(.reopenFailed(error))
+        store.close()
+        if error == .full { reserve.release() }
+        ledger.signal.sleep(deep: false, nanoseconds: 200_000_000) { ledger.isStopping }
+      }
+    }
+  }
+
+  /// The orderly end: everything queued, the stop line and a last checkpoint become durable.
+  private func finish() {
+    defer { store.close() }
+    guard ledger.drains, ledger.availability != .unavailable else { return }
+    if options.recordsLifecycle { ledger.appendStop(at: Timestamp.now()) }
+    do throws(LedgerError) {
+      try commit(at: Timestamp.now(), checkpoint: true)
+      try file.synchronise()
+      try store.tidy(exported: file.next)
+    } catch {
+      options.notify?(.commitFailed(error))
+    }
+  }
+}

@@ -1,0 +1,56 @@
+public import Crypto
+public import Payments
+
+/// How a ledger is opened.
+public struct LedgerOptions: Sendable {
+  /// The folder of `ledger.db`, `ledger.lock` and `ledger.reserve`; made with mode 0700 where it is missing.
+  public var directory: String
+  public var currencies: [Currency]
+  /// Names the log in checkpoints: `<realm>/audit`.
+  public var realm: String
+  /// The audit log's file; `audit.jsonl` in the folder by default.
+  public var auditPath: String
+  /// The file is renamed when it has grown past this; 0 for never.
+  public var rotateOctets: UInt64 = 1 << 30
+  public var checkpointKey: Ed25519.SigningKey
+  /// A checkpoint follows after this many lines …
+  public var checkpointLines: UInt64 = 256
+  /// … or after this time, where there are any.
+  public var checkpointInterval: Duration = .seconds(1)
+  /// The longest that an entry waits for others; 0 commits at once.
+  public var commitDelay: Duration = .milliseconds(1)
+  /// Disk space kept back for closes and refunds.
+  public var reserveOctets = 8 << 20
+  /// Whether opening and closing write their lines; the operators' commands on a ledger that nobody serves leave them out.
+  public var recordsLifecycle = true
+  /// Called on the committer's thread with each checkpoint's signed note, once it is durable: for keeping it elsewhere.
+  public var ship: (@Sendable (String) -> Void)?
+  /// Called on any thread with what operators should read.
+  public var notify: (@Sendable (LedgerNotice) -> Void)?
+
+  public init(directory: String, currencies: [Currency], realm: String, checkpointKey: Ed25519.SigningKey, auditPath: String? = nil) {
+    self.directory = directory
+    self.currencies = currencies
+    self.realm = realm
+    self.checkpointKey = checkpointKey
+    self.auditPath = auditPath ?? "\(directory)/audit.jsonl"
+  }
+
+  var origin: String { "\(realm)/audit" }
+}
+
+/// What operators should read in the operational log.
+public enum LedgerNotice: Sendable, Equatable {
+  /// A commit failed; paid routes stop until the ledger has been read back.
+  case commitFailed(LedgerError)
+  case reopenFailed(LedgerError)
+  /// The ledger was read back and sells again, or closes only.
+  case reopened(Availability)
+  /// The disk is nearly full (`closingOnly`), or has room again (`selling`).
+  case availability(Availability)
+  /// Lines could not be written to the audit file; they are kept in the ledger and written later.
+  case auditBehind(LedgerError)
+  case auditCaughtUp
+  /// Moving or checkpointing the store failed; it is tried again.
+  case maintenanceFailed(LedgerError)
+}

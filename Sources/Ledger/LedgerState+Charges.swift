@@ -1,0 +1,158 @@
+import Bytes
+import Encoding
+
+/// The life of a charge: claimed → held → settled, or void and free again.
+extension LedgerState {
+  /// Refuses a challenge that has been used, or whose use may have been forgotten.
+  func checkClaim(_ id: Digest32, expires: Timestamp) throws(Refusal) {
+    if let claim = claims[id] {
+      switch claim.use {
+      case .held: throw .claimInFlight
+      case .settled, .opened, .toppedUp: throw .claimSettled(reference: claim.reference)
+      }
+    }
+    guard expires > horizon else { throw .claimExpired }
+    guard claims.count < LedgerLimit.claims.most else { throw .tooMany(.claims) }
+  }
+
+  func checkSelling() throws(Refusal) {
+    guard availability == .selling else { throw .unavailable }
+  }
+
+  /// Takes the money out of the wallet, and claims the challenge, in one entry.
+  mutating func hold(_ order: ChargeOrder, at now: Timestamp) throws(Refusal) -> Hold {
+    try checkSelling()
+    try checkClaim(order.challengeID, expires: order.expires)
+    let currency = try currency(order.currency)
+    let wallet = try wallet(order.wallet)
+    guard holds.count < LedgerLimit.holds.most else { throw .tooMany(.holds) }
+    let day = day(at: now)
+    if let limit = wallets[Int(wallet)].limit(
+      on: .charge, amount: order.amount, currency: Int(currency), code: order.currency, recipient: order.merchant, day: day, at: clock)
+    {
+      throw .policy(limit)
+    }
+    let merchant = try merchant(order.merchant)
+    if let key = order.idempotency { try reserve(key) }
+    do throws(Refusal) {
+      try wallets[Int(wallet)].withdraw(order.amount, currency: Int(currency), day: day)
+    } catch {
+      if let key = order.idempotency { release(key) }
+      throw error
+    }
+    currencies[Int(currency)].held += order.amount
+    touchWallet(wallet)
+    touchMerchant(merchant)
+    touchCurrency(currency)
+    let id = advance(at: now)
+    let held = HeldCharge(
+      challengeID: order.challengeID, wallet: wallet, merchant: merchant, currency: currency, amount: order.amount, day: day,
+      route: order.route, client: order.client, expires: order.expires, idempotency: order.idempotency)
+    holds[id] = held
+    write(held, id: id)
+    setClaim(order.challengeID, Claim(use: .held(id), reference: id, expires: order.expires))
+    return Hold(id: id, epoch: epoch)
+  }
+
+  /// Moves the money to the merchant, for good.
+  mutating func settle(_ hold: Hold, outcome: StoredOutcome?, at now: Timestamp) throws(Refusal) -> LSN {
+    guard availability != .unavailable else { throw .unavailable }
+    guard hold.epoch == epoch, let held = holds.removeValue(forKey: hold.id) else { throw .unknownHold }
+    redo.removeRecord(RecordKey(.hold, number: hold.id))
+    currencies[Int(held.currency)].held -= held.amount
+    touchCurrency(held.currency)
+    credit(held.merchant, Int128(held.amount), currency: held.currency)
+    setClaim(held.challengeID, Claim(use: .settled(hold.id), reference: hold.id, expires: held.expires))
+    expiries.add(.claim(held.challengeID), at: held.expires)
+    write(
+      SettledCharge(
+        wallet: wallets[Int(held.wallet)].number, merchant: merchants[Int(held.merchant)].name,
+        currency: currencies[Int(held.currency)].code, amount: held.amount, day: held.day, isRefunded: false),
+      reference: hold.id)
+    if let key = held.idempotency {
+      if let outcome { store(outcome, for: key, at: now) } else { release(key) }
+    }
+    return append(line(.chargeSettled, of: held, reference: hold.id, at: now))
+  }
+
+  /// Gives the money back to the wallet and to the day it left on, and frees the claim.
+  mutating func void(_ hold: Hold, cause: VoidCause, at now: Timestamp) -> LSN {
+    guard availability != .unavailable, hold.epoch == epoch, let held = holds.removeValue(forKey: hold.id) else { return 0 }
+    redo.removeRecord(RecordKey(.hold, number: hold.id))
+    currencies[Int(held.currency)].held -= held.amount
+    touchCurrency(held.currency)
+    wallets[Int(held.wallet)].giveBack(held.amount, currency: Int(held.currency), outflow: held.amount, day: held.day)
+    touchWallet(held.wallet)
+    claims[held.challengeID] = nil
+    redo.removeRecord(RecordKey(.claim, held.challengeID))
+    if let key = held.idempotency { release(key) }
+    return append(line(.chargeVoided, of: held, reference: hold.id, at: now), words: EntryWords(cause: cause.rawValue))
+  }
+
+  private func line(_ kind: AuditEventKind, of held: HeldCharge, reference: LSN, at now: Timestamp) -> Entry {
+    var entry = Entry(kind, at: now)
+    entry.currency = held.currency
+    entry.route = held.route
+    entry.wallet = wallets[Int(held.wallet)].fragment
+    entry.merchant = held.merchant
+    entry.client = held.client
+    entry.amount = held.amount
+    entry.reference = reference
+    return entry
+  }
+
+  mutating func setClaim(_ id: Digest32, _ claim: Claim) {
+    claims[id] = claim
+    write(claim, id: id)
+  }
+
+  // MARK: idempotency
+
+  func outcome(_ key: OutcomeKey) -> OutcomeState? {
+    guard let record = outcomes[key.key] else { return nil }
+    guard record.request == key.request else { return .mismatch }
+    return record.outcome.map { .stored($0) } ?? .inFlight
+  }
+
+  /// Marks a key as in flight; a restart forgets that.
+  mutating func reserve(_ key: OutcomeKey) throws(Refusal) {
+    switch outcome(key) {
+    case nil:
+      guard outcomes.count < LedgerLimit.outcomes.most else { throw .tooMany(.outcomes) }
+      outcomes[key.key] = OutcomeRecord(request: key.request)
+    case .inFlight, .stored: throw .outcomeInFlight
+    case .mismatch: throw .outcomeMismatch
+    }
+  }
+
+  /// Frees a key whose request ended without an outcome worth keeping.
+  mutating func release(_ key: OutcomeKey) {
+    if let record = outcomes[key.key], record.outcome == nil, record.request == key.request { outcomes[key.key] = nil }
+  }
+
+  /// Keeps an outcome for 24 hours; past the memory's bound its body is left out.
+  mutating func store(_ outcome: StoredOutcome, for key: OutcomeKey, at now: Timestamp) {
+    var outcome = outcome
+    if outcomeOctets + (outcome.body?.count ?? 0) > Self.outcomeOctetLimit { outcome.body = nil }
+    let expires = (now > clock ? now : clock) + Self.answerRetention
+    outcomes[key.key] = OutcomeRecord(request: key.request, outcome: outcome)
+    outcomeOctets += outcome.body?.count ?? 0
+    expiries.add(.outcome(key.key), at: expires)
+    write(OutcomeRecord(request: key.request, outcome: outcome), expires: expires, key: key.key)
+  }
+
+  /// How long answers are kept after the fact.
+  static var answerRetention: Duration { .seconds(86_400) }
+  /// The most octets of stored bodies in memory.
+  static var outcomeOctetLimit: Int { 64 << 20 }
+}
+
+/// A settled charge, kept so that it can be refunded by its reference.
+struct SettledCharge {
+  var wallet: UInt64
+  var merchant: String
+  var currency: String
+  var amount: UInt128
+  var day: Int32
+  var isRefunded: Bool
+}

@@ -1,0 +1,149 @@
+import Bytes
+import Encoding
+import Metering
+
+/// The debits of a session's exchanges: the hot path. Nothing here allocates.
+extension LedgerState {
+  /// Finds a handle's slot.
+  @inline(__always)
+  func slot(_ handle: SessionHandle) throws(Refusal) -> Int {
+    let index = Int(handle.index)
+    guard handle.epoch == epoch else { throw .unavailable }
+    guard index < balances.count, balances[index].generation == handle.generation else { throw .sessionClosed }
+    return index
+  }
+
+  @inline(__always)
+  private func openSlot(_ handle: SessionHandle) throws(Refusal) -> Int {
+    guard availability == .selling else { throw .unavailable }
+    let index = try slot(handle)
+    switch balances[index].phase {
+    case .open: return index
+    case .closing: throw .sessionClosing
+    case .vacant: throw .sessionClosed
+    }
+  }
+
+  /// Debits a request ahead.
+  mutating func begin(_ handle: SessionHandle, cost: ExactCost, context: DebitContext, at now: Timestamp) throws(Refusal) -> LSN {
+    let index = try openSlot(handle)
+    guard balances[index].inFlight < balances[index].maximumInFlight else { throw .tooMany(.inFlight) }
+    guard let total = balances[index].total.adding(cost) else { throw .overflow }
+    let spent = total.ceiling
+    guard spent <= balances[index].deposit else { throw .insufficientBudget(required: spent - balances[index].deposit) }
+    balances[index].total = total
+    balances[index].inFlight += 1
+    balances[index].lastUse = tick
+    touchBalance(index)
+    guard context.writesLine else { return advance(at: now) }
+    return settle(cost, units: context.units, slot: index, context: context, at: now)
+  }
+
+  /// Debits the next step of a stream: as much as is wanted and the budget affords.
+  mutating func extend(
+    _ handle: SessionHandle, rate: Rate, wanted: UInt64, atLeast: UInt64, at now: Timestamp
+  ) throws(Refusal) -> (units: UInt64, lsn: LSN) {
+    let index = try openSlot(handle)
+    let deposit = balances[index].deposit
+    let before = balances[index].total
+    var units = wanted
+    var total = ExactCost(units: units, rate: rate).flatMap { before.adding($0) }
+    if total.map({ $0.ceiling > deposit }) ?? true {
+      units = min(wanted, rate.unitsAffordable(spent: before, budget: deposit))
+      total = ExactCost(units: units, rate: rate).flatMap { before.adding($0) }
+    }
+    guard units >= atLeast, let total, total.ceiling <= deposit else {
+      guard let needed = ExactCost(units: atLeast, rate: rate).flatMap({ before.adding($0) }) else { throw .overflow }
+      balances[index].required = needed.ceiling - deposit
+      throw .insufficientBudget(required: needed.ceiling - deposit)
+    }
+    balances[index].total = total
+    balances[index].required = 0
+    balances[index].lastUse = tick
+    touchBalance(index)
+    return (units, advance(at: now))
+  }
+
+  /// Ends an exchange: settles what was used, and gives the rest of what was debited back.
+  mutating func finish(
+    _ handle: SessionHandle, debited: ExactCost, used: ExactCost, units: UInt64, context: DebitContext, at now: Timestamp
+  ) -> LSN {
+    guard availability != .unavailable, let index = try? slot(handle), balances[index].phase != .vacant, balances[index].inFlight > 0 else {
+      return 0
+    }
+    balances[index].inFlight -= 1
+    balances[index].lastUse = tick
+    // More than was debited cannot have been used: nothing is delivered uncharged.
+    let used = min(used, debited)
+    var last: LSN = 0
+    if let rest = debited.subtracting(used), rest > .zero, let total = balances[index].total.subtracting(rest) {
+      balances[index].total = total
+      touchBalance(index)
+      last = context.writesLine ? giveBack(rest, units: units, slot: index, context: context, at: now) : advance(at: now)
+    }
+    if !context.writesLine, used > .zero {
+      touchBalance(index)
+      last = settle(used, units: units, slot: index, context: context, at: now)
+    }
+    if balances[index].phase == .closing, balances[index].inFlight == 0 { last = finalise(index, at: now) }
+    return last
+  }
+
+  /// Moves part of what is debited to the merchant, with its line.
+  @inline(__always)
+  private mutating func settle(_ cost: ExactCost, units: UInt64, slot index: Int, context: DebitContext, at now: Timestamp) -> LSN {
+    let before = balances[index].settled
+    // What is settled never passes the total, which fits the deposit, whatever a caller reports.
+    let after = min(before.adding(cost) ?? balances[index].total, balances[index].total)
+    balances[index].settled = after
+    balances[index].units &+= units
+    let spent = after.ceiling
+    let amount = spent - before.ceiling
+    credit(balances[index].merchant, Int128(amount), currency: balances[index].currency)
+    return append(line(.sessionDebited, slot: index, amount: amount, spent: spent, units: units, context: context, at: now))
+  }
+
+  /// Takes back from the merchant what was settled when the request began.
+  private mutating func giveBack(_ rest: ExactCost, units: UInt64, slot index: Int, context: DebitContext, at now: Timestamp) -> LSN {
+    let before = balances[index].settled
+    let after = before.subtracting(rest) ?? .zero
+    balances[index].settled = after
+    let returned = context.units > units ? context.units - units : 0
+    balances[index].units &-= min(returned, balances[index].units)
+    let spent = after.ceiling
+    let amount = before.ceiling - spent
+    credit(balances[index].merchant, -Int128(amount), currency: balances[index].currency)
+    return append(line(.sessionReturned, slot: index, amount: amount, spent: spent, units: returned, context: context, at: now))
+  }
+
+  @inline(__always)
+  func line(
+    _ kind: AuditEventKind, slot index: Int, amount: UInt128, spent: UInt128, units: UInt64, context: DebitContext, at now: Timestamp
+  ) -> Entry {
+    var entry = Entry(kind, at: now)
+    entry.currency = balances[index].currency
+    entry.route = context.route
+    entry.session = UInt32(index)
+    entry.wallet = wallets[Int(balances[index].wallet)].fragment
+    entry.merchant = balances[index].merchant
+    entry.client = context.client
+    entry.amount = amount
+    entry.spent = spent
+    entry.units = units
+    return entry
+  }
+
+  /// Settles what was debited ahead when the program ended: a restart keeps debits.
+  mutating func settleAhead(slot index: Int, at now: Timestamp) {
+    guard let ahead = balances[index].total.subtracting(balances[index].settled), ahead > .zero else { return }
+    let context = DebitContext(route: .none, writesLine: false, units: 0)
+    let before = balances[index].settled.ceiling
+    balances[index].settled = balances[index].total
+    let spent = balances[index].total.ceiling
+    credit(balances[index].merchant, Int128(spent - before), currency: balances[index].currency)
+    touchBalance(index)
+    _ = append(
+      line(.sessionDebited, slot: index, amount: spent - before, spent: spent, units: 0, context: context, at: now),
+      words: EntryWords(cause: CloseCause.restart.name))
+  }
+}

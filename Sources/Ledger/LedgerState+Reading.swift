@@ -1,0 +1,233 @@
+import Bytes
+import Encoding
+import HTTP
+import Metering
+import Payments
+
+/// Records read back, in the order that `Recovery.order` gives: what others refer to comes first.
+extension LedgerState {
+  /// Kinds in the order in which they must be read.
+  static var readingOrder: [RecordKind] {
+    [.meta, .currency, .merchant, .wallet, .session, .balance, .hold, .claim, .closed, .outcome, .reference]
+  }
+
+  /// What reading needs to know beside the state.
+  struct Reading {
+    var walletsByNumber: [UInt64: UInt32] = [:]
+    var details: [UInt64: SessionDetails] = [:]
+  }
+
+  mutating func read(_ key: RecordKey, _ octets: UnsafeRawBufferPointer, _ reading: inout Reading) throws(LedgerError) {
+    var reader = RecordReader(octets, kind: key.kind)
+    switch key.kind {
+    case .meta:
+      lsn = try reader.integer()
+      clock = max(clock, Timestamp(microseconds: try reader.integer()))
+      horizon = Timestamp(microseconds: try reader.integer())
+    case .currency: try readCurrency(&reader)
+    case .merchant: try readMerchant(&reader)
+    case .wallet: try readWallet(&reader, &reading)
+    case .session: try readDetails(&reader, &reading)
+    case .balance: try readBalance(&reader, &reading)
+    case .hold: try readHold(&reader, reading)
+    case .claim: try readClaim(&reader, key.digest)
+    case .closed: try readClosed(&reader, key.digest)
+    case .outcome: try readOutcome(&reader, key.digest)
+    case .reference: references[key.digest] = try reader.digest()
+    case .charge: return
+    }
+    try reader.end()
+  }
+
+  private mutating func readCurrency(_ reader: inout RecordReader) throws(LedgerError) {
+    let code = try reader.string()
+    let issued: UInt128 = try reader.integer()
+    let paidOut: UInt128 = try reader.integer()
+    fragments.append(.currency(UInt8(truncatingIfNeeded: currencies.count), code: code))
+    currencies.append(CurrencyAccounts(code: code, issued: issued, paidOut: paidOut))
+  }
+
+  private mutating func readMerchant(_ reader: inout RecordReader) throws(LedgerError) {
+    let name = try reader.string()
+    var balances = try reader.array { (reader) throws(LedgerError) -> Int128 in try reader.integer() }
+    guard balances.count <= currencies.count else { throw .malformed(.merchant) }
+    balances += Array(repeating: 0, count: currencies.count - balances.count)
+    _ = addMerchant(Merchant(name: name, balances: balances))
+  }
+
+  private mutating func readWallet(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
+    let number: UInt64 = try reader.integer()
+    let key = try reader.digest()
+    let isFrozen = try reader.bool()
+    var accounts = try reader.array { (reader) throws(LedgerError) -> Wallet.Account in
+      Wallet.Account(balance: try reader.integer(), day: try reader.integer(), outflow: try reader.integer())
+    }
+    guard accounts.count <= currencies.count else { throw .malformed(.wallet) }
+    accounts += Array(repeating: Wallet.Account(), count: currencies.count - accounts.count)
+    var policy = Policy()
+    for _ in 0..<(try reader.integer(UInt32.self)) {
+      let code = try reader.string()
+      var caps = Policy.Caps()
+      caps.daily = try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
+      caps.payment = try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
+      caps.session = try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
+      policy.caps[code] = caps
+    }
+    policy.maximumSessions = try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
+    policy.allowed = try reader.optional { (reader) throws(LedgerError) in
+      try reader.array { (reader) throws(LedgerError) in try reader.string() }
+    }
+    policy.expires = try reader.optional { (reader) throws(LedgerError) in Timestamp(microseconds: try reader.integer()) }
+    reading.walletsByNumber[number] = addWallet(
+      Wallet(number: number, key: key, fragment: 0, policy: policy, isFrozen: isFrozen, accounts: accounts))
+  }
+
+  private func readDetails(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
+    let number: UInt64 = try reader.integer()
+    let id = try reader.digest()
+    let realm = try reader.string()
+    let currency = try reader.string()
+    let merchant = try reader.string()
+    let routes = try reader.array { (reader) throws(LedgerError) -> RouteTerms in
+      let routeID = try reader.string()
+      let version = try reader.string()
+      let code = try reader.string()
+      let decimals: UInt8 = try reader.integer()
+      let parts = try reader.array { (reader) throws(LedgerError) -> Rate in
+        let amount: UInt128 = try reader.integer()
+        let size: UInt64 = try reader.integer()
+        guard let unit = Unit(rawValue: try reader.integer()), let rate = Rate(amount: amount, unitSize: size, unit: unit) else {
+          throw .malformed(.session)
+        }
+        return rate
+      }
+      guard let currency = Currency(code: code, decimals: decimals), let price = Price(currency: currency, parts: parts) else {
+        throw .malformed(.session)
+      }
+      return RouteTerms(routeID: routeID, priceVersion: version, price: price)
+    }
+    let claims = try reader.array { (reader) throws(LedgerError) in try reader.digest() }
+    let cause = try reader.optional { (reader) throws(LedgerError) -> CloseCause in try Self.cause(&reader, .session) }
+    let closeClaim = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
+    reading.details[number] = SessionDetails(
+      id: id, terms: SessionTerms(realm: realm, currency: currency, merchant: merchant, routes: routes), claims: claims, cause: cause,
+      closeClaim: closeClaim)
+  }
+
+  private static func cause(_ reader: inout RecordReader, _ kind: RecordKind) throws(LedgerError) -> CloseCause {
+    guard let cause = CloseCause(rawValue: try reader.integer()) else { throw .malformed(kind) }
+    return cause
+  }
+
+  private static func cost(_ reader: inout RecordReader) throws(LedgerError) -> ExactCost {
+    let whole: UInt128 = try reader.integer()
+    guard let cost = ExactCost(whole: whole, numerator: try reader.integer()) else { throw .malformed(.balance) }
+    return cost
+  }
+
+  private mutating func readBalance(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
+    var balance = SessionBalance()
+    balance.number = try reader.integer()
+    guard let phase = SessionPhase(rawValue: try reader.integer()), phase != .vacant else { throw .malformed(.balance) }
+    balance.phase = phase
+    balance.currency = try reader.integer()
+    balance.maximumInFlight = try reader.integer()
+    guard let wallet = reading.walletsByNumber[try reader.integer()] else { throw .malformed(.balance) }
+    balance.wallet = wallet
+    balance.merchant = try reader.integer()
+    balance.deposit = try reader.integer()
+    balance.settled = try Self.cost(&reader)
+    balance.total = try Self.cost(&reader)
+    balance.units = try reader.integer()
+    balance.idleMicroseconds = try reader.integer()
+    balance.depositDay = try reader.integer()
+    balance.depositOfDay = try reader.integer()
+    balance.lastUse = tick
+    guard Int(balance.currency) < currencies.count, Int(balance.merchant) < merchants.count, balance.settled <= balance.total,
+      balance.total.ceiling <= balance.deposit, let more = reading.details[balance.number]
+    else { throw .malformed(.balance) }
+    wallets[Int(wallet)].openSessions += 1
+    _ = addSession(balance, more)
+  }
+
+  private mutating func readHold(_ reader: inout RecordReader, _ reading: Reading) throws(LedgerError) {
+    let id: LSN = try reader.integer()
+    let challengeID = try reader.digest()
+    guard let wallet = reading.walletsByNumber[try reader.integer()] else { throw .malformed(.hold) }
+    let merchant: UInt32 = try reader.integer()
+    let currency: UInt8 = try reader.integer()
+    guard Int(merchant) < merchants.count, Int(currency) < currencies.count else { throw .malformed(.hold) }
+    let held = HeldCharge(
+      challengeID: challengeID, wallet: wallet, merchant: merchant, currency: currency, amount: try reader.integer(),
+      day: try reader.integer(), route: .none, client: ClientAddress(high: try reader.integer(), low: try reader.integer()),
+      expires: Timestamp(microseconds: try reader.integer()), idempotency: nil)
+    let (sum, overflows) = currencies[Int(currency)].held.addingReportingOverflow(held.amount)
+    guard !overflows else { throw .malformed(.hold) }
+    currencies[Int(currency)].held = sum
+    holds[id] = held
+  }
+
+  private mutating func readClaim(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
+    let use: Claim.Use
+    switch try reader.integer(UInt8.self) {
+    case 0: use = .held(try reader.integer())
+    case 1: use = .settled(try reader.integer())
+    case 2: use = .opened(session: try reader.digest())
+    case 3: use = .toppedUp(session: try reader.digest(), credential: try reader.digest())
+    default: throw .malformed(.claim)
+    }
+    let claim = Claim(
+      use: use, reference: try reader.integer(), expires: Timestamp(microseconds: try reader.integer()),
+      answer: try reader.optional { (reader) throws(LedgerError) in try reader.bytes() })
+    claims[id] = claim
+    if case .settled = use { expiries.add(.claim(id), at: claim.expires) }
+  }
+
+  private mutating func readClosed(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
+    let record = ClosedSession(
+      wallet: try reader.digest(), currency: try reader.string(), merchant: try reader.string(), deposit: try reader.integer(),
+      spent: try reader.integer(), refunded: try reader.integer(), units: try reader.integer(), cause: try Self.cause(&reader, .closed),
+      time: Timestamp(microseconds: try reader.integer()), lsn: try reader.integer(),
+      claim: try reader.optional { (reader) throws(LedgerError) in try reader.digest() },
+      answer: try reader.optional { (reader) throws(LedgerError) in try reader.bytes() },
+      claims: try reader.array { (reader) throws(LedgerError) in try reader.digest() })
+    closed[id] = record
+    expiries.add(.closed(id), at: record.time + Self.answerRetention)
+  }
+
+  private mutating func readOutcome(_ reader: inout RecordReader, _ key: Digest32) throws(LedgerError) {
+    let request = try reader.digest()
+    let expires = Timestamp(microseconds: try reader.integer())
+    let outcome = StoredOutcome(
+      status: try reader.integer(), head: try reader.bytes(),
+      body: try reader.optional { (reader) throws(LedgerError) in try reader.bytes() }, receipt: try reader.bytes())
+    outcomes[key] = OutcomeRecord(request: request, outcome: outcome)
+    outcomeOctets += outcome.body?.count ?? 0
+    expiries.add(.outcome(key), at: expires)
+  }
+
+  /// Ends what was open when the program ended: holds are voided, debits ahead are kept, closing sessions are closed.
+  mutating func recover(at now: Timestamp) throws(LedgerError) {
+    if let report = books().balances.first(where: { $0.sum != 0 }) { throw .unbalanced(currency: report.currency) }
+    for id in holds.keys.sorted() { _ = void(Hold(id: id, epoch: epoch), cause: .restart, at: now) }
+    for index in balances.indices {
+      switch balances[index].phase {
+      case .vacant: continue
+      case .open: settleAhead(slot: index, at: now)
+      case .closing: _ = finalise(index, at: now)
+      }
+    }
+  }
+
+  /// Reads a settled charge's image.
+  static func readCharge(_ octets: [UInt8]) throws(LedgerError) -> SettledCharge {
+    try octets.lend { (raw) throws(LedgerError) -> SettledCharge in
+      var reader = RecordReader(raw, kind: .charge)
+      let charge = SettledCharge(
+        wallet: try reader.integer(), merchant: try reader.string(), currency: try reader.string(), amount: try reader.integer(),
+        day: try reader.integer(), isRefunded: try reader.bool())
+      try reader.end()
+      return charge
+    }
+  }
+}

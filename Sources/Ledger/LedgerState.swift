@@ -1,0 +1,237 @@
+import Bytes
+import Crypto
+import Encoding
+
+/// The ledger's memory: every account, and what the next batch has to write. Decides and applies; performs no I/O.
+///
+/// It stands behind one lock. Order of entries is order of application, and the redo of a batch holds the image of each record after its
+/// last change in that batch, so a batch can be read back any number of times.
+struct LedgerState: ~Copyable {
+  /// What one currency's accounts outside wallets, sessions and merchants hold.
+  struct CurrencyAccounts {
+    let code: String
+    /// What wallets were funded with, less what was taken back.
+    var issued: UInt128 = 0
+    /// What merchants were paid.
+    var paidOut: UInt128 = 0
+    /// What stands in holds.
+    var held: UInt128 = 0
+    var isDirty = false
+  }
+
+  var epoch: UInt32
+  /// The last sequence number given out.
+  var lsn: LSN = 0
+  /// The monotonic clock at the last sweep: what idle sessions are measured by, so that setting the wall clock closes none.
+  var tick: Instant
+  /// The latest instant seen: the clock's, or an entry's.
+  var clock: Timestamp
+  /// No claim may be made for a challenge that expires by then: others that did are forgotten.
+  var horizon = Timestamp(microseconds: 0)
+  var availability = Availability.selling
+  var checkpoint: (size: UInt64, root: Digest32)
+
+  var currencies: [CurrencyAccounts] = []
+  var wallets: [Wallet] = []
+  var walletIndex: [Digest32: UInt32] = [:]
+  var merchants: [Merchant] = []
+  var merchantIndex: [String: UInt32] = [:]
+  var balances: [SessionBalance] = []
+  var details: [SessionDetails?] = []
+  var sessionIndex: [Digest32: UInt32] = [:]
+  var vacant: [UInt32] = []
+  var holds: [LSN: HeldCharge] = [:]
+  var claims: [Digest32: Claim] = [:]
+  var closed: [Digest32: ClosedSession] = [:]
+  var outcomes: [Digest32: OutcomeRecord] = [:]
+  var outcomeOctets = 0
+  /// What unique references were used for; also the keys that were replaced.
+  var references: [Digest32: Digest32] = [:]
+  var expiries = ExpiryQueue()
+  /// Where the next sweep for idle sessions goes on.
+  var sweepIndex = 0
+
+  // What the next batch writes.
+  var entries: [Entry] = []
+  var words: [EntryWords] = []
+  var fragments: [Fragment] = []
+  var redo = ByteBuffer()
+  var dirtyBalances: [UInt32] = []
+  var dirtyWallets: [UInt32] = []
+  var dirtyMerchants: [UInt32] = []
+  var dirtyCurrencies: [UInt8] = []
+  /// Closed sessions whose answers are still to be made.
+  var unanswered: [Unanswered] = []
+  /// Set when something happened that exchanges in flight should look at.
+  var hasNews = false
+
+  /// A close whose receipt is made outside the lock.
+  struct Unanswered {
+    var id: Digest32
+    var facts: ReceiptFacts
+    var receipt: @Sendable (ReceiptFacts) -> [UInt8]
+  }
+
+  /// How many wallet fragments have been given out.
+  var walletFragments: UInt32 = 0
+
+  init(epoch: UInt32, at now: Timestamp, tick: Instant) {
+    self.epoch = epoch
+    self.tick = tick
+    clock = now
+    checkpoint = (0, LedgerState.emptyRoot)
+  }
+
+  /// The root of a tree without leaves, until the first checkpoint stands.
+  static var emptyRoot: Digest32 { MerkleTree().root }
+
+  // MARK: entries
+
+  /// Gives the next sequence number to a change without a line.
+  mutating func advance(at now: Timestamp) -> LSN {
+    if now > clock { clock = now }
+    lsn += 1
+    return lsn
+  }
+
+  /// Gives the next sequence number to a change, and queues its line.
+  mutating func append(_ entry: Entry, words more: EntryWords? = nil) -> LSN {
+    var entry = entry
+    if let more {
+      words.append(more)
+      entry.words = UInt32(words.count)
+    }
+    entries.append(entry)
+    return advance(at: entry.time)
+  }
+
+  /// The ledger's UTC day: the later of the clock's and the last entry's.
+  mutating func day(at now: Timestamp) -> Int32 {
+    if now > clock { clock = now }
+    return clock.day
+  }
+
+  // MARK: accounts
+
+  func currency(_ code: String) throws(Refusal) -> UInt8 {
+    guard let index = currencies.firstIndex(where: { $0.code == code }) else { throw .unknownCurrency }
+    return UInt8(index)
+  }
+
+  func wallet(_ key: Digest32) throws(Refusal) -> UInt32 {
+    guard let index = walletIndex[key] else { throw .unknownWallet }
+    return index
+  }
+
+  /// Finds a merchant's account, or makes it.
+  mutating func merchant(_ name: String) throws(Refusal) -> UInt32 {
+    if let index = merchantIndex[name] { return index }
+    guard Self.isName(name) else { throw .malformedName }
+    guard merchants.count < LedgerLimit.merchants.most else { throw .tooMany(.merchants) }
+    return addMerchant(Merchant(name: name, balances: Array(repeating: 0, count: currencies.count)))
+  }
+
+  mutating func addMerchant(_ merchant: Merchant) -> UInt32 {
+    let index = UInt32(merchants.count)
+    merchants.append(merchant)
+    merchantIndex[merchant.name] = index
+    fragments.append(.merchant(index, name: merchant.name))
+    return index
+  }
+
+  /// Makes sure that a currency has its accounts.
+  mutating func addCurrency(_ code: String) throws(Refusal) {
+    if currencies.contains(where: { $0.code == code }) { return }
+    guard currencies.count < LedgerLimit.currencies.most else { throw .tooMany(.currencies) }
+    let index = UInt8(currencies.count)
+    currencies.append(CurrencyAccounts(code: code))
+    fragments.append(.currency(index, code: code))
+    for index in wallets.indices { wallets[index].accounts.append(Wallet.Account()) }
+    for index in merchants.indices { merchants[index].balances.append(0) }
+    touchCurrency(index)
+    _ = advance(at: clock)
+  }
+
+  /// A name that stands in audit lines: 1 to 128 octets without control characters.
+  static func isName(_ name: String) -> Bool {
+    (1...128).contains(name.utf8.count) && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+  }
+
+  // MARK: dirt
+
+  mutating func touchBalance(_ index: Int) {
+    if !balances[index].isDirty {
+      balances[index].isDirty = true
+      dirtyBalances.append(UInt32(index))
+    }
+  }
+
+  mutating func touchWallet(_ index: UInt32) {
+    if !wallets[Int(index)].isDirty {
+      wallets[Int(index)].isDirty = true
+      dirtyWallets.append(index)
+    }
+  }
+
+  mutating func touchMerchant(_ index: UInt32) {
+    if !merchants[Int(index)].isDirty {
+      merchants[Int(index)].isDirty = true
+      dirtyMerchants.append(index)
+    }
+  }
+
+  mutating func touchCurrency(_ index: UInt8) {
+    if !currencies[Int(index)].isDirty {
+      currencies[Int(index)].isDirty = true
+      dirtyCurrencies.append(index)
+    }
+  }
+
+  /// Credits a merchant, or debits it where `amount` is negative.
+  mutating func credit(_ merchant: UInt32, _ amount: Int128, currency: UInt8) {
+    // Cannot overflow: every amount is part of what was issued, which fits 127 bits.
+    merchants[Int(merchant)].balances[Int(currency)] += amount
+    touchMerchant(merchant)
+  }
+}
+
+/// Things that are forgotten at some instant, by the minute.
+struct ExpiryQueue {
+  enum Item {
+    case claim(Digest32)
+    case closed(Digest32)
+    case outcome(Digest32)
+  }
+
+  private var buckets: [Int64: [Item]] = [:]
+  private var next: Int64?
+
+  private static func minute(_ time: Timestamp) -> Int64 { time.microseconds / 60_000_000 }
+
+  /// Adds a thing that may be forgotten once the minute of `time` is over.
+  mutating func add(_ item: Item, at time: Timestamp) {
+    let minute = Self.minute(time)
+    buckets[minute, default: []].append(item)
+    next = min(next ?? minute, minute)
+  }
+
+  /// Takes out what expired, at most `limit` things.
+  mutating func take(limit: Int, at now: Timestamp) -> [Item] {
+    var taken: [Item] = []
+    let current = Self.minute(now)
+    while taken.count < limit, let minute = next, minute < current {
+      if var bucket = buckets.removeValue(forKey: minute) {
+        let count = min(bucket.count, limit - taken.count)
+        taken += bucket.suffix(count)
+        bucket.removeLast(count)
+        if !bucket.isEmpty {
+          buckets[minute] = bucket
+          return taken
+        }
+      }
+      // After a long silence the queue's next minute is looked up rather than counted up to.
+      next = buckets.isEmpty ? nil : (current - minute > 600 ? buckets.keys.min() : minute + 1)
+    }
+    return taken
+  }
+}

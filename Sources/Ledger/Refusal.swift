@@ -1,0 +1,73 @@
+/// Why the ledger did not do what was asked. Nothing has changed when one is thrown.
+public enum Refusal: Error, Equatable, Sendable {
+  case unknownWallet
+  /// The wallet exists already.
+  case walletExists
+  /// The wallet (or account) has too little, in base units.
+  case insufficientFunds(required: UInt128, available: UInt128)
+  /// The wallet's policy forbids it.
+  case policy(PolicyLimit)
+  /// The challenge is being paid by a request that has not ended.
+  case claimInFlight
+  /// The challenge has been paid; the reference of what it paid for.
+  case claimSettled(reference: LSN)
+  /// The challenge expired so long ago that its claim may have been forgotten.
+  case claimExpired
+  /// The same challenge opened this session before: the receipt of then.
+  case alreadyOpen(receipt: [UInt8])
+  /// The session id has been used before.
+  case sessionExists
+  case unknownSession
+  case sessionClosing
+  case sessionClosed
+  /// The session's budget cannot pay; `required` is what a top-up has to add at least, in base units.
+  case insufficientBudget(required: UInt128)
+  /// The session belongs to another wallet.
+  case wrongWallet
+  /// Currency or recipient are not the session's.
+  case wrongTerms
+  /// The hold is unknown: settled, voided, or of an older epoch.
+  case unknownHold
+  case unknownCurrency
+  case unknownMerchant
+  /// The reference names no charge that can be refunded.
+  case unknownReference
+  /// The reference was used before, for something else.
+  case referenceUsed
+  /// The charge has been refunded before.
+  case alreadyRefunded
+  /// A named limit of the ledger is reached.
+  case tooMany(LedgerLimit)
+  /// Nothing new can be sold now: see `Ledger.availability`.
+  case unavailable
+  /// A sum passes what accounts hold.
+  case overflow
+  /// A name, reference or cause is empty, too long, or holds control characters.
+  case malformedName
+  /// A request with this idempotency key has not ended.
+  case outcomeInFlight
+  /// The idempotency key was used with another request.
+  case outcomeMismatch
+}
+
+/// The limits of the ledger's memory, and their values.
+public enum LedgerLimit: UInt8, Sendable, Equatable {
+  case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, wallets, merchants, outcomes, labels, currencies, nonces
+
+  /// The most there may be at once.
+  public var most: Int {
+    switch self {
+    case .openSessions, .closedSessions: 1_000_000
+    case .claims: 4_000_000
+    case .holds: 100_000
+    case .inFlight: 4_096
+    case .sessionRoutes: 64
+    case .wallets: 4_000_000
+    case .merchants: 100_000
+    case .outcomes: 1_000_000
+    case .labels: 65_535
+    case .currencies: 255
+    case .nonces: 1_000_000
+    }
+  }
+}

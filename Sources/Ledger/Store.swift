@@ -1,0 +1,42 @@
+import Bytes
+
+/// One transaction: everything that the ledger's memory and the audit chain changed since the last one.
+struct CommitBatch: ~Copyable {
+  /// The batch's last sequence number.
+  var lsn: LSN = 0
+  /// Sequence of the first audit line in `lines`, and how many there are.
+  var firstLine: UInt64 = 0
+  var lineCount: UInt64 = 0
+  /// The new images of the records that changed; see `Redo`.
+  var redo = ByteBuffer()
+  /// Whole audit lines, each with its LF.
+  var lines = ByteBuffer()
+  /// The audit chain's head after the batch.
+  var head: [UInt8] = []
+}
+
+/// Where the ledger survives. One thread uses it at a time. Nothing outside an implementation may assume which one it is.
+///
+/// A `commit` that throws is *unknown*: the batch may be there after all. The store is then closed, opened again and read.
+protocol Store: AnyObject, Sendable {
+  /// Reads every record, kind by kind in the order given, then the head of the audit chain; nil before the first batch.
+  func load(order: [RecordKind], _ body: (RecordKey, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError) -> [UInt8]?
+
+  /// Writes a batch, durably.
+  func commit(_ batch: borrowing CommitBatch) throws(LedgerError)
+
+  /// Reads the lines of the batches that are still kept and hold lines from `first` on: the sequence of the first line, and the lines.
+  func lines(from first: UInt64, _ body: (UInt64, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError)
+
+  /// Reads one record as last committed.
+  func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]?
+
+  /// Whether enough has been written that `tidy` should be called.
+  var isUntidy: Bool { get }
+
+  /// Moves what batches changed to the records' own table, and drops batches whose lines below `exported` are all in the audit file.
+  func tidy(exported: UInt64) throws(LedgerError)
+
+  /// Closes the store; nothing may be called afterwards.
+  func close()
+}

@@ -1,0 +1,132 @@
+import Bytes
+import Crypto
+import Encoding
+import Glibc
+import HTTP
+import Metering
+import Payments
+import Testing
+
+@testable import Ledger
+
+/// A folder that is removed when the last reference to it goes.
+final class TemporaryFolder: Sendable {
+  let path: String
+
+  init() throws {
+    var template = Array("/tmp/ledger-tests.XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { throw LedgerError.folderNotWritable(code: errno) }
+    path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+  }
+
+  deinit {
+    for name in names { unlink("\(path)/\(name)") }
+    rmdir(path)
+  }
+
+  var names: [String] {
+    guard let stream = opendir(path) else { return [] }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      if name != "." && name != ".." { names.append(name) }
+    }
+    return names.sorted()
+  }
+
+  func read(_ name: String) -> [UInt8] { FileMap(path: "\(path)/\(name)")?.withOctets { Array($0) } ?? [] }
+
+  func write(_ octets: [UInt8], to name: String) {
+    let descriptor = Glibc.open("\(path)/\(name)", O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    _ = Glibc.write(descriptor, octets, octets.count)
+    Glibc.close(descriptor)
+  }
+}
+
+let usdc = Currency(code: "usdc", decimals: 6)!
+let euro = Currency(code: "eur", decimals: 2)!
+let noon = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
+let testKey = Ed25519.SigningKey(seed: SecretBytes([UInt8](repeating: 7, count: 32)))!
+
+func id(_ number: Int) -> Digest32 { SHA256.hash("id \(number)") }
+
+extension Price {
+  static let perRequest = Price(currency: usdc, parts: [Rate(amount: 10, unitSize: 1, unit: .request)!])!
+  static let perMegabyte = Price(currency: usdc, parts: [Rate(amount: 10_000, unitSize: 1_000_000, unit: .responseByte)!])!
+}
+
+extension ExactCost {
+  static func of(_ units: UInt128) -> ExactCost { ExactCost(whole: units) }
+}
+
+/// A ledger in a folder of its own, with a funded wallet.
+struct LedgerFixture {
+  let folder: TemporaryFolder
+  let ledger: Ledger
+  let wallet = id(1)
+  let route: RouteLabel
+
+  static func options(_ folder: TemporaryFolder) -> LedgerOptions {
+    var options = LedgerOptions(directory: folder.path, currencies: [usdc, euro], realm: "api.example.com", checkpointKey: testKey)
+    options.reserveOctets = 1 << 16
+    return options
+  }
+
+  init(
+    in folder: TemporaryFolder? = nil, funds: UInt128 = 1_000_000, policy: Policy = .unlimited, at now: Timestamp = noon,
+    change: (inout LedgerOptions) -> Void = { _ in }
+  ) throws {
+    let isNew = folder == nil
+    let folder = try folder ?? TemporaryFolder()
+    var options = Self.options(folder)
+    change(&options)
+    ledger = try Ledger.open(options, at: now)
+    self.folder = folder
+    route = ledger.label(route: "weather")
+    if isNew {
+      _ = try ledger.createWallet(wallet, policy: policy, at: now)
+      if funds > 0 { _ = try ledger.fund(wallet, currency: "usdc", amount: funds, reference: "first", at: now) }
+    }
+  }
+
+  func charge(_ number: Int, amount: UInt128 = 100, merchant: String = "shop", expires: Timestamp = noon + .seconds(300)) -> ChargeOrder {
+    ChargeOrder(
+      challengeID: id(1_000_000 + number), wallet: wallet, amount: amount, currency: "usdc", merchant: merchant, route: route,
+      expires: expires, client: ClientAddress(ipv4: 0xC0_00_02_01))
+  }
+
+  func order(_ number: Int, deposit: UInt128 = 1_000, idle: Duration = .seconds(600), inFlight: UInt32 = 64) -> SessionOrder {
+    SessionOrder(
+      challengeID: id(2_000_000 + number), sessionID: id(3_000_000 + number), wallet: wallet, deposit: deposit,
+      terms: SessionTerms(
+        realm: "api.example.com", currency: "usdc", merchant: "shop",
+        routes: [RouteTerms(routeID: "weather", priceVersion: Price.perRequest.version, price: .perRequest)]),
+      idleTimeout: idle, maximumInFlight: inFlight, expires: noon + .seconds(300), route: route)
+  }
+
+  func topUp(_ number: Int, session: Int, amount: UInt128 = 500) -> TopUpOrder {
+    TopUpOrder(
+      challengeID: id(4_000_000 + number), credential: id(5_000_000 + number), sessionID: id(3_000_000 + session), wallet: wallet,
+      amount: amount, currency: "usdc", merchant: "shop", expires: noon + .seconds(300))
+  }
+
+  func open(_ number: Int, deposit: UInt128 = 1_000, idle: Duration = .seconds(600), inFlight: UInt32 = 64) throws -> SessionHandle {
+    try ledger.open(order(number, deposit: deposit, idle: idle, inFlight: inFlight), at: noon) { _ in [1, 2, 3] }.0
+  }
+
+  var line: DebitContext { DebitContext(route: route, writesLine: true, units: 1) }
+  var stream: DebitContext { DebitContext(route: route, writesLine: false, units: 0) }
+
+  var balance: UInt128 { ledger.walletView(wallet)?.accounts[0].balance ?? 0 }
+  var earned: Int128 { ledger.merchants().first { $0.name == "shop" }?.balances[0].balance ?? 0 }
+
+  func waitUntilDurable() { #expect(ledger.awaitDurable(ledger.applied)) }
+
+  /// The lines of the current audit file as JSON.
+  func lines() throws -> [JSONValue] {
+    try folder.read("audit.jsonl").split(separator: 0x0A).map { try JSON.parse(Array($0)) }
+  }
+}
