@@ -98,8 +98,17 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
   /// Longest name that can be a disguised one of the table, octets.
   private static let longestSpelling = 30
 
-  /// Classifies a name that the table does not list, octet by octet.
+  /// What names begin with that are told apart from others by their beginning.
+  private static let forwardedPrefix: StaticString = "x-forwarded-"
+
+  /// Classifies a name that the table does not list.
   private static func unlisted(_ octets: RawSpan, _ range: Range<Int>) -> FieldName? {
+    guard Scan.isPlainName(octets, range) else { return unusual(octets, range) }
+    return hasForwardedPrefix(octets, range) ? .xForwardedOther : .other
+  }
+
+  /// Classifies a name with octets besides letters, digits and hyphens.
+  private static func unusual(_ octets: RawSpan, _ range: Range<Int>) -> FieldName? {
     guard !range.isEmpty else { return nil }
     var hasUnderscore = false
     for index in range {
@@ -108,11 +117,13 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
       if octet == UInt8(ascii: "_") { hasUnderscore = true }
     }
     if hasUnderscore { return undisguised(octets, range) == .other ? .other : .disguised }
-    let prefix: StaticString = "x-forwarded-"
-    let isForwarding =
-      range.count > prefix.utf8CodeUnitCount
-      && octets.equalsIgnoringCase(prefix, at: range.lowerBound, count: prefix.utf8CodeUnitCount)
-    return isForwarding ? .xForwardedOther : .other
+    return hasForwardedPrefix(octets, range) ? .xForwardedOther : .other
+  }
+
+  @inline(__always)
+  private static func hasForwardedPrefix(_ octets: RawSpan, _ range: Range<Int>) -> Bool {
+    let count = forwardedPrefix.utf8CodeUnitCount
+    return range.count > count && octets.equalsIgnoringCase(forwardedPrefix, at: range.lowerBound, count: count)
   }
 
   /// Looks up the name that a server sees which turns underscores into hyphens.
@@ -124,10 +135,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
       plain[offset] = octet == UInt8(ascii: "_") ? UInt8(ascii: "-") : octet
     }
     let span = plain.span.bytes
-    let prefix: StaticString = "x-forwarded-"
-    if count > prefix.utf8CodeUnitCount, span.equalsIgnoringCase(prefix, at: 0, count: prefix.utf8CodeUnitCount) {
-      return .xForwardedOther
-    }
+    if hasForwardedPrefix(span, 0..<count) { return .xForwardedOther }
     guard range.count <= longestSpelling else { return .other }
     let candidate = candidate(span, 0..<count)
     return candidate != .other && span.equalsIgnoringCase(candidate.spelling, at: 0, count: count) ? candidate : .other

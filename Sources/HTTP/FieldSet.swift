@@ -2,10 +2,10 @@
 public struct FieldSet: OptionSet, Sendable, Hashable {
   public let rawValue: UInt64
 
-  @inlinable public init(rawValue: UInt64) { self.rawValue = rawValue }
+  @inlinable @inline(__always) public init(rawValue: UInt64) { self.rawValue = rawValue }
 
   /// Makes the set of one name.
-  @inlinable public init(_ name: FieldName) { rawValue = 1 << UInt64(name.rawValue) }
+  @inlinable @inline(__always) public init(_ name: FieldName) { rawValue = 1 << UInt64(name.rawValue) }
 
   /// Makes the set of several names.
   public init(_ names: [FieldName]) {
@@ -15,7 +15,7 @@ public struct FieldSet: OptionSet, Sendable, Hashable {
   }
 
   /// Tells whether the name is in the set.
-  @inlinable public func has(_ name: FieldName) -> Bool { rawValue & (1 << UInt64(name.rawValue)) != 0 }
+  @inlinable @inline(__always) public func has(_ name: FieldName) -> Bool { rawValue & (1 << UInt64(name.rawValue)) != 0 }
 }
 
 extension FieldSet {

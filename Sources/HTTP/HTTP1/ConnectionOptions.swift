@@ -18,6 +18,11 @@ public struct ConnectionOptions: Sendable, Hashable {
   }
 
   private mutating func add(_ octets: RawSpan, _ value: Range<Int>) throws(HTTPError) {
+    // Most fields say only this.
+    if octets.equalsIgnoringCase("keep-alive", at: value.lowerBound, count: value.count) {
+      keepsAlive = true
+      return
+    }
     var elements = ListElements(octets, value)
     while let element = elements.next() {
       if octets.equalsIgnoringCase("keep-alive", at: element.lowerBound, count: element.count) {

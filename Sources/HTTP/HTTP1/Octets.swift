@@ -212,6 +212,36 @@ enum Scan {
     return count
   }
 
+  /// Tells whether a range has at least one octet and only letters, digits and hyphens.
+  @inline(__always)
+  static func isPlainName(_ octets: RawSpan, _ range: Range<Int>) -> Bool {
+    guard range.count >= 8 else {
+      for index in range where !isPlain(octets.octet(index)) { return false }
+      return !range.isEmpty
+    }
+    var index = range.lowerBound
+    while index &+ 8 <= range.upperBound {
+      guard isPlain(octets.word(index)) else { return false }
+      index &+= 8
+    }
+    return isPlain(octets.word(range.upperBound &- 8))
+  }
+
+  private static func isPlain(_ octet: UInt8) -> Bool {
+    (octet | 0x20) &- 0x61 < 26 || octet.isDigit || octet == UInt8(ascii: "-")
+  }
+
+  /// Tells the same of eight octets. The sums stay below 256 in each octet, once none has its top bit.
+  @inline(__always)
+  private static func isPlain(_ word: UInt64) -> Bool {
+    guard word & tops == 0 else { return false }
+    let folded = word | ones &* 0x20
+    let letters = (folded &+ ones &* (0x80 - 0x61)) & ~(folded &+ ones &* (0x80 - 0x7B))
+    let digits = (word &+ ones &* (0x80 - 0x30)) & ~(word &+ ones &* (0x80 - 0x3A))
+    let hyphens = ~((word ^ ones &* 0x2D) &+ ones &* 0x7F)
+    return (letters | digits | hyphens) & tops == tops
+  }
+
   /// Finds the first line feed from `start`, or the span's end.
   @inline(__always)
   static func lineFeed(_ octets: RawSpan, from start: Int) -> Int {
