@@ -99,6 +99,7 @@ public final class AgentAnswer {
     case .open(let offer, let session):
       try settleOpen(offer, session)
     case .bearer(let session, let challenge):
+      if session.state == .opening { try purchase.agent.note(session.sessionID) { $0.state = .open } }
       payment = AgentPayment(kind: .session, currency: session.currency, session: session)
       meter = StreamMeter(challenge: challenge, spent: session.spent)
       try take(head.first("payment-receipt"), .bearer(sessionID: session.sessionID), challenge)

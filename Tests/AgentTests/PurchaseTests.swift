@@ -1,0 +1,301 @@
+import Bytes
+import Crypto
+import Encoding
+import Foundation
+import Methods
+import Payments
+import Testing
+
+@testable import Agent
+
+@Suite struct PurchaseTests {
+  /// A booth, its server and an agent with a folder of its own.
+  private struct Scene {
+    let booth: TollBooth
+    let server: ScriptedServer
+    let keeper: Keeper
+    let key: WalletKey
+
+    init() throws {
+      booth = try TollBooth()
+      server = booth.serve()
+      keeper = Keeper(path: NSTemporaryDirectory() + "agent-\(UUID().uuidString)/farebox")
+      key = WalletKey(signingKey: .generate())
+    }
+
+    func agent(_ change: (inout AgentOptions) -> Void = { _ in }) -> Agent {
+      var options = AgentOptions()
+      options.maximum = SpendingLimit("0.01 USDC")
+      options.limits.head = .seconds(5)
+      change(&options)
+      return Agent(options: options, keeper: keeper, walletKey: key)
+    }
+
+    func request(_ path: String, method: String = "GET") throws -> AgentRequest {
+      try AgentRequest(method: method, address: try WebAddress(server.url + path))
+    }
+  }
+
+  private func text(_ answer: AgentAnswer) throws -> String {
+    var octets: [UInt8] = []
+    while let more = try answer.next() { octets += more }
+    return String(decoding: octets, as: UTF8.self)
+  }
+
+  // MARK: - Charges
+
+  @Test func freeCostsNothing() throws {
+    let scene = try Scene()
+    let answer = try scene.agent { $0.maximum = nil }.fetch(try scene.request("/free"))
+    #expect(try text(answer) == "free")
+    #expect(answer.payment == nil)
+  }
+
+  @Test func paysCharge() throws {
+    let scene = try Scene()
+    let answer = try scene.agent().fetch(try scene.request("/charge/a?b=c"))
+    #expect(try text(answer) == "paid")
+    #expect(answer.payment?.receipt?.amount == TollBooth.price)
+    #expect(answer.payment?.fault == nil)
+    #expect(scene.booth.books.withLock { $0.charges.count } == 1)
+  }
+
+  @Test func paysNothingAboveMaximum() throws {
+    let scene = try Scene()
+    let request = try scene.request("/charge")
+    let price = Amount(units: TollBooth.price, currency: "usdc")
+    #expect(throws: AgentError.overMaximum(price: price, maximum: nil)) { try scene.agent { $0.maximum = nil }.fetch(request) }
+    #expect(throws: AgentError.overMaximum(price: price, maximum: Amount(units: 1999, currency: "usdc"))) {
+      try scene.agent { $0.maximum = SpendingLimit("0.001999 USDC") }.fetch(request)
+    }
+    #expect(throws: AgentError.noUsableOffer) { try scene.agent { $0.maximum = SpendingLimit("5 eurc") }.fetch(request) }
+    #expect(throws: AgentError.noUsableOffer) { try scene.agent { $0.preference = .session }.fetch(request) }
+    #expect(scene.booth.books.withLock { $0.charges.isEmpty })
+    let exact = try scene.agent { $0.maximum = SpendingLimit("0.002 usdc") }.fetch(request)
+    #expect(try text(exact) == "paid")
+  }
+
+  @Test(arguments: [
+    (TollBooth.Lie.realm, AgentError.offer(.realm)), (.resource, .offer(.resource)), (.noInvoice, .offer(.invoiceMissing)),
+    (.foreignInvoice, .offer(.invoiceSignature)), (.otherInvoice, .offer(.invoiceOffer)), (.issuer, .offer(.invoiceIssuer)),
+    (.expired, .offer(.expired)),
+  ])
+  func believesNoFalseOffer(lie: TollBooth.Lie, error: AgentError) throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.lie = lie }
+    for path in ["/charge", "/body"] {
+      let request = try scene.request(path)
+      #expect(throws: error) { try scene.agent().fetch(request) }
+      #expect(throws: error) { try scene.agent().quote(request) }
+    }
+    #expect(scene.booth.books.withLock { $0.charges.isEmpty && $0.opens.isEmpty })
+  }
+
+  @Test func believesNoServerThatChanges() throws {
+    let scene = try Scene()
+    _ = try scene.agent().fetch(try scene.request("/charge")).drain()
+    scene.booth.books.withLock { $0.lie = .decimalsChange }
+    let request = try scene.request("/charge")
+    #expect(throws: AgentError.offer(.decimals)) { try scene.agent().fetch(request) }
+    scene.booth.books.withLock { $0.lie = .keysChange }
+    #expect(throws: AgentError.serverKeys(.pinnedKeyMissing)) { try scene.agent().fetch(request) }
+    #expect(scene.booth.books.withLock { $0.charges.count } == 1)
+  }
+
+  @Test(arguments: [
+    (TollBooth.Lie.receiptAmount, AgentError.ReceiptFault.amount), (.receiptKey, .signature), (.noReceipt, .missing),
+  ])
+  func tellsFalseReceipt(lie: TollBooth.Lie, fault: AgentError.ReceiptFault) throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.lie = lie }
+    let answer = try scene.agent().fetch(try scene.request("/charge"))
+    #expect(try text(answer) == "paid")
+    #expect(answer.payment?.fault == fault)
+    #expect(answer.payment?.receipt == nil)
+  }
+
+  // MARK: - Failures
+
+  @Test func repeatsCredentialThatWasNotTaken() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.faults = [.dropBefore, .inFlight, .unavailable, .dropBefore] }
+    #expect(try text(try scene.agent().fetch(try scene.request("/charge"))) == "paid")
+    #expect(scene.booth.books.withLock { $0.charges.count } == 1)
+    #expect(scene.booth.books.withLock { $0.unpaid } == 1)
+  }
+
+  @Test func neverPaysAgainAfterLostAnswer() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.faults = [.dropAfter] }
+    let request = try scene.request("/charge")
+    #expect(throws: AgentError.answerLost(reference: "7")) { try scene.agent().fetch(request) }
+    #expect(scene.booth.books.withLock { $0.charges.count } == 1)
+    #expect(scene.booth.books.withLock { $0.unpaid } == 1)
+  }
+
+  @Test func stopsAtSecond402() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.faults = [.askAgain, .askAgain, .askAgain] }
+    for path in ["/charge", "/body"] {
+      let request = try scene.request(path)
+      do {
+        _ = try scene.agent().fetch(request)
+        Issue.record("a second 402 was not told")
+      } catch {
+        guard case .rejected(402, "verification-failed", _) = error else {
+          Issue.record("\(error)")
+          continue
+        }
+      }
+    }
+    #expect(scene.booth.books.withLock { $0.charges.isEmpty && $0.faults.count == 1 })
+    #expect(try scene.keeper.sessions().isEmpty)
+  }
+
+  @Test func tellsPolicy() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.faults = [.denied] }
+    let request = try scene.request("/charge")
+    #expect(throws: AgentError.refusedByPolicy(detail: "daily-cap")) { try scene.agent().fetch(request) }
+  }
+
+  @Test func keysUnsafeRequests() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.faults = [.dropBefore] }
+    #expect(try text(try scene.agent().fetch(try scene.request("/charge", method: "POST"))) == "paid")
+    let keys = scene.booth.books.withLock { $0.keys }
+    #expect(keys.count == 2)
+    #expect(Set(keys).count == 1)
+  }
+
+  // MARK: - Sessions
+
+  @Test func opensTopsUpAndCloses() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.announces = false }
+    let agent = scene.agent { $0.deposit = SpendingLimit("0.00005 USDC") }
+    let journal = Journal<String>()
+    let answer = try agent.fetch(try scene.request("/body")) { event in
+      if case .toppedUp(let amount, _, _) = event { journal.add(String(amount.units)) }
+    }
+    #expect(try text(answer) == String(repeating: "x", count: 100))
+    // The length is known, so one top-up pays for all of the rest, and a unit for rounding.
+    #expect(journal.all == ["51"])
+    let session = try #require(try scene.keeper.sessions().first)
+    #expect(session.state == .open)
+    #expect(session.deposit == 101)
+    let closed = try agent.close(session)
+    #expect(closed.result == SessionClosed(spent: 100, refunded: 1))
+    #expect(closed.receipt?.session?.remaining == 1)
+    #expect(try scene.keeper.sessions().isEmpty)
+    #expect(try agent.close(session).result == nil)
+  }
+
+  @Test func topsUpAtEvent() throws {
+    let scene = try Scene()
+    let answer = try scene.agent { $0.maximum = SpendingLimit("0.0001 USDC") }.fetch(try scene.request("/events"))
+    let body = try text(answer)
+    #expect(body.contains("event: payment-need-topup"))
+    #expect(body.filter { $0 == "x" }.count == 100)
+    #expect(answer.payment?.receipt?.session?.spent == 100)
+    #expect(answer.budget == SessionBudget(currency: try #require(Currency(code: "usdc", decimals: 6)), deposit: 100, spent: 100))
+  }
+
+  @Test func stopsAtMaximumInMidstream() throws {
+    let scene = try Scene()
+    let agent = scene.agent { $0.maximum = SpendingLimit("0.00008 USDC") }
+    let answer = try agent.fetch(try scene.request("/events"))
+    var count = 0
+    #expect(throws: AgentError.overMaximum(price: Amount(units: 1, currency: "usdc"), maximum: Amount(units: 0, currency: "usdc"))) {
+      while let octets = try answer.next() { count += octets.filter { $0 == UInt8(ascii: "x") }.count }
+    }
+    #expect(count == 80)
+  }
+
+  @Test func usesOpenSessionAgain() throws {
+    let scene = try Scene()
+    let first = scene.agent { $0.deposit = SpendingLimit("0.001 USDC") }
+    for _ in 0..<2 { try first.fetch(try scene.request("/body")).drain() }
+    // Another process, which was never told of a maximum: what the session holds has left the wallet before.
+    let second = scene.agent { $0.maximum = nil }
+    try second.fetch(try scene.request("/body?other=query")).drain()
+    let books = scene.booth.books.withLock { $0 }
+    #expect(books.opens.count == 1)
+    #expect(books.bearers == 2)
+    #expect(books.unpaid == 1)
+    #expect(books.sessions.values.first?.spent == 300)
+    // New terms are looked at first, and are as bound by the maximum as a payment.
+    let other = try scene.request("/body/other")
+    #expect(throws: AgentError.overMaximum(price: Amount(units: 1, currency: "usdc"), maximum: nil)) { try second.fetch(other) }
+    try first.fetch(other).drain()
+    #expect(scene.booth.books.withLock { $0.opens.count } == 1)
+  }
+
+  @Test func opensAnewWhereSessionIsGone() throws {
+    let scene = try Scene()
+    let agent = scene.agent { $0.deposit = SpendingLimit("0.001 USDC") }
+    try agent.fetch(try scene.request("/body")).drain()
+    scene.booth.books.withLock { $0.sessions = [:] }
+    try agent.fetch(try scene.request("/body")).drain()
+    #expect(scene.booth.books.withLock { $0.opens.count } == 2)
+    #expect(try scene.keeper.sessions().count == 1)
+  }
+
+  @Test func repeatsBearerOnlyWhereItCostNothing() throws {
+    let scene = try Scene()
+    let agent = scene.agent { $0.deposit = SpendingLimit("0.001 USDC") }
+    try agent.fetch(try scene.request("/body")).drain()
+    // The booth's count of what was spent is unchanged, so the request may be repeated.
+    for session in try scene.keeper.sessions() { try agent.note(session.sessionID) { $0.spent = 100 } }
+    scene.booth.books.withLock { $0.faults = [.dropBefore] }
+    try agent.fetch(try scene.request("/body")).drain()
+    #expect(scene.booth.books.withLock { $0.bearers } == 1)
+    // Now more was spent than this agent knows of: the lost request may be the cause.
+    scene.booth.books.withLock { $0.faults = [.dropBefore] }
+    for session in try scene.keeper.sessions() { try agent.note(session.sessionID) { $0.spent = 150 } }
+    let request = try scene.request("/body")
+    #expect(throws: AgentError.answerLost(reference: nil)) { try agent.fetch(request) }
+    #expect(scene.booth.books.withLock { $0.bearers } == 1)
+  }
+
+  @Test func continuesSessionWhoseOpeningWasLost() throws {
+    let scene = try Scene()
+    scene.booth.books.withLock { $0.faults = [.dropAfter] }
+    let agent = scene.agent { $0.deposit = SpendingLimit("0.001 USDC") }
+    #expect(try text(try agent.fetch(try scene.request("/body"))).count == 100)
+    let books = scene.booth.books.withLock { $0 }
+    #expect(books.opens.count == 1)
+    #expect(books.bearers == 1)
+    #expect(books.sessions.values.first?.spent == 100)
+    #expect(try scene.keeper.sessions().map(\.state) == [.open])
+  }
+
+  @Test func depositIsBounded() throws {
+    let scene = try Scene()
+    let request = try scene.request("/body")
+    // The suggestion is 60, the minimum 10.
+    let agent = scene.agent { $0.maximum = SpendingLimit("0.00002 USDC") }
+    _ = try agent.fetch(request)
+    #expect(try scene.keeper.sessions().map(\.deposit) == [20])
+    try scene.keeper.forget(try #require(try scene.keeper.sessions().first).sessionID)
+    #expect(throws: AgentError.overMaximum(price: Amount(units: 10, currency: "usdc"), maximum: Amount(units: 9, currency: "usdc"))) {
+      try scene.agent { $0.maximum = SpendingLimit("0.000009 USDC") }.fetch(request)
+    }
+    #expect(throws: AgentError.overMaximum(price: Amount(units: 30, currency: "usdc"), maximum: Amount(units: 20, currency: "usdc"))) {
+      try scene.agent {
+        $0.maximum = SpendingLimit("0.00002 USDC")
+        $0.deposit = SpendingLimit("0.00003 USDC")
+      }.fetch(request)
+    }
+  }
+
+  @Test func quotesWithoutPaying() throws {
+    let scene = try Scene()
+    let quote = try #require(try scene.agent { $0.maximum = nil }.quote(try scene.request("/charge")))
+    #expect(quote.offers.map(\.priceText) == ["0.002 USDC"])
+    #expect(try scene.agent().quote(try scene.request("/free")) == nil)
+    let session = try #require(try scene.agent().quote(try scene.request("/body")))
+    #expect(session.offers.map(\.priceText) == ["0.000001 USDC per byte"])
+    #expect(scene.booth.books.withLock { $0.charges.isEmpty && $0.opens.isEmpty })
+  }
+}
