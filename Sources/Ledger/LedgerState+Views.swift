@@ -68,7 +68,8 @@ extension LedgerState {
     return SessionView(
       id: more.id, state: balance.phase == .open ? .open : .closing, wallet: wallets[Int(balance.wallet)].key, terms: more.terms,
       deposit: balance.deposit, spent: spent, held: spent - balance.settled.ceiling, remaining: balance.deposit - min(spent, balance.deposit),
-      required: balance.required, units: balance.units, inFlight: balance.inFlight)
+      required: balance.required, units: balance.units, inFlight: balance.inFlight,
+      challengeID: more.claims.first ?? more.id)
   }
 
   func view(wallet index: UInt32) -> WalletView {

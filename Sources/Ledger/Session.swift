@@ -227,6 +227,8 @@ public struct SessionView: Sendable, Hashable {
   public let required: UInt128
   public let units: UInt64
   public let inFlight: UInt32
+  /// The challenge that it was opened by.
+  public let challengeID: Digest32
 }
 
 /// What became of a close.

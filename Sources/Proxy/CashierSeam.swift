@@ -94,8 +94,10 @@ struct PendingAnswer {
   var since: Timestamp
   /// The entry that has to be durable first.
   var after: LSN = 0
-  /// Handed back to the cashier as it came.
+  /// Handed back to the cashier as they came.
   var claim: Digest32?
+  var stub: ReceiptStub?
+  var corsLines: [UInt8] = []
 }
 
 /// Says when the response may begin to leave.

@@ -19,4 +19,9 @@ struct PaidExchange {
   var holdTimeout: Int64 = 60_000_000_000
   /// Whether the client presented a credential of its own (responses are then private).
   var carriesCredential = true
+
+  /// Where the cashier keeps the rest; `none` for a value that stands for no exchange.
+  var place = PaidExchange.none
+
+  static var none: UInt32 { .max }
 }

@@ -21,6 +21,12 @@ public enum PrepaidSignature {
     }
   }
 
+  /// Tells whether a signature is the wallet's, over a credential as it was parsed.
+  public static func isValid(_ signature: [UInt8], wallet: Ed25519.PublicKey, credential: JSONValue) -> Bool {
+    guard let object = credential.objectValue else { return false }
+    return isValid(signature, wallet: wallet, credential: object)
+  }
+
   /// Signs a credential object whose payload has no signature yet, and puts it in.
   public static func sign(_ credential: JSONObject, key: Ed25519.SigningKey) -> JSONObject {
     guard var payload = credential["payload"]?.objectValue, let octets = octets(of: credential) else { return credential }

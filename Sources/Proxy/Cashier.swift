@@ -1,0 +1,229 @@
+import Bytes
+import Configuration
+import Crypto
+import Encoding
+import Gateway
+import HTTP
+import Ledger
+import Methods
+import Payments
+
+/// The paid part of exchanges: decides about requests of priced routes, moves money through the ledger, meters, and writes
+/// receipts. Each worker has its own; it never blocks and moves no octets of connections.
+///
+/// Checks go from cheap to dear: count, size, form, HMAC, binding, what the claim was used for, age, the client's rate, and
+/// the signature last. What is refused before a valid signature changes nothing that is stored.
+struct Cashier: ~Copyable {
+  let settings: Settings
+  let ledger: Ledger?
+  let keyRing: KeyRing
+  /// A copy of the key ring's keys, and the generation that it was made at.
+  private(set) var keys: KeyRing.Keys
+  private var keyGeneration: UInt64
+  private(set) var discovery: Discovery
+  let cors: CORS
+  /// Scheme and `://` of the URLs in challenges and receipts.
+  let scheme: [UInt8]
+  /// By route index; nil where a route is free.
+  var routes: [PricedRoute?]
+  var admission: Admission
+  var cache: CredentialCache
+  var exchanges = ExchangeTable()
+  var scratch = ChallengeScratch()
+  var fields = ByteBuffer()
+  var body = ByteBuffer()
+  var receiptScratch = ByteBuffer()
+  /// Challenges since the last report to the audit log.
+  var challengeCount: UInt64 = 0
+
+  /// Makes a worker's cashier; without a ledger priced routes answer 503.
+  ///
+  /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
+  init(settings: Settings, ledger: Ledger?, keys: KeyRing) throws(PaymentError) {
+    self.settings = settings
+    self.ledger = ledger
+    keyRing = keys
+    keyGeneration = keys.generation
+    self.keys = keys.keys
+    cors = CORS(origins: settings.cors.origins)
+    scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
+    var routes: [PricedRoute?] = []
+    for route in settings.routes {
+      routes.append(try PricedRoute(route, settings: settings, label: ledger?.label(route: route.id) ?? .none))
+    }
+    self.routes = routes
+    discovery = Discovery(settings: settings, offers: routes.map { $0?.printer.offers ?? [] }, keys: keys.publicKeys)
+    admission = Admission(limits: AdmissionLimits(settings), seed: Self.randomSeed())
+    cache = CredentialCache(seed: Self.randomSeed())
+  }
+
+  /// Takes over rotated keys.
+  mutating func renewKeys() {
+    let generation = keyRing.generation
+    guard generation != keyGeneration else { return }
+    keyGeneration = generation
+    keys = keyRing.keys
+    discovery = Discovery(settings: settings, offers: routes.map { $0?.printer.offers ?? [] }, keys: keys.publicKeys)
+  }
+
+  private static func randomSeed() -> UInt64 {
+    Random.digest32().withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+  }
+
+  /// Decides about a request on a priced route once its head is complete.
+  mutating func admit(_ request: borrowing PaidRequest, at now: Timestamp) -> Verdict {
+    guard let index = request.route, Int(index) < routes.count, routes[Int(index)] != nil else { return .free }
+    if isFree(request, index) { return .free }
+    renewKeys()
+    if let preflight = preflight(request) { return preflight }
+    let verdict = decide(request, index, at: now)
+    guard !cors.origins.isEmpty, request.head.pointee.has(.origin) else { return verdict }
+    return withCORS(verdict, request)
+  }
+
+  private mutating func decide(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
+    let presented = PresentedCredential(request.octets, request.head)
+    switch presented {
+    case .none: return unpaid(request, index, at: now)
+    case .several: return .answer(problem(.badRequest, detail: "The request carries more than one payment credential."))
+    case .short(let range): return short(request, index, range, at: now)
+    case .token(let range, let field): return token(request, index, range, field, at: now)
+    }
+  }
+
+  /// Whether the route lists the method as free.
+  private func isFree(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Bool {
+    guard let route = routes[Int(index)] else { return true }
+    return !route.freeMethods.isEmpty && route.freeMethods.allows(request.head.pointee.method) && request.head.pointee.method != .other
+  }
+
+  /// Answers a preflight where pages may pay; elsewhere the upstream has its own opinion of it.
+  func preflight(_ request: borrowing PaidRequest) -> Verdict? {
+    let head = request.head
+    guard head.pointee.method == .options, let origin = head.pointee.first(.origin),
+      let method = head.pointee.first(.accessControlRequestMethod), case .none = request.content
+    else { return nil }
+    guard !cors.origins.isEmpty else { return .free }
+    var lines = ByteBuffer()
+    cors.appendPreflight(
+      origin: origin.value(in: request.octets), method: method.value(in: request.octets),
+      fields: head.pointee.first(.accessControlRequestHeaders)?.value(in: request.octets), to: &lines)
+    return .answer(Answer(status: 204, fields: lines.array(), body: []))
+  }
+
+  /// Lets a page of another origin read the verdict's answer, or the response that it will lead to.
+  private mutating func withCORS(_ verdict: consuming Verdict, _ request: borrowing PaidRequest) -> Verdict {
+    switch consume verdict {
+    case .answer(var answer):
+      answer.fields += corsLines(request)
+      return .answer(answer)
+    case .pending(var pending):
+      pending.corsLines = corsLines(request)
+      return .pending(pending)
+    case .paid(let exchange):
+      exchanges[exchange.place].corsLines = corsLines(request)
+      return .paid(exchange)
+    case .free: return .free
+    case .collectBody(let limit): return .collectBody(limit: limit)
+    }
+  }
+
+  /// The field lines by which a page of another origin may read an answer; empty where it may not, or is none.
+  func corsLines(_ request: borrowing PaidRequest) -> [UInt8] {
+    guard !cors.origins.isEmpty, let origin = request.head.pointee.first(.origin) else { return [] }
+    var lines = ByteBuffer()
+    cors.appendFields(origin: origin.value(in: request.octets), to: &lines)
+    return lines.array()
+  }
+
+  /// Answers a request without a credential.
+  private mutating func unpaid(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
+    guard isSelling else { return .answer(unavailable()) }
+    // A client that waits for 100 (Continue) is told the price first; its digest is bound when it comes again.
+    if let limit = digestLimit(request, index), !request.head.pointee.expectsContinue { return .collectBody(limit: limit) }
+    return .answer(challenge(request, index, .paymentRequired, at: now))
+  }
+
+  /// How much content has to be collected before the route's challenge or credential can be bound to it; nil where none.
+  func digestLimit(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Int? {
+    guard let route = routes[Int(index)], route.bindsDigest, case .streaming = request.content else { return nil }
+    return route.digestLimit
+  }
+
+  /// Resolves a session's short form.
+  private mutating func short(_ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, at now: Timestamp) -> Verdict {
+    let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
+    if let verdict = cached(request, index, octets, at: now) { return verdict }
+    guard isSelling else { return .answer(unavailable()) }
+    if let refused = refusedByRate(request, index) { return .answer(refused) }
+    do throws(PrepaidError) {
+      let (session, secret) = try PrepaidSessionField.parse(octets)
+      return bearer(request, index, octets, session: session, secret: secret, credential: nil, at: now)
+    } catch {
+      return .answer(failed(request, index, .malformedCredential, detail: "Prepaid-Session is not \"<id>; key=<preimage>\".", at: now))
+    }
+  }
+
+  /// Resolves a Payment credential.
+  private mutating func token(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, _ field: CredentialField, at now: Timestamp
+  ) -> Verdict {
+    let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
+    if let verdict = cached(request, index, octets, at: now) { return verdict }
+    guard isAvailable else { return .answer(unavailable()) }
+    if let refused = refusedByRate(request, index) { return .answer(refused) }
+    let credential: Credential
+    do throws(PaymentError) {
+      credential = try Credential.parse(octets, field: field)
+    } catch {
+      return .answer(failed(request, index, error.problem, detail: error.detail, at: now))
+    }
+    guard credential.challenge.method == Prepaid.method,
+      credential.challenge.intent == "charge" || credential.challenge.intent == "session"
+    else { return .answer(failed(request, index, .methodUnsupported, at: now)) }
+    guard credential.isAuthentic(keys.challengeSecrets) else {
+      return .answer(failed(request, index, .invalidChallenge, detail: "The challenge was altered or not issued here.", at: now))
+    }
+    let payload: PrepaidPayload
+    do throws(PrepaidError) {
+      payload = try PrepaidPayload(parsing: credential.payload, intent: credential.challenge.intent, source: credential.source)
+    } catch {
+      return .answer(failed(request, index, .invalidPayload, detail: error.detail, at: now))
+    }
+    return dispatch(request, index, octets, credential, payload, at: now)
+  }
+
+  private mutating func dispatch(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, _ credential: Credential,
+    _ payload: PrepaidPayload, at now: Timestamp
+  ) -> Verdict {
+    switch payload {
+    case .transfer(let wallet, let signature):
+      return charge(request, index, credential, wallet: wallet, signature: signature, at: now)
+    case .open(let wallet, let deposit, let session, let signature):
+      let open = OpenPayload(wallet: wallet, deposit: deposit, session: session, signature: signature)
+      return self.open(request, index, credential, open, at: now)
+    case .bearer(let session, let secret):
+      return bearer(request, index, octets, session: session, secret: secret, credential: credential, at: now)
+    case .topUp, .status, .close:
+      guard case .none = request.content else {
+        return .answer(problem(.badRequest, detail: "A request that manages a session has no content."))
+      }
+      return manage(request, index, credential, payload, at: now)
+    }
+  }
+}
+
+extension AdmissionLimits {
+  /// The cashier's share of the settings: what clients may do that costs nothing. Connections are the relay's to count.
+  fileprivate init(_ settings: Settings) {
+    func limit(_ perSecond: Int, _ burst: Int) -> RateLimit {
+      perSecond <= 0
+        ? RateLimit(perSecond: .max, burst: .max) : RateLimit(perSecond: UInt32(clamping: perSecond), burst: UInt32(clamping: max(1, burst)))
+    }
+    let rates = settings.rates
+    self.init(
+      connections: settings.limits.connections, connectionsPerClient: settings.limits.connectionsPerClient,
+      challenges: limit(rates.challengesPerSecond, rates.challengeBurst), failures: limit(rates.failuresPerSecond, rates.failureBurst))
+  }
+}

@@ -1,0 +1,101 @@
+import Encoding
+import Gateway
+import Ledger
+import Metering
+import Methods
+
+// Metered content: what may pass, and what passed.
+extension Cashier {
+  private enum Direction { case request, response }
+
+  /// Tells how many octets of response content may leave now.
+  ///
+  /// - Parameter atLeast: fewer are of no use (the first event of an event stream).
+  mutating func grant(_ exchange: inout PaidExchange, wanted: UInt64, atLeast: UInt64, at now: Timestamp) -> GrantResult {
+    guard exchange.metersResponse else { return .granted(wanted) }
+    return allow(exchange, .response, wanted: wanted, atLeast: atLeast, at: now)
+  }
+
+  /// Counts response octets that were handed to the client's connection.
+  mutating func delivered(_ exchange: inout PaidExchange, _ octets: UInt64) {
+    guard exchange.place != PaidExchange.none else { return }
+    exchanges[exchange.place].responseMeter?.pass(octets)
+  }
+
+  /// Tells how many octets of request content may go upstream now, and counts them.
+  mutating func sent(_ exchange: inout PaidExchange, _ octets: UInt64, at now: Timestamp) -> GrantResult {
+    guard exchange.metersRequest else { return .granted(octets) }
+    let result = allow(exchange, .request, wanted: octets, atLeast: 1, at: now)
+    if case .granted(let granted) = result { exchanges[exchange.place].requestMeter?.pass(granted) }
+    return result
+  }
+
+  /// Whether an exchange has to end because its session is closing or its wallet frozen.
+  func mustStop(_ exchange: borrowing PaidExchange) -> Bool {
+    guard exchange.place != PaidExchange.none, let ledger else { return false }
+    switch exchanges[exchange.place].payment {
+    // A charge's money is aside already.
+    case .vacant, .held, .ended: return false
+    case .debited(let handle): return ledger.view(handle)?.state != .open
+    }
+  }
+
+  private mutating func allow(
+    _ exchange: borrowing PaidExchange, _ direction: Direction, wanted: UInt64, atLeast: UInt64, at now: Timestamp
+  ) -> GrantResult {
+    let place = exchange.place
+    guard place != PaidExchange.none, let ledger, case .debited(let handle) = exchanges[place].payment,
+      var meter = direction == .request ? exchanges[place].requestMeter : exchanges[place].responseMeter
+    else { return .stop }
+    meter.publish(durable: ledger.durable)
+    var refusal: Refusal?
+    if let step = meter.nextStep(wanted: wanted), meter.left < wanted || !exchanges[place].isExhausted {
+      do throws(Refusal) {
+        let (units, entry) = try ledger.extend(handle, rate: meter.rate, wanted: step, atLeast: 1, at: now)
+        meter.debit(units, entry: entry, at: now)
+        exchanges[place].isExhausted = false
+        // The disk may have been as fast.
+        meter.publish(durable: ledger.durable)
+      } catch {
+        exchanges[place].isExhausted = true
+        if meter.left < wanted { refusal = error }
+      }
+    }
+    if direction == .request { exchanges[place].requestMeter = meter } else { exchanges[place].responseMeter = meter }
+    if meter.available >= min(wanted, max(1, atLeast)) {
+      exchanges[place].isAnnounced = false
+      return .granted(min(wanted, meter.available))
+    }
+    if let entry = meter.awaited { return .waitDurable(entry) }
+    guard let refusal else { return .waitDurable(exchange.replyAfter) }
+    return dry(place, handle, meter, refusal, missing: max(1, atLeast) - min(meter.left, max(1, atLeast)), at: now)
+  }
+
+  /// Says what a stream that the budget cannot pay is to do.
+  private mutating func dry(
+    _ place: UInt32, _ handle: SessionHandle, _ meter: Meter, _ refusal: Refusal, missing: UInt64, at now: Timestamp
+  ) -> GrantResult {
+    guard let ledger else { return .stop }
+    switch refusal {
+    case .insufficientBudget(let least):
+      exchanges[place].required = least
+      // The ledger learns what the waiting stream needs, so that `status` tells it.
+      do throws(Refusal) {
+        _ = try ledger.extend(handle, rate: meter.rate, wanted: missing, atLeast: missing, at: now)
+      } catch {
+        if case .insufficientBudget(let required) = error { exchanges[place].required = required }
+      }
+      return .dry(Dry(event: announcement(place, handle)))
+    // The disk is nearly full: nothing more is debited before there is room.
+    case .unavailable: return .dry(Dry(event: []))
+    default: return .stop
+    }
+  }
+
+  /// The event that tells a stream's client once that it waits.
+  private mutating func announcement(_ place: UInt32, _ handle: SessionHandle) -> [UInt8] {
+    guard exchanges[place].isEventStream, !exchanges[place].isAnnounced, let view = ledger?.view(handle) else { return [] }
+    exchanges[place].isAnnounced = true
+    return SessionEvent.needTopUp(session: view.id, spent: view.spent, required: exchanges[place].required).octets
+  }
+}

@@ -1,0 +1,243 @@
+import Bytes
+import Encoding
+import Gateway
+import Ledger
+import Metering
+import Methods
+import Payments
+
+// What becomes of the money once the upstream has answered, or has not.
+extension Cashier {
+  /// An entry that never comes: what waits for it leaves only as the 503 of a ledger that was read back.
+  private static var never: LSN { .max }
+
+  // MARK: the upstream's head
+
+  /// Settles or gives back by the upstream's status, and appends the response's field lines.
+  mutating func answered(
+    _ exchange: inout PaidExchange, status: UInt16, isEventStream: Bool, contentLength: UInt64?, fields: inout ByteBuffer,
+    at now: Timestamp
+  ) -> AnswerGate {
+    let place = exchange.place
+    guard place != PaidExchange.none else { return .reply(after: Self.never) }
+    exchanges[place].status = status
+    exchanges[place].isEventStream = isEventStream
+    exchanges[place].isCharged = routes[Int(exchanges[place].route)]?.chargeStatus.contains(status) ?? false
+    fields.append("Cache-Control: private\r\n")
+    fields.append(exchanges[place].corsLines)
+    guard exchanges[place].isCharged else {
+      exchange.metersRequest = false
+      exchange.metersResponse = false
+      giveBack(place, cause: .upstreamStatus, at: now)
+      return .reply(after: 0)
+    }
+    if let contentLength { exchanges[place].responseMeter?.expect(contentLength) }
+    // Only a success carries a receipt, whatever statuses the route charges for.
+    if (200...299).contains(status) { appendReceipt(place, to: &fields, at: now) }
+    let limit = settings.limits.outcomeBytes
+    if exchanges[place].idempotency != nil, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
+      return .withhold(limit: limit)
+    }
+    return .reply(after: settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now))
+  }
+
+  /// Settles a withheld response and keeps it as the outcome of its key; returns the entry that its first octet waits for.
+  mutating func collected(
+    _ exchange: inout PaidExchange, status: UInt16, fields: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer?, at now: Timestamp
+  ) -> LSN {
+    let place = exchange.place
+    guard place != PaidExchange.none else { return Self.never }
+    return settle(place, outcome: keptOutcome(place, head: Array(fields), body: body.map { Array($0) }), at: now)
+  }
+
+  private func keptOutcome(_ place: UInt32, head: [UInt8], body: [UInt8]?) -> StoredOutcome? {
+    guard exchanges[place].idempotency != nil else { return nil }
+    return StoredOutcome(status: exchanges[place].status, head: head, body: body, receipt: exchanges[place].receipt)
+  }
+
+  /// Moves a charge's money to the merchant, or keeps the outcome of a session's request; its debit stands already.
+  private mutating func settle(_ place: UInt32, outcome: StoredOutcome?, at now: Timestamp) -> LSN {
+    guard let ledger else { return Self.never }
+    do throws(Refusal) {
+      switch exchanges[place].payment {
+      case .held(let hold):
+        let entry = try ledger.settle(hold, outcome: outcome, at: now)
+        exchanges[place].payment = .ended
+        exchanges[place].idempotency = nil
+        return entry
+      case .debited:
+        guard let key = exchanges[place].idempotency, let outcome else { return 0 }
+        let entry = try ledger.store(outcome, for: key, at: now)
+        exchanges[place].idempotency = nil
+        return entry
+      case .vacant, .ended: return 0
+      }
+    } catch {
+      // Whether the money moved is for the ledger to find out; nothing leaves before it has.
+      return Self.never
+    }
+  }
+
+  /// Gives everything back: the exchange costs nothing.
+  private mutating func giveBack(_ place: UInt32, cause: VoidCause, at now: Timestamp) {
+    guard let ledger else { return }
+    switch exchanges[place].payment {
+    case .held(let hold):
+      // The hold's key is freed with it.
+      ledger.void(hold, cause: cause, at: now)
+    case .debited(let handle):
+      ledger.finish(
+        handle, debited: exchanges[place].debited, used: .zero, units: 0, context: exchanges[place].context, at: now)
+      if let key = exchanges[place].idempotency { ledger.release(key) }
+    case .vacant, .ended: return
+    }
+    exchanges[place].idempotency = nil
+    exchanges[place].payment = .ended
+  }
+
+  // MARK: receipts
+
+  /// Appends the receipt's field line, and keeps the receipt for the end of an event stream.
+  private mutating func appendReceipt(_ place: UInt32, to fields: inout ByteBuffer, at now: Timestamp) {
+    makeReceipt(place, at: now)
+    guard !exchanges[place].receipt.isEmpty else { return }
+    fields.append("Payment-Receipt: ")
+    fields.append(exchanges[place].receipt)
+    fields.append("\r\n")
+  }
+
+  /// Makes the receipt of what has been paid so far: signed for charges and opens, by the session's prepared one else.
+  private mutating func makeReceipt(_ place: UInt32, at now: Timestamp) {
+    guard let ledger else { return }
+    let log = ledger.lastCheckpoint
+    switch exchanges[place].payment {
+    case .held(let hold):
+      let record = exchanges[place]
+      exchanges[place].receipt = ReceiptStub(
+        signer: keys.signer, intent: "charge", reference: String(hold.id), challengeID: record.challengeID, amount: record.amount,
+        currency: record.currency, recipient: record.recipient, resource: record.resourceValue, session: nil
+      ).encoded(ReceiptFacts(time: now, logSize: log.size, logRoot: log.root))
+    case .debited, .ended:
+      guard let handle = exchanges[place].handle, let view = ledger.view(handle) else { return }
+      if let stub = exchanges[place].opening {
+        var facts = ReceiptFacts(time: now, logSize: log.size, logRoot: log.root)
+        facts.spent = view.spent
+        facts.remaining = view.remaining
+        facts.units = view.units
+        exchanges[place].receipt = stub.encoded(facts)
+      } else {
+        printReceipt(place, view, at: now)
+      }
+    case .vacant: return
+    }
+  }
+
+  private mutating func printReceipt(_ place: UInt32, _ view: SessionView, at now: Timestamp) {
+    guard let printer = exchanges[place].sessionReceipt else { return }
+    body.removeAll()
+    let amount = exchanges[place].used.ceiling
+    exchanges[place].resource.withUnsafeBytes { resource in
+      let method = UnsafeRawBufferPointer(rebasing: resource[..<exchanges[place].methodCount])
+      let originEnd = exchanges[place].methodCount + exchanges[place].originCount
+      let pathEnd = originEnd + exchanges[place].pathCount
+      printer.append(
+        amount: amount, spent: view.spent, remaining: view.remaining, units: view.units, timestamp: now, requestMethod: method,
+        origin: UnsafeRawBufferPointer(rebasing: resource[exchanges[place].methodCount..<originEnd]),
+        path: UnsafeRawBufferPointer(rebasing: resource[originEnd..<pathEnd]),
+        query: exchanges[place].hasQuery ? UnsafeRawBufferPointer(rebasing: resource[pathEnd...]) : nil, scratch: &receiptScratch, to: &body)
+    }
+    exchanges[place].receipt.removeAll(keepingCapacity: true)
+    body.withUnsafeBytes { exchanges[place].receipt.append(contentsOf: $0) }
+  }
+
+  // MARK: the end
+
+  /// Ends an exchange: what it used is settled, the rest goes back, and its place is free again.
+  mutating func finish(_ exchange: inout PaidExchange, _ end: ExchangeEnd, at now: Timestamp) -> FinalParts {
+    let place = exchange.place
+    guard place != PaidExchange.none else { return FinalParts() }
+    exchange.place = PaidExchange.none
+    var parts = FinalParts()
+    switch end {
+    case .complete:
+      parts = settleUsed(place, at: now)
+      finalReceipt(place, &parts, at: now)
+    case .upstreamBroke, .sessionStopped:
+      parts = settleUsed(place, at: now)
+    case .holdTimeout:
+      parts = settleUsed(place, at: now)
+      if exchanges[place].isEventStream, let view = exchanges[place].handle.flatMap({ ledger?.view($0) }) {
+        parts.event = SessionEvent.timeout(session: view.id, spent: view.spent, required: exchanges[place].required).octets
+      }
+    case .upstreamFailed(let beforeHead):
+      if beforeHead { giveBack(place, cause: .upstreamFailed, at: now) } else { parts = settleUsed(place, at: now) }
+    case .clientLeft(let requestForwarded, let headSeen, let safe):
+      if headSeen {
+        parts = settleUsed(place, at: now)
+      } else if !requestForwarded {
+        giveBack(place, cause: .notForwarded, at: now)
+      } else {
+        parts = endUnanswered(place, safe: safe, at: now)
+      }
+    case .abandoned(let safe):
+      parts = endUnanswered(place, safe: safe, at: now)
+    case .ledgerLost:
+      // Numbers and handles are void; the ledger decides by what it read back.
+      break
+    }
+    exchanges.giveBack(place)
+    return parts
+  }
+
+  /// Settles what was used, once the upstream's head has decided that it costs something; before that nothing is owed.
+  private mutating func settleUsed(_ place: UInt32, at now: Timestamp) -> FinalParts {
+    guard let ledger else { return FinalParts() }
+    var parts = FinalParts()
+    switch exchanges[place].payment {
+    case .vacant, .ended: return parts
+    case .held:
+      // The response was withheld and did not come whole: no octet of it left.
+      giveBack(place, cause: .upstreamFailed, at: now)
+      return parts
+    case .debited(let handle):
+      guard exchanges[place].isCharged else {
+        giveBack(place, cause: .upstreamFailed, at: now)
+        return parts
+      }
+      if exchanges[place].idempotency != nil {
+        parts.after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
+      }
+      let entry = ledger.finish(
+        handle, debited: exchanges[place].debited, used: exchanges[place].used, units: exchanges[place].units,
+        context: exchanges[place].context, at: now)
+      parts.after = max(parts.after, entry)
+      exchanges[place].payment = .ended
+      return parts
+    }
+  }
+
+  /// The request went upstream and no head came in time: what may have been changed is paid for.
+  private mutating func endUnanswered(_ place: UInt32, safe: Bool, at now: Timestamp) -> FinalParts {
+    guard !safe else {
+      giveBack(place, cause: .clientLeft, at: now)
+      return FinalParts()
+    }
+    exchanges[place].isCharged = true
+    if case .held = exchanges[place].payment {
+      return FinalParts(after: settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now))
+    }
+    return settleUsed(place, at: now)
+  }
+
+  /// The final state of a session's stream: as an event where it is an event stream, as a trailer where the client takes some.
+  private mutating func finalReceipt(_ place: UInt32, _ parts: inout FinalParts, at now: Timestamp) {
+    let isStream = exchanges[place].isEventStream
+    guard (200...299).contains(exchanges[place].status), isStream || exchanges[place].wantsTrailer else { return }
+    if exchanges[place].handle != nil { makeReceipt(place, at: now) }
+    guard !exchanges[place].receipt.isEmpty else { return }
+    if isStream { parts.event = SessionEvent.receipt(encoded: exchanges[place].receipt).octets }
+    if exchanges[place].wantsTrailer {
+      parts.trailer = Array("Payment-Receipt: ".utf8) + exchanges[place].receipt + Array("\r\n".utf8)
+    }
+  }
+}

@@ -1,0 +1,293 @@
+import Bytes
+import Crypto
+import Encoding
+import Gateway
+import HTTP
+import Ledger
+import Metering
+import Methods
+import Payments
+
+/// What an open asks for.
+struct OpenPayload {
+  let wallet: Ed25519.PublicKey
+  /// Base units.
+  let deposit: UInt128
+  let session: Digest32
+  let signature: [UInt8]
+}
+
+// Sessions: opening one, and the requests that its bearer makes.
+extension Cashier {
+  // MARK: open
+
+  /// Verifies an open's credential, moves the deposit, and has the request served by the new session.
+  mutating func open(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: OpenPayload, at now: Timestamp
+  ) -> Verdict {
+    guard let ledger, let route = routes[Int(index)], isSelling else { return .answer(unavailable()) }
+    guard let quote = quoted(request, route, credential) else {
+      return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now))
+    }
+    if let verdict = bindContent(request, index, credential, at: now) { return verdict }
+    guard payload.deposit >= quote.minimumDeposit else {
+      let members: JSONObject = ["required": .string(String(quote.minimumDeposit))]
+      return .answer(challenge(request, index, .paymentInsufficient, detail: "The deposit is below the minimum.", members: members, at: now))
+    }
+    // The same credential again is told that its session is open, however old it is by then.
+    let isUsed = ledger.claimState(credential.challengeID) != nil
+    if !isUsed, credential.isExpired(at: now) { return .answer(failed(request, index, .paymentExpired, at: now)) }
+    guard PrepaidSignature.isValid(payload.signature, wallet: payload.wallet, credential: credential.signedObject) else {
+      return .answer(failed(request, index, .sessionInvalidSignature, at: now))
+    }
+    var key: OutcomeKey?
+    if request.head.pointee.has(.idempotencyKey) {
+      switch outcome(request, index, payer: payload.wallet.octets) {
+      case .verdict(let verdict): return verdict
+      case .fresh(let fresh): key = fresh
+      }
+    }
+    return open(request, index, credential, payload, quote, key: key, at: now)
+  }
+
+  private mutating func open(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: OpenPayload, _ quote: PrepaidSession,
+    key: OutcomeKey?, at now: Timestamp
+  ) -> Verdict {
+    guard let ledger, let route = routes[Int(index)] else { return .answer(unavailable()) }
+    let terms = RouteTerms(routeID: route.id, priceVersion: route.price.version, price: route.price)
+    let order = SessionOrder(
+      challengeID: credential.challengeID, sessionID: payload.session, wallet: payload.wallet.octets, deposit: payload.deposit,
+      terms: SessionTerms(realm: settings.realm, currency: quote.currency, merchant: quote.recipient, routes: [terms]),
+      idleTimeout: route.idleTimeout, maximumInFlight: route.maximumInFlight, expires: credential.expires ?? now, route: route.label,
+      client: request.client)
+    let stub = receiptStub(request, credential, amount: payload.deposit, quote.currency, quote.recipient, session: payload.session)
+    do throws(Refusal) {
+      let (handle, lsn) = try ledger.open(order, at: now) { stub.encoded($0) }
+      let session = ResolvedSession(
+        handle: handle, id: payload.session, wallet: payload.wallet.octets, price: route.price,
+        receipt: SessionReceipt(
+          method: Prepaid.method, sessionID: payload.session.hex, challengeID: credential.challenge.id, currency: quote.currency,
+          recipient: quote.recipient))
+      do throws(Refusal) {
+        var exchange = try begin(request, index, session, key: key, at: now)
+        // An open is durable before the upstream is asked, whatever the method.
+        exchange.forwardAfter = max(exchange.replyAfter, lsn)
+        exchanges[exchange.place].opening = stub
+        return .paid(exchange)
+      } catch {
+        // The deposit has moved, so this is no 402: the client is told that its session is open, and asks again by it.
+        let receipt = String(decoding: ledger.storedAnswer(credential.challengeID) ?? [], as: UTF8.self)
+        return .answer(problem(.alreadyOpen, members: ["receipt": .string(receipt)], challengeID: credential.challenge.id, after: lsn))
+      }
+    } catch {
+      let payment = RefusedPayment(
+        wallet: payload.wallet.octets, session: payload.session, amount: payload.deposit, currency: quote.currency, recipient: quote.recipient)
+      return .answer(answer(error, request, index, credential, payment, at: now))
+    }
+  }
+
+  /// What an open's challenge quoted; nil where it does not hold for this request. All of the binding is compared.
+  private func quoted(_ request: borrowing PaidRequest, _ route: PricedRoute, _ credential: Credential) -> PrepaidSession? {
+    guard route.intents.contains(.session), let binding = try? RouteBinding(credential.opaque),
+      let quote = try? PrepaidSession(parsing: credential.request), isBound(binding, request, route),
+      binding.priceVersion == route.price.version, quote.rates == route.price.parts, isOurs(credential, quote.details),
+      quote.currency == route.price.currency.code, quote.recipient == route.merchant
+    else { return nil }
+    return quote
+  }
+
+  // MARK: bearer
+
+  /// Serves a request whose credential was resolved before; nil where that is to be done again.
+  mutating func cached(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, at now: Timestamp
+  ) -> Verdict? {
+    guard let session = cache.find(octets, route: index) else { return nil }
+    do throws(Refusal) {
+      if request.head.pointee.has(.idempotencyKey) { return try serve(request, index, session, at: now) }
+      return .paid(try begin(request, index, session, key: nil, at: now))
+    } catch {
+      switch error {
+      // The session has ended, or the ledger was read back: the credential is resolved again.
+      case .sessionClosed, .sessionClosing, .unavailable, .unknownSession:
+        cache.remove(octets, route: index)
+        return nil
+      default:
+        return .answer(answer(error, request, index, nil, nil, at: now))
+      }
+    }
+  }
+
+  /// Resolves a bearer credential and serves its request. The short form comes without `credential`, and adds no terms.
+  mutating func bearer(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, session: Digest32, secret: SessionSecret,
+    credential: Credential?, at now: Timestamp
+  ) -> Verdict {
+    guard let ledger, let route = routes[Int(index)], isSelling else { return .answer(unavailable()) }
+    guard secret.opens(session) else { return .answer(failed(request, index, .verificationFailed, at: now)) }
+    guard let handle = ledger.session(session), let view = ledger.view(handle) else {
+      return .answer(failed(request, index, ledger.closeResult(session) == nil ? .sessionNotFound : .sessionFinalized, at: now))
+    }
+    guard view.state == .open else { return .answer(problem(.sessionFinalized)) }
+    if let credential {
+      guard let quote = try? PrepaidSession(parsing: credential.request), isOurs(credential, quote.details),
+        quote.currency == view.terms.currency, quote.recipient == view.terms.merchant
+      else { return .answer(failed(request, index, .invalidChallenge, detail: "The challenge was issued for another session.", at: now)) }
+    }
+    let price: Price
+    if let recorded = view.terms.routes.first(where: { $0.routeID == route.id }) {
+      price = recorded.price
+    } else {
+      if let refusal = addTerms(request, index, route, credential, handle, view, at: now) { return .answer(refusal) }
+      price = route.price
+    }
+    let resolved = ResolvedSession(
+      handle: handle, id: session, wallet: view.wallet, price: price,
+      receipt: SessionReceipt(
+        method: Prepaid.method, sessionID: session.hex, challengeID: credential?.challenge.id ?? Base64URL.encode(view.challengeID),
+        currency: view.terms.currency, recipient: view.terms.merchant))
+    do throws(Refusal) {
+      let verdict = try serve(request, index, resolved, at: now)
+      cache.insert(octets, route: index, resolved)
+      return verdict
+    } catch {
+      return .answer(answer(error, request, index, credential, nil, at: now))
+    }
+  }
+
+  /// Records the terms of another route of the same recipient, as its authentic challenge quoted them; nil where that is done.
+  private mutating func addTerms(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ route: PricedRoute, _ credential: Credential?, _ handle: SessionHandle,
+    _ view: SessionView, at now: Timestamp
+  ) -> Answer? {
+    let detail = "The session has no terms for this route at its present price."
+    guard let ledger, let credential, route.intents.contains(.session), let binding = try? RouteBinding(credential.opaque),
+      let quote = try? PrepaidSession(parsing: credential.request), binding.route == route.id,
+      binding.priceVersion == route.price.version, quote.rates == route.price.parts, route.merchant == view.terms.merchant,
+      route.price.currency.code == view.terms.currency, view.terms.realm == settings.realm
+    else { return challenge(request, index, .paymentRequired, detail: detail, at: now) }
+    do throws(Refusal) {
+      try ledger.addTerms(handle, RouteTerms(routeID: route.id, priceVersion: route.price.version, price: route.price), at: now)
+      return nil
+    } catch {
+      return answer(error, request, index, credential, nil, at: now)
+    }
+  }
+
+  /// Looks up the idempotency key where there is one, and debits the request.
+  private mutating func serve(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, at now: Timestamp
+  ) throws(Refusal) -> Verdict {
+    guard request.head.pointee.has(.idempotencyKey) else { return .paid(try begin(request, index, session, key: nil, at: now)) }
+    switch outcome(request, index, payer: session.wallet) {
+    case .verdict(let verdict): return verdict
+    case .fresh(let key): return .paid(try begin(request, index, session, key: key, at: now))
+    }
+  }
+
+  // MARK: debits
+
+  /// Debits a session's request: its own price, and the first steps of what is metered.
+  private mutating func begin(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, key: OutcomeKey?, at now: Timestamp
+  ) throws(Refusal) -> PaidExchange {
+    guard let ledger, let label = routes[Int(index)]?.label else { throw .unavailable }
+    let method = request.head.pointee.method
+    // An answer to HEAD has no content.
+    let responseRate = method == .head ? nil : session.responseRate
+    var requestRate = session.requestRate
+    if case .none = request.content { requestRate = nil }
+    let isMetered = requestRate != nil || responseRate != nil
+    let context = DebitContext(route: label, client: request.client, writesLine: !isMetered, units: 1)
+    let epoch = ledger.epoch
+    if let key { try ledger.reserve(key) }
+    var last: LSN
+    do throws(Refusal) {
+      last = try ledger.begin(
+        session.handle, cost: try Self.firstCost(session.requestCost, requestRate, responseRate), context: context, at: now)
+    } catch {
+      if let key { ledger.release(key) }
+      throw error
+    }
+    let place = exchanges.take()
+    remember(request, index, at: place)
+    exchanges[place].payment = .debited(session.handle)
+    exchanges[place].handle = session.handle
+    exchanges[place].session = session.id
+    exchanges[place].sessionReceipt = session.receipt
+    exchanges[place].requestCost = session.requestCost
+    exchanges[place].context = context
+    exchanges[place].idempotency = key
+    if isMetered { last = startMeters(request, requestRate, responseRate, place, begun: last, at: now) }
+    var exchange = PaidExchange(forwardAfter: Self.waitsForDisk(method) ? last : 0, replyAfter: last, epoch: epoch, place: place)
+    exchange.metersRequest = requestRate != nil
+    exchange.metersResponse = responseRate != nil
+    exchange.wantsTrailer = isMetered && request.head.pointee.acceptsTrailers
+    exchange.holdTimeout = routes[Int(index)]?.holdTimeout ?? exchange.holdTimeout
+    exchanges[place].wantsTrailer = exchange.wantsTrailer
+    return exchange
+  }
+
+  /// Whether a request may change something, so that its debit is durable before the upstream sees it.
+  private static func waitsForDisk(_ method: Method) -> Bool {
+    switch method {
+    case .get, .head, .options, .query: false
+    case .post, .put, .patch, .delete, .trace, .connect, .other: true
+    }
+  }
+
+  /// What a request must be able to pay at its start: its own price, and one octet of what is metered.
+  private static func firstCost(_ own: ExactCost, _ rates: Rate?...) throws(Refusal) -> ExactCost {
+    var sum = own
+    for rate in rates {
+      guard let rate else { continue }
+      guard let octet = ExactCost(units: 1, rate: rate), let next = sum.adding(octet) else { throw .overflow }
+      sum = next
+    }
+    return sum
+  }
+
+  /// Debits the first steps, as far as the budget goes; the first octets are debited already.
+  private mutating func startMeters(
+    _ request: borrowing PaidRequest, _ requestRate: Rate?, _ responseRate: Rate?, _ place: UInt32, begun: LSN, at now: Timestamp
+  ) -> LSN {
+    var length: UInt64?
+    switch request.content {
+    case .none: length = 0
+    case .buffered(let octets): length = UInt64(octets.count)
+    case .streaming(let announced): length = announced
+    }
+    var last = begun
+    if let rate = requestRate {
+      var meter = Meter(rate: rate, expected: length, at: now)
+      meter.debit(1, entry: begun, at: now)
+      last = max(last, firstStep(&meter, place, wanted: min(length ?? Meter.firstStep, Meter.leastStep), at: now))
+      exchanges[place].requestMeter = meter
+    }
+    if let rate = responseRate {
+      var meter = Meter(rate: rate, at: now)
+      meter.debit(1, entry: begun, at: now)
+      last = max(last, firstStep(&meter, place, wanted: Meter.firstStep, at: now))
+      exchanges[place].responseMeter = meter
+    }
+    return last
+  }
+
+  private func firstStep(_ meter: inout Meter, _ place: UInt32, wanted: UInt64, at now: Timestamp) -> LSN {
+    guard let ledger, case .debited(let handle) = exchanges[place].payment, wanted > meter.debited,
+      let step = try? ledger.extend(handle, rate: meter.rate, wanted: wanted - meter.debited, atLeast: 0, at: now), step.units > 0
+    else { return 0 }
+    meter.debit(step.units, entry: step.lsn, at: now)
+    return step.lsn
+  }
+}
+
+extension ResolvedSession {
+  /// Takes from a price what each request needs of it.
+  init(handle: SessionHandle, id: Digest32, wallet: Digest32, price: Price, receipt: SessionReceipt) {
+    self.init(
+      handle: handle, id: id, wallet: wallet, requestCost: price.requestCost, requestRate: price.requestRate,
+      responseRate: price.responseRate, receipt: receipt)
+  }
+}

@@ -1,0 +1,108 @@
+import Bytes
+import Gateway
+import Ledger
+import Metering
+import Payments
+
+/// A session as a bearer credential opens it on one route: everything that a request of it needs again and again.
+struct ResolvedSession {
+  let handle: SessionHandle
+  let id: Digest32
+  /// The wallet's key.
+  let wallet: Digest32
+  let requestCost: ExactCost
+  let requestRate: Rate?
+  let responseRate: Rate?
+  let receipt: SessionReceipt
+}
+
+/// Remembers what bearer credentials were resolved to, by their octets: the same ones come again with each request.
+///
+/// It has a fixed number of places in sets of two; a new entry takes the older place of its set. Only credentials that were
+/// verified come in, and an entry is found only by all of its octets, compared in constant time.
+struct CredentialCache {
+  private struct Entry {
+    var octets: [UInt8]
+    var route: RouteIndex
+    var hash: UInt64
+    var session: ResolvedSession
+  }
+
+  /// Places in the table; a power of two.
+  static let capacity = 4096
+  /// The longest credential that is remembered, in octets.
+  static let octetLimit = 4096
+  /// How many of a credential's last octets are hashed: the session's id stands there.
+  private static let hashedCount = 64
+
+  private var entries: [Entry?] = Array(repeating: nil, count: CredentialCache.capacity)
+  /// Which place of a set was filled last.
+  private var newer: [Bool] = Array(repeating: false, count: CredentialCache.capacity / 2)
+  private let seed: UInt64
+
+  /// Makes an empty cache; `seed` is random, so that nobody can choose credentials that meet in one set.
+  init(seed: UInt64) {
+    self.seed = seed
+  }
+
+  /// Finds what a credential was resolved to on a route.
+  func find(_ octets: UnsafeRawBufferPointer, route: RouteIndex) -> ResolvedSession? {
+    let hash = hash(octets, route)
+    let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
+    for place in first...first + 1 where isEntry(place, octets, route, hash) { return entries[place]?.session }
+    return nil
+  }
+
+  /// Remembers a credential.
+  mutating func insert(_ octets: UnsafeRawBufferPointer, route: RouteIndex, _ session: ResolvedSession) {
+    guard octets.count <= Self.octetLimit else { return }
+    let hash = hash(octets, route)
+    let set = (Int(truncatingIfNeeded: hash) & (Self.capacity - 2)) / 2
+    let offset = entries[2 * set] == nil || isEntry(2 * set, octets, route, hash) ? 0 : newer[set] ? 0 : 1
+    entries[2 * set + offset] = Entry(octets: Array(octets), route: route, hash: hash, session: session)
+    newer[set] = offset == 1
+  }
+
+  /// Forgets a credential whose session has ended.
+  mutating func remove(_ octets: UnsafeRawBufferPointer, route: RouteIndex) {
+    let hash = hash(octets, route)
+    let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
+    for place in first...first + 1 where isEntry(place, octets, route, hash) { entries[place] = nil }
+  }
+
+  private func isEntry(_ place: Int, _ octets: UnsafeRawBufferPointer, _ route: RouteIndex, _ hash: UInt64) -> Bool {
+    guard let entry = entries[place], entry.hash == hash, entry.route == route, entry.octets.count == octets.count else { return false }
+    return entry.octets.withUnsafeBytes { Self.isEqual($0, octets) }
+  }
+
+  private func hash(_ octets: UnsafeRawBufferPointer, _ route: RouteIndex) -> UInt64 {
+    var hash = seed ^ UInt64(octets.count) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(route) << 48
+    var index = max(0, octets.count - Self.hashedCount)
+    while index + 8 <= octets.count {
+      let product = (hash ^ octets.loadUnaligned(fromByteOffset: index, as: UInt64.self)).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
+      hash = product.high ^ product.low
+      index += 8
+    }
+    while index < octets.count {
+      hash = (hash ^ UInt64(octets[index])) &* 0x9E37_79B9_7F4A_7C15
+      index += 1
+    }
+    return hash ^ hash >> 29
+  }
+
+  /// Compares octets of equal count in a time that depends on the count only, eight at a time: a preimage stands among them.
+  private static func isEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+    var difference: UInt64 = 0
+    var index = 0
+    while index + 8 <= left.count {
+      difference |=
+        left.loadUnaligned(fromByteOffset: index, as: UInt64.self) ^ right.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+      index += 8
+    }
+    while index < left.count {
+      difference |= UInt64(left[index] ^ right[index])
+      index += 1
+    }
+    return difference == 0
+  }
+}

@@ -1,0 +1,123 @@
+import Bytes
+import Encoding
+import Gateway
+import Ledger
+import Metering
+import Payments
+
+/// What the cashier remembers of one paid exchange. Its arrays keep their storage from one exchange to the next.
+struct ExchangeRecord {
+  /// How the exchange is paid, and how far that has come.
+  enum Payment {
+    /// Nothing stands here.
+    case vacant
+    /// A charge whose money is set aside.
+    case held(Hold)
+    /// A request of a session that is debited.
+    case debited(SessionHandle)
+    /// Settled, voided or given back: nothing is left to be done.
+    case ended
+  }
+
+  var payment = Payment.vacant
+  var route: RouteIndex = 0
+  var context = DebitContext(route: .none, writesLine: true)
+  /// Of a charge, in base units.
+  var amount: UInt128 = 0
+  var currency = ""
+  var recipient = ""
+  var challengeID = ""
+  /// Of a session, before the first octet.
+  var requestCost = ExactCost.zero
+  var requestMeter: Meter?
+  var responseMeter: Meter?
+  var session = Digest32()
+  var sessionReceipt: SessionReceipt?
+  /// The signed receipt of the request that opened its session.
+  var opening: ReceiptStub?
+  /// The session's handle, kept after the exchange ended for its final receipt.
+  var handle: SessionHandle?
+  var idempotency: OutcomeKey?
+  /// The upstream's status; 0 before its head.
+  var status: UInt16 = 0
+  var isCharged = false
+  var isEventStream = false
+  var wantsTrailer = false
+  /// A step that would only have been comfortable was refused: the next one is asked for when it is needed.
+  var isExhausted = false
+  /// The stream has been told that it waits.
+  var isAnnounced = false
+  /// What a dry stream needs, in base units.
+  var required: UInt128 = 0
+  /// Method, origin, path and query of the resource, one behind another.
+  var resource: [UInt8] = []
+  var methodCount = 0
+  var originCount = 0
+  var pathCount = 0
+  var hasQuery = false
+  /// The encoded receipt of the response's head.
+  var receipt: [UInt8] = []
+  /// Field lines for pages of other origins.
+  var corsLines: [UInt8] = []
+
+  /// Forgets the exchange and keeps the storage.
+  mutating func reset() {
+    payment = .vacant
+    requestMeter = nil
+    responseMeter = nil
+    sessionReceipt = nil
+    opening = nil
+    handle = nil
+    idempotency = nil
+    status = 0
+    isCharged = false
+    isEventStream = false
+    wantsTrailer = false
+    isExhausted = false
+    isAnnounced = false
+    required = 0
+    resource.removeAll(keepingCapacity: true)
+    receipt.removeAll(keepingCapacity: true)
+    corsLines.removeAll(keepingCapacity: true)
+  }
+
+  /// Octets of content that passed in both directions; one request where nothing is metered.
+  var units: UInt64 {
+    guard requestMeter != nil || responseMeter != nil else { return 1 }
+    return (requestMeter?.passed ?? 0).addingReportingOverflow(responseMeter?.passed ?? 0).partialValue
+  }
+
+  /// What was debited for the exchange.
+  var debited: ExactCost { Self.sum(requestCost, requestMeter?.debitedCost, responseMeter?.debitedCost) }
+  /// What was used of it, the request's own price included.
+  var used: ExactCost { Self.sum(requestCost, requestMeter?.passedCost, responseMeter?.passedCost) }
+
+  /// The ledger has added up the same debits, so the sums fit.
+  private static func sum(_ first: ExactCost, _ others: ExactCost?...) -> ExactCost {
+    others.reduce(first) { $1.flatMap($0.adding) ?? $0 }
+  }
+}
+
+/// The records of a worker's paid exchanges, in places that are used again.
+struct ExchangeTable {
+  private(set) var records: [ExchangeRecord] = []
+  private var vacant: [UInt32] = []
+
+  /// Takes a place; its record is reset.
+  mutating func take() -> UInt32 {
+    if let place = vacant.popLast() { return place }
+    records.append(ExchangeRecord())
+    return UInt32(records.count - 1)
+  }
+
+  /// Gives a place back.
+  mutating func giveBack(_ place: UInt32) {
+    records[Int(place)].reset()
+    vacant.append(place)
+  }
+
+  subscript(place: UInt32) -> ExchangeRecord {
+    get { records[Int(place)] }
+    _modify { yield &records[Int(place)] }
+  }
+}

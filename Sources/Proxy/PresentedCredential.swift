@@ -1,0 +1,66 @@
+import HTTP
+import Payments
+
+/// What a request carries to pay with, before anything of it is read.
+enum PresentedCredential {
+  /// Nothing.
+  case none
+  /// More than one, repeated, folded or in several fields: two readers might see two payers.
+  case several
+  /// A Payment credential whose token stands at these octets of the head.
+  case token(Range<Int>, CredentialField)
+  /// The short form's value.
+  case short(Range<Int>)
+
+  /// The fields that may carry one.
+  private static let fields = FieldSet([.authorization, .paymentAuthorization, .prepaidSession])
+
+  /// Finds the credential of a request.
+  init(_ octets: UnsafeRawBufferPointer, _ head: UnsafePointer<RequestHead>) {
+    let present = head.pointee.present.intersection(Self.fields)
+    guard !present.isEmpty else {
+      self = .none
+      return
+    }
+    guard head.pointee.repeated.isDisjoint(with: Self.fields) else {
+      self = .several
+      return
+    }
+    var found = PresentedCredential.none
+    if let field = head.pointee.first(.authorization) {
+      switch CredentialScan(field.value(in: octets)) {
+      case .none: break
+      case .several:
+        self = .several
+        return
+      case .one(let token): found = .token(Self.shift(token, by: field), .authorization)
+      }
+    }
+    if let field = head.pointee.first(.paymentAuthorization) {
+      guard case .none = found else {
+        self = .several
+        return
+      }
+      switch CredentialScan(field.value(in: octets)) {
+      case .several:
+        self = .several
+        return
+      // Another scheme has no business in this field: an empty token is a malformed credential.
+      case .none: found = .token(field.valueRange.upperBound..<field.valueRange.upperBound, .paymentAuthorization)
+      case .one(let token): found = .token(Self.shift(token, by: field), .paymentAuthorization)
+      }
+    }
+    if let field = head.pointee.first(.prepaidSession) {
+      guard case .none = found else {
+        self = .several
+        return
+      }
+      found = .short(field.valueRange)
+    }
+    self = found
+  }
+
+  private static func shift(_ range: Range<Int>, by field: Field) -> Range<Int> {
+    range.lowerBound + Int(field.valueStart)..<range.upperBound + Int(field.valueStart)
+  }
+}

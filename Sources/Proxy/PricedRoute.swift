@@ -1,0 +1,104 @@
+import Bytes
+import Configuration
+import Encoding
+import HTTP
+import Ledger
+import Metering
+import Methods
+import Payments
+
+/// What the cashier needs of a priced route, worked out once.
+struct PricedRoute {
+  let id: String
+  let price: Price
+  let printer: ChallengePrinter
+  let label: RouteLabel
+  let merchant: String
+  let freeMethods: MethodSet
+  let intents: Settings.Intents
+  let chargeStatus: Settings.StatusSet
+  let bindsDigest: Bool
+  let digestLimit: Int
+  let minimumDeposit: UInt128
+  let idleTimeout: Duration
+  let holdTimeout: Int64
+  let maximumInFlight: UInt32
+
+  /// Prepares a route; nil where it is free.
+  ///
+  /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
+  init?(_ route: Settings.Route, settings: Settings, label: RouteLabel) throws(PaymentError) {
+    guard let price = route.price else { return nil }
+    id = route.id
+    self.price = price
+    self.label = label
+    merchant = route.merchant
+    freeMethods = route.freeMethods
+    // A charge pays for a known amount, so a route metered by octets is sold by session only.
+    intents = price.isMetered ? route.intents.intersection(.session) : route.intents
+    chargeStatus = route.chargeStatus
+    bindsDigest = route.digest
+    digestLimit = route.digestLimit
+    idleTimeout = route.idleTimeout
+    holdTimeout = Self.nanoseconds(route.holdTimeout)
+    maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
+    let deposits = Self.deposits(route, price)
+    minimumDeposit = deposits.minimum
+    printer = try ChallengePrinter(
+      route: route.id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
+      selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
+      offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits))
+  }
+
+  /// A deposit that pays for nothing would only make a session that refuses its first request.
+  private static func deposits(_ route: Settings.Route, _ price: Price) -> (minimum: UInt128, suggested: UInt128) {
+    let least = price.cost(requestBytes: 0, responseBytes: price.isMetered ? 1 : 0)?.ceiling ?? 1
+    let minimum = max(route.minimumDeposit, least, 1)
+    if route.suggestedDeposit > 0 { return (minimum, max(minimum, route.suggestedDeposit)) }
+    // A hundred requests, or ten times the leading rate's unit size.
+    let (hundred, overflows) = price.requestCost.ceiling.multipliedReportingOverflow(by: 100)
+    let (ten, tenOverflows) = (price.parts.first { $0.unit.isByte }?.amount ?? 0).multipliedReportingOverflow(by: 10)
+    return (minimum, max(minimum, overflows ? minimum : hundred, tenOverflows ? minimum : ten))
+  }
+
+  private static func nanoseconds(_ duration: Duration) -> Int64 {
+    let (seconds, attoseconds) = duration.components
+    let (product, overflows) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    return overflows ? .max : product.addingReportingOverflow(attoseconds / 1_000_000_000).partialValue
+  }
+
+  private static func offers(
+    _ route: Settings.Route, _ price: Price, intents: Settings.Intents, settings: Settings, deposits: (minimum: UInt128, suggested: UInt128)
+  ) -> [Offer] {
+    // The resource is filled in for each request.
+    let details = PrepaidDetails(decimals: price.currency.decimals, ledger: settings.ledger.name, resource: Resource(method: "", url: ""))
+    var offers: [Offer] = []
+    if intents.contains(.charge) {
+      let charge = PrepaidCharge(
+        amount: price.chargeAmount, currency: price.currency.code, recipient: route.merchant, description: route.description, details: details)
+      offers.append(
+        Offer(
+          method: Prepaid.method, intent: "charge", amount: charge.amount, currency: charge.currency, recipient: charge.recipient,
+          description: route.description, request: withoutResource(charge.object)))
+    }
+    if intents.contains(.session), let leading = price.parts.first {
+      let session = PrepaidSession(
+        rates: price.parts, currency: price.currency.code, recipient: route.merchant, suggestedDeposit: deposits.suggested,
+        minimumDeposit: deposits.minimum, idleTimeout: UInt64(clamping: route.idleTimeout.components.seconds),
+        description: route.description, details: details)
+      offers.append(
+        Offer(
+          method: Prepaid.method, intent: "session", amount: leading.amount, currency: session.currency, recipient: session.recipient,
+          description: route.description, request: withoutResource(session.object)))
+    }
+    return offers
+  }
+
+  private static func withoutResource(_ request: JSONObject) -> JSONObject {
+    var request = request
+    guard var details = request["methodDetails"]?.objectValue else { return request }
+    details.remove("resource")
+    request.set("methodDetails", .object(details))
+    return request
+  }
+}
