@@ -3,7 +3,9 @@ import HTTP
 
 /// How often something may happen: `perSecond` in the long run, `burst` at once.
 public struct RateLimit: Sendable, Hashable {
+  /// Events a second in the long run.
   public let perSecond: UInt32
+  /// Events at once.
   public let burst: UInt32
 
   /// Makes a limit; a rate or burst of zero refuses everything.
@@ -30,6 +32,7 @@ public struct AdmissionLimits: Sendable, Hashable {
   /// Credentials of a client that fail.
   public var failures: RateLimit
 
+  /// Sets the limits.
   public init(connections: Int, connectionsPerClient: Int, challenges: RateLimit, failures: RateLimit) {
     self.connections = connections
     self.connectionsPerClient = connectionsPerClient

@@ -7,10 +7,12 @@ public typealias RouteIndex = UInt16
 public struct RoutePattern: Sendable, Hashable {
   /// Host names in lower case, without port; none means every host.
   public var hosts: [String]
+  /// The paths.
   public var path: PathPattern
   /// The methods; GET brings HEAD with it.
   public var methods: MethodSet
 
+  /// Makes a pattern; of every host and method where none are named.
   public init(hosts: [String] = [], path: PathPattern, methods: MethodSet = .any) {
     self.hosts = hosts
     self.path = path

@@ -9,6 +9,7 @@ import Bytes
 public struct CanonicalTarget: Equatable, Sendable {
   /// Tells whether the raw octets are canonical already: the ranges then count in them, otherwise in the buffer.
   public let isUnchanged: Bool
+  /// Where the path stands.
   public let path: Range<Int>
   /// The query without its question mark; nothing where there is none.
   public let query: Range<Int>?

@@ -5,6 +5,7 @@ public struct ClientAddress: Hashable, Sendable {
   /// The last eight.
   public let low: UInt64
 
+  /// Makes an address of the two halves of its IPv6 form.
   @inlinable
   public init(high: UInt64, low: UInt64) {
     self.high = high

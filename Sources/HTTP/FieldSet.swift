@@ -1,7 +1,9 @@
 /// A set of field names, one bit each.
 public struct FieldSet: OptionSet, Sendable, Hashable {
+  /// The bit of each name, by its raw value.
   public let rawValue: UInt64
 
+  /// Makes the set of the bits.
   @inlinable @inline(__always) public init(rawValue: UInt64) { self.rawValue = rawValue }
 
   /// Makes the set of one name.

@@ -6,6 +6,7 @@ public struct HTTPDate: ~Copyable {
   private var second: Int64 = -1
   private var line = ByteBuffer()
 
+  /// Makes an empty line.
   public init() {}
 
   /// Brings the line up to date.

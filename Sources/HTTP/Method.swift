@@ -72,8 +72,10 @@ public enum Method: UInt8, Sendable, CaseIterable {
 
 /// A set of methods, as routes list them and the `Allow` field names them.
 public struct MethodSet: OptionSet, Sendable, Hashable {
+  /// The bit of each method, by its raw value.
   public let rawValue: UInt16
 
+  /// Makes the set of the bits.
   @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
 
   /// Makes the set of one method.

@@ -5,7 +5,9 @@ import Encoding
 public struct Problem: Sendable {
   /// The URI that names the kind of problem; `about:blank` says no more than the status.
   public var type: String
+  /// What the kind of problem is, in a few words.
   public var title: String
+  /// The response's status.
   public var status: UInt16
   /// What went wrong this time; never a secret or an octet of a credential.
   public var detail: String?
@@ -17,6 +19,7 @@ public struct Problem: Sendable {
   /// The complete Content-Type line of the document.
   public static let contentTypeLine: StaticString = "Content-Type: application/problem+json\r\n"
 
+  /// Makes a problem.
   public init(
     type: String = "about:blank", title: String, status: UInt16, detail: String? = nil,
     members: [(name: String, value: JSONValue)] = []

@@ -142,6 +142,9 @@ import Testing
     for count in 256...tooLarge.count {
       #expect(decodeRequest(Array(tooLarge[..<count]), limits: limits).error == .headTooLong(at: 256))
     }
+    let option = String(repeating: "o", count: 511)
+    #expect(decodeRequest(request("GET / HTTP/1.1", "Connection: \(option)", "Connection: \(option),x")).head != nil)
+    #expect(decodeRequest(request("GET / HTTP/1.1", "Connection: \(option)", "Connection: \(option),xyz")).error?.status == 400)
     let name = String(repeating: "n", count: 257)
     #expect(decodeRequest(request("GET / HTTP/1.1", "\(name): 1")).error?.status == 431)
     #expect(decodeRequest(request("GET / HTTP/1.1", "\(name.dropLast()): 1")).head != nil)

@@ -48,6 +48,7 @@ public struct ChunkedDecoder: Sendable {
   /// The lines of `trailers`, as offsets into it.
   public private(set) var trailerSection = FieldSection()
 
+  /// Makes a decoder for one message.
   public init() {}
 
   /// Starts over for another message.

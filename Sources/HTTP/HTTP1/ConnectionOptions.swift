@@ -7,12 +7,19 @@ public struct ConnectionOptions: Sendable, Hashable {
   private var closes = false
   private var keepsAlive = false
 
-  /// Reads all `Connection` fields; an element that is no token is refused.
+  /// Octets of all `Connection` values of a head: other fields are looked for in them, line by line.
+  public static let limit = 1024
+
+  /// Reads all `Connection` fields; an element that is no token is refused, and more octets than `limit`.
   @inline(__always)
   static func read(_ octets: RawSpan, _ section: FieldSection) throws(HTTPError) -> ConnectionOptions {
     var options = ConnectionOptions()
+    var count = 0
     for index in section.fields.indices where section.fields[index].name == .connection {
-      try options.add(octets, section.fields[index].valueRange)
+      let value = section.fields[index].valueRange
+      count += value.count
+      guard count <= limit else { throw .connectionInvalid(at: value.lowerBound) }
+      try options.add(octets, value)
     }
     return options
   }

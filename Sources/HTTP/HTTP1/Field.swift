@@ -1,9 +1,14 @@
 /// One field line of a head, as offsets from the head's first octet. The value is without the blanks around it.
 public struct Field: Sendable, Hashable {
+  /// Offset of the name's first octet.
   public let nameStart: UInt32
+  /// Offset of the value's first octet.
   public let valueStart: UInt32
+  /// Octets of the value.
   public let valueCount: UInt32
+  /// Octets of the name, at most `HeadLimits.fieldName`.
   public let nameCount: UInt16
+  /// Which name it is.
   public let name: FieldName
 
   @inline(__always)
@@ -54,6 +59,7 @@ public struct HeadLimits: Sendable, Hashable {
   /// The largest `head` that offsets and memory are made for.
   public static let largestHead = 1 << 20
 
+  /// Sets the limits; each is brought into the range that the decoders work in.
   public init(requestLine: Int = 8192, head: Int = 32768, fieldCount: Int = 100) {
     self.requestLine = min(max(requestLine, 16), Self.largestHead)
     self.head = min(max(head, 64), Self.largestHead)

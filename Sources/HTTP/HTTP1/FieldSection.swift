@@ -2,6 +2,7 @@
 ///
 /// Reading stops where octets end, and goes on at the first line that was not complete.
 public struct FieldSection: Sendable {
+  /// The lines read so far, in their order.
   public private(set) var fields: [Field] = []
   /// Names that occur.
   public private(set) var present: FieldSet = []

@@ -11,6 +11,7 @@ public struct Forwarding: Sendable, Hashable {
   /// Tells whether the request came over TLS.
   public let isSecure: Bool
 
+  /// Makes what is told of one request.
   public init(peer: ClientAddress, client: ClientAddress, isTrusted: Bool, isSecure: Bool) {
     self.peer = peer
     self.client = client

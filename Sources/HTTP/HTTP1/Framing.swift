@@ -28,7 +28,8 @@ enum Framing {
     }
     guard minorVersion == 1 else { throw .transferEncodingTooNew(at: position) }
     guard octets.equalsIgnoringCase("chunked", at: position, count: Int(coding.valueCount)) else {
-      throw isToken(octets, coding.valueRange) ? .transferEncodingUnsupported(at: position) : .transferEncodingInvalid(at: position)
+      guard isToken(octets, coding.valueRange) else { throw .transferEncodingInvalid(at: position) }
+      throw .transferEncodingUnsupported(at: position)
     }
     return .chunked
   }

@@ -7,19 +7,25 @@ public enum TargetForm: UInt8, Sendable { case origin, absolute, asterisk }
 public struct RequestHead: Sendable {
   /// Where the method stands.
   public internal(set) var methodStart: UInt32 = 0
+  /// Octets of the method.
   public internal(set) var methodCount: UInt32 = 0
   /// Where the request target stands, as it was sent.
   public internal(set) var targetStart: UInt32 = 0
+  /// Octets of the target.
   public internal(set) var targetCount: UInt32 = 0
   /// Where path and query stand: the target, or its part behind the authority. Empty for absolute-form without a path.
   public internal(set) var pathStart: UInt32 = 0
+  /// Octets of path and query.
   public internal(set) var pathCount: UInt32 = 0
   /// Where Host's value, port included, stands; empty for HTTP/1.0 without Host.
   public internal(set) var hostStart: UInt32 = 0
+  /// Octets of Host's value.
   public internal(set) var hostCount: UInt32 = 0
   /// How many octets of Host stand before the port's colon.
   public internal(set) var hostNameCount: UInt32 = 0
+  /// The method, `.other` where it is none of the known.
   public internal(set) var method: Method = .other
+  /// The target's form.
   public internal(set) var targetForm: TargetForm = .origin
   /// 1 for HTTP/1.1, 0 for HTTP/1.0.
   public internal(set) var minorVersion: UInt8 = 1
@@ -31,6 +37,7 @@ public struct RequestHead: Sendable {
   public internal(set) var acceptsTrailers = false
   /// Octets of the whole head, the empty line included; 0 until it is complete.
   public internal(set) var byteCount = 0
+  /// Where the content ends.
   public internal(set) var framing: BodyFraming = .none
   /// Names that `Connection` nominates, those of the table.
   public internal(set) var nominated: FieldSet = []
@@ -41,6 +48,7 @@ public struct RequestHead: Sendable {
   public internal(set) var section = FieldSection()
   var stage: HeadStage = .line
 
+  /// Makes an empty head.
   public init() {}
 
   /// Forgets the request and keeps the storage.

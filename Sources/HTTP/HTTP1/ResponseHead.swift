@@ -1,5 +1,6 @@
 /// A response's head as offsets into the octets that it was decoded from; reused as `RequestHead` is.
 public struct ResponseHead: Sendable {
+  /// The status code, 100 to 999.
   public internal(set) var status: UInt16 = 0
   /// 1 for HTTP/1.1, 0 for HTTP/1.0.
   public internal(set) var minorVersion: UInt8 = 1
@@ -7,9 +8,11 @@ public struct ResponseHead: Sendable {
   public internal(set) var keepAlive = true
   /// Where the reason phrase stands.
   public internal(set) var reasonStart: UInt32 = 0
+  /// Octets of the reason phrase.
   public internal(set) var reasonCount: UInt32 = 0
   /// Octets of the whole head, the empty line included; 0 until it is complete.
   public internal(set) var byteCount = 0
+  /// Where the content ends.
   public internal(set) var framing: BodyFraming = .none
   /// Names that `Connection` nominates, those of the table.
   public internal(set) var nominated: FieldSet = []
@@ -20,6 +23,7 @@ public struct ResponseHead: Sendable {
 
   var stage: HeadStage = .line
 
+  /// Makes an empty head.
   public init() {}
 
   /// Forgets the response and keeps the storage.

@@ -11,6 +11,7 @@ public struct ResponseDelivery: Sendable, Equatable {
   /// Tells whether the upstream's `Trailer` line is kept, because its trailers will be.
   public var keepsTrailers: Bool
 
+  /// Makes a decision.
   public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false) {
     self.framing = framing
     self.keepAlive = keepAlive
