@@ -52,7 +52,7 @@ public final class AgentAnswer {
   /// What is known of the session's budget, nil where no session pays.
   public var budget: SessionBudget? {
     guard let session = payment?.session else { return nil }
-    let estimate = meter?.spent(after: byteCount) ?? session.spent
+    let estimate = isFinished ? session.spent : meter?.spent(after: byteCount) ?? session.spent
     return SessionBudget(
       currency: session.currency, deposit: session.deposit, spent: min(max(estimate, session.spent), session.deposit))
   }
@@ -102,7 +102,8 @@ public final class AgentAnswer {
       if session.state == .opening { try purchase.agent.note(session.sessionID) { $0.state = .open } }
       payment = AgentPayment(kind: .session, currency: session.currency, session: session)
       meter = StreamMeter(challenge: challenge, spent: session.spent)
-      try take(head.first("payment-receipt"), .bearer(sessionID: session.sessionID), challenge)
+      let echoed = purchase.usesShortForm(with: challenge) ? nil : challenge
+      try take(head.first("payment-receipt"), .bearer(sessionID: session.sessionID), echoed)
     }
     if head.mediaType == "text/event-stream" { scanner = PaymentEventScanner() }
   }
@@ -119,11 +120,11 @@ public final class AgentAnswer {
 
   /// Checks a receipt; one is promised on 2xx only, and elsewhere its absence says nothing.
   private func take(
-    _ value: String?, _ expectation: ReceiptCheck.Expectation, _ challenge: Challenge
+    _ value: String?, _ expectation: ReceiptCheck.Expectation, _ challenge: Challenge?
   ) throws(AgentError) {
     guard (200..<300).contains(head.status) || value != nil else { return }
     let check = ReceiptCheck(
-      expectation: expectation, challengeID: challenge.id, request: purchase.request,
+      expectation: expectation, challengeID: challenge?.id, request: purchase.request,
       keys: expectation.isSigned ? try purchase.agent.keys(for: head, at: purchase.request.address) : [:])
     switch check.check(value) {
     case .success(let receipt): try note(receipt, isSigned: expectation.isSigned)
@@ -210,12 +211,34 @@ public final class AgentAnswer {
   private func finish() throws(AgentError) {
     guard !isFinished else { return }
     isFinished = true
-    guard let session = payment?.session,
-      let value = body.trailers.first(where: { $0.name.lowercased() == "payment-receipt" })?.value,
+    guard let session = payment?.session else { return }
+    if let value = body.trailers.first(where: { $0.name.lowercased() == "payment-receipt" })?.value,
       let receipt = try? Receipt.parse(value), receipt.session?.id == session.sessionID
-    else { return }
-    try note(receipt, isSigned: false)
+    {
+      return try note(receipt, isSigned: false)
+    }
+    if meter?.countsOctets == true { try learnFigures(of: session) }
   }
+
+  /// Asks what a metered body has cost, where no receipt could follow it: a length was declared, so there is no trailer.
+  private func learnFigures(of session: KeptSession) throws(AgentError) {
+    for round in 1...Self.figuresLimit {
+      guard let state = try? purchase.agent.status(of: session), state.deposit >= state.spent else { return }
+      payment?.session?.deposit = state.deposit
+      payment?.session?.spent = state.spent
+      guard state.held == 0 || round == Self.figuresLimit else {
+        Pause.wait(round)
+        continue
+      }
+      return try purchase.agent.note(session.sessionID) { session in
+        session.deposit = state.deposit
+        session.spent = state.spent
+      }
+    }
+  }
+
+  /// The questions after a body until the proxy has given back what it held.
+  private static let figuresLimit = 3
 }
 
 /// Measures silence inside a body: looks come after one second, then ever more seldom while nothing happens.
@@ -249,6 +272,9 @@ struct StreamMeter {
     rates = terms.rates
     before = spent
   }
+
+  /// Whether the length of an answer decides what it costs.
+  var countsOctets: Bool { rates.contains { $0.unit != .request } }
 
   /// The exact cost of a response of so many octets, rounded up once; nil where it overflows.
   private func cost(of byteCount: UInt64) -> UInt128? {

@@ -35,8 +35,9 @@ public enum AgentError: Error, Equatable, Sendable {
   case noUsableOffer
   /// An offer does not hold what PREPAID.md bids a client check before it pays.
   case offer(OfferFault)
-  /// The price, or what a session needs, is over what the caller allows; nil where the caller allows nothing.
-  case overMaximum(price: Amount, maximum: Amount?)
+  /// The price, or what a session needs, is over what may still leave the wallet; both in base units, nil where the
+  /// caller allows nothing.
+  case overMaximum(price: UInt128, maximum: UInt128?, currency: Currency)
   /// A payment is asked for, and the agent has no wallet key.
   case noWalletKey
   /// The wallet's policy forbids the payment (403 `policy-denied`).

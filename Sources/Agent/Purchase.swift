@@ -85,10 +85,8 @@ final class Purchase {
   private func keptSession() throws(AgentError) -> KeptSession? {
     guard agent.options.preference != .charge else { return nil }
     let origin = request.address.origin
-    for session in try agent.sessions() where session.origin == origin {
-      guard let challenge = session.challenge(method: request.method, path: request.address.path),
-        challenge.selectsAlternateField || !request.has("authorization")
-      else { continue }
+    for session in try agent.sessions() where session.origin == origin && isUsable(session) {
+      guard session.challenge(method: request.method, path: request.address.path) != nil else { continue }
       if let open = try agent.settled(session) { return open }
     }
     return nil
@@ -96,20 +94,36 @@ final class Purchase {
 
   /// An open session that can buy by the offer's terms.
   func session(fitting offer: PrepaidOffer) throws(AgentError) -> KeptSession? {
-    for session in try agent.sessions() where offer.fits(session, origin: request.address.origin) {
+    for session in try agent.sessions() where offer.fits(session, origin: request.address.origin) && isUsable(session) {
       if let open = try agent.settled(session) { return open }
     }
     return nil
   }
 
+  /// Whether a session is of the wallet and the currency that the caller named, where he named any.
+  private func isUsable(_ session: KeptSession) -> Bool {
+    if let key = agent.walletKey, key.wallet != session.wallet { return false }
+    guard let code = (agent.options.maximum ?? agent.options.deposit)?.code else { return true }
+    return session.currency.code == code
+  }
+
   private func present(_ session: KeptSession, challenge: Challenge?) {
     guard let challenge, let secret = SessionSecret(hex: session.preimage) else { return }
     presented = .bearer(session, challenge)
-    set(challenge, PrepaidCredential.bearer(challenge, secret: secret), isSession: true)
+    if usesShortForm(with: challenge) {
+      set(AgentRequest.Field(name: PrepaidSessionField.name, value: PrepaidSessionField.print(secret)), isSession: true)
+    } else {
+      set(agent.field(challenge, PrepaidCredential.bearer(challenge, secret: secret)), isSession: true)
+    }
   }
 
-  private func set(_ challenge: Challenge, _ credential: JSONObject, isSession: Bool) {
-    extra = [agent.field(challenge, credential)]
+  /// The caller's own `Authorization` is for the upstream; the short form leaves that field to him.
+  func usesShortForm(with challenge: Challenge) -> Bool {
+    request.has("authorization") && !challenge.selectsAlternateField
+  }
+
+  private func set(_ credential: AgentRequest.Field, isSession: Bool) {
+    extra = [credential]
     if let idempotencyKey { extra.append(idempotencyKey) }
     if isSession {
       extra.append(AgentRequest.Field(name: "TE", value: "trailers"))
@@ -122,7 +136,7 @@ final class Purchase {
     outlay = charge.amount
     presented = .transfer(offer)
     observe(.paying(Amount(units: charge.amount, currency: charge.currency), offer.currency))
-    set(offer.challenge, PrepaidCredential.transfer(offer.challenge, wallet: key.signingKey), isSession: false)
+    set(agent.field(offer.challenge, PrepaidCredential.transfer(offer.challenge, wallet: key.signingKey)), isSession: false)
     return try exchange()
   }
 
@@ -141,7 +155,7 @@ final class Purchase {
     presented = .open(offer, session)
     observe(.paying(Amount(units: deposit, currency: offer.currency.code), offer.currency))
     let credential = PrepaidCredential.open(offer.challenge, deposit: deposit, secret: secret, wallet: key.signingKey)
-    set(offer.challenge, credential, isSession: true)
+    set(agent.field(offer.challenge, credential), isSession: true)
     return try exchange()
   }
 

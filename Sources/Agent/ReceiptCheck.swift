@@ -23,7 +23,8 @@ struct ReceiptCheck {
   }
 
   let expectation: Expectation
-  let challengeID: String
+  /// The challenge that was echoed; nil where the short form echoed none.
+  let challengeID: String?
   /// The request that was bought; nil where the receipt is of a management request.
   let request: AgentRequest?
   let keys: [String: Ed25519.PublicKey]
@@ -50,7 +51,7 @@ struct ReceiptCheck {
   }
 
   private func fault(of receipt: Receipt) -> AgentError.ReceiptFault? {
-    guard receipt.challengeID == challengeID else { return .challenge }
+    if let challengeID, receipt.challengeID != challengeID { return .challenge }
     if let request, !OfferCheck(request: request, now: receipt.timestamp).names(receipt.resource) { return .resource }
     switch expectation {
     case .charge(let offer):

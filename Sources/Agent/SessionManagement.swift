@@ -114,7 +114,12 @@ extension Agent {
     } catch {
       throw error
     }
-    guard state.phase == .open else { return nil }
+    switch state.phase {
+    case .open: break
+    case .closing, .closed:
+      try forget(session.sessionID)
+      return nil
+    }
     var open = session
     open.state = .open
     open.deposit = state.deposit

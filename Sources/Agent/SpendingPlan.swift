@@ -14,8 +14,7 @@ struct SpendingPlan {
   }
 
   private func over(_ price: UInt128, _ left: UInt128?, _ currency: Currency) -> AgentError {
-    .overMaximum(
-      price: Amount(units: price, currency: currency.code), maximum: left.map { Amount(units: $0, currency: currency.code) })
+    .overMaximum(price: price, maximum: left, currency: currency)
   }
 
   /// Throws where a charge is more than may leave.

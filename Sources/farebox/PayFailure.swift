@@ -77,7 +77,7 @@ struct PayFailure: Error {
 
   /// Writes the message to standard error and ends the command with its number.
   func report() -> ExitCode {
-    StandardError.write("farebox: \(message)\n")
+    StandardError.write("farebox: \(PayText.printable(message))\n")
     return ExitCode(exit.rawValue)
   }
 
@@ -125,7 +125,7 @@ struct PayFailure: Error {
     case .noUsableOffer:
       "the server asks for a payment, and none of its offers can be paid with a prepaid wallet as the options say"
     case .offer(let fault): "not paid: \(text(fault))"
-    case .overMaximum(let price, let maximum): overMaximumText(price, maximum)
+    case .overMaximum(let price, let maximum, let currency): overMaximumText(price, maximum, currency)
     case .noWalletKey: "there is no wallet key; make one with: farebox pay --new-key"
     case .refusedByPolicy(let detail): "the wallet's policy forbids this payment" + (detail.isEmpty ? "" : ": \(detail)")
     case .rejected(let status, let problem, let detail):
@@ -143,10 +143,10 @@ struct PayFailure: Error {
     }
   }
 
-  private static func overMaximumText(_ price: Amount, _ maximum: Amount?) -> String {
-    let asked = "\(price.units) base units of \(price.currency.uppercased())"
-    guard let maximum else { return "not paid: \(asked) are asked for, and no --max allows it" }
-    return "not paid: \(asked) are asked for, and --max leaves \(maximum.units)"
+  private static func overMaximumText(_ price: UInt128, _ maximum: UInt128?, _ currency: Currency) -> String {
+    let asked = "\(currency.format(price)) \(currency.symbol)"
+    guard let maximum else { return "\(asked) are asked for, and without --max nothing is paid" }
+    return "\(asked) are asked for, and --max leaves \(currency.format(maximum)) \(currency.symbol)"
   }
 
   private static func text(_ fault: AgentError.AddressFault) -> String {

@@ -6,6 +6,8 @@ import Payments
 final class PayNarrator {
   private let isVerbose: Bool
   private let isSilent: Bool
+  /// The currency of the payment, so that receipts can be told in whole units.
+  private var currency: Currency?
   /// The line that is drawn while the body arrives.
   var progress: PayProgress?
 
@@ -17,7 +19,7 @@ final class PayNarrator {
   private func say(_ text: String, onlyVerbose: Bool = true) {
     guard isVerbose || (!onlyVerbose && !isSilent) else { return }
     progress?.interrupt()
-    StandardError.write("* \(text)\n")
+    StandardError.write("* \(PayText.printable(text))\n")
   }
 
   func tell(_ head: ReceivedHead) {
@@ -27,9 +29,12 @@ final class PayNarrator {
 
   func tell(_ event: AgentEvent) {
     switch event {
-    case .challenged(let offer, let invoice): tell(offer, invoice)
+    case .challenged(let offer, let invoice):
+      currency = offer.currency
+      tell(offer, invoice)
     case .paying(let amount, let currency): say("paying \(amount.formatted(in: currency))")
     case .usingSession(let session):
+      currency = session.currency
       say("using session \(session.sessionID.prefix(16))…, \(session.currency.format(session.remaining)) \(session.currency.symbol) left")
     case .repeating(let count): say("no answer; sending the same credential again (\(count))", onlyVerbose: false)
     case .waiting(let amount, let currency): say("the stream waits for \(amount.formatted(in: currency)) more")
@@ -44,15 +49,22 @@ final class PayNarrator {
     let resource = offer.details.resource
     say("402: \(offer.challenge.intent) of \(offer.priceText) to \(offer.recipient) on ledger \(offer.details.ledger)")
     say("  for \(resource.method) \(resource.url), realm \(offer.challenge.realm), until \(offer.challenge.expires ?? "?")")
-    if let description = offer.challenge.description { say("  \(PayText.printable(description))") }
+    if let description = offer.challenge.description { say("  \(description)") }
     say("  invoice verified: issuer \(invoice.issuer), \(invoice.offers.count) offer(s), this challenge among them")
   }
 
   private func tell(_ receipt: Receipt, _ isSigned: Bool) {
-    var text = "receipt: \(receipt.amount) base units of \(receipt.currency.uppercased()), reference \(receipt.reference)"
-    if let session = receipt.session { text += ", spent \(session.spent), remaining \(session.remaining)" }
+    var text = "receipt: \(amount(receipt.amount, receipt)), reference \(receipt.reference)"
+    if let session = receipt.session {
+      text += ", spent \(amount(session.spent, receipt)), remaining \(amount(session.remaining, receipt))"
+    }
     say(text + (isSigned ? ", signature verified" : ", unsigned"))
     if isSigned, let log = receipt.log { say("  audit log at \(log.size) leaves, root \(log.root.hex)") }
+  }
+
+  private func amount(_ units: UInt128, _ receipt: Receipt) -> String {
+    guard let currency, currency.code == receipt.currency else { return "\(units) base units" }
+    return "\(currency.format(units)) \(currency.symbol)"
   }
 }
 

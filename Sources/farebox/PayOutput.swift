@@ -8,6 +8,9 @@ enum StandardError {
 }
 
 enum StandardOutput {
+  /// Writes a line for a person, without what could steer a terminal: much of it is a server's words.
+  static func tell(_ text: String) throws(PayFailure) { try print(PayText.printable(text)) }
+
   /// Writes text and a line end.
   static func print(_ text: String) throws(PayFailure) {
     guard Descriptor.write(Array((text + "\n").utf8), to: STDOUT_FILENO) else {

@@ -10,29 +10,29 @@ struct PayQuote {
     let request = try PayRequest(options: options.request).request(to: try options.address())
     let agent = try options.agent()
     guard let quote = try failing({ () throws(AgentError) in try agent.quote(request) }) else {
-      return try StandardOutput.print(options.output.json ? "{\"offers\":[]}" : "no payment is asked for")
+      return try StandardOutput.tell(options.output.json ? "{\"offers\":[]}" : "no payment is asked for")
     }
     if options.output.json { return try StandardOutput.print(String(decoding: JSON.serialize(document(quote), pretty: true), as: UTF8.self)) }
     for offer in quote.offers { try tell(offer) }
     let invoice = quote.invoice
-    try StandardOutput.print("invoice   verified: signed by \(invoice.issuer), lists \(invoice.offers.count) offer(s)")
-    try StandardOutput.print("          issued \(invoice.issuedAt.rfc3339), expires \(invoice.expires.rfc3339)")
+    try StandardOutput.tell("invoice   verified: signed by \(invoice.issuer), lists \(invoice.offers.count) offer(s)")
+    try StandardOutput.tell("          issued \(invoice.issuedAt.rfc3339), expires \(invoice.expires.rfc3339)")
   }
 
   private func tell(_ offer: PrepaidOffer) throws(PayFailure) {
     let challenge = offer.challenge
     let resource = offer.details.resource
-    try StandardOutput.print("offer     \(challenge.method) \(challenge.intent): \(offer.priceText)")
-    if let description = challenge.description { try StandardOutput.print("          \(PayText.printable(description))") }
-    try StandardOutput.print("          for \(resource.method) \(resource.url)")
-    try StandardOutput.print("          to \(offer.recipient) on ledger \(offer.details.ledger), realm \(challenge.realm)")
+    try StandardOutput.tell("offer     \(challenge.method) \(challenge.intent): \(offer.priceText)")
+    if let description = challenge.description { try StandardOutput.tell("          \(description)") }
+    try StandardOutput.tell("          for \(resource.method) \(resource.url)")
+    try StandardOutput.tell("          to \(offer.recipient) on ledger \(offer.details.ledger), realm \(challenge.realm)")
     if case .session(let terms) = offer.terms {
       let currency = offer.currency
-      try StandardOutput.print(
+      try StandardOutput.tell(
         "          deposit \(currency.format(terms.suggestedDeposit)) \(currency.symbol) suggested, at least "
           + "\(currency.format(terms.minimumDeposit)); refunded after \(terms.idleTimeout) s without use")
     }
-    try StandardOutput.print("          challenge \(challenge.id), until \(challenge.expires ?? "?")")
+    try StandardOutput.tell("          challenge \(challenge.id), until \(challenge.expires ?? "?")")
   }
 
   private func document(_ quote: Quote) -> JSONValue {

@@ -14,7 +14,7 @@ struct PayWallet {
       let keeper = try Keeper.standard()
       return (try keeper.createWalletKey().wallet, keeper.walletKeyPath)
     }
-    guard options.output.json else { return try StandardOutput.print(wallet) }
+    guard options.output.json else { return try StandardOutput.tell(wallet) }
     try printJSON(["wallet": .string(wallet), "key": .string(place)])
   }
 
@@ -30,24 +30,24 @@ struct PayWallet {
     let agent = try options.agent()
     let report = try failing { () throws(AgentError) in try agent.walletReport(at: address) }
     if options.output.json { return try printJSON(report.document) }
-    try StandardOutput.print("wallet    \(report.wallet)")
-    try StandardOutput.print("ledger    \(report.ledger)")
+    try StandardOutput.tell("wallet    \(report.wallet)")
+    try StandardOutput.tell("ledger    \(report.ledger)")
     for balance in report.balances {
-      try StandardOutput.print("balance   \(balance.currency.format(balance.available)) \(balance.currency.symbol)")
+      try StandardOutput.tell("balance   \(balance.currency.format(balance.available)) \(balance.currency.symbol)")
     }
     for (name, value) in report.policy.members {
       let left = report.left[name].map { ", left \(text($0, report))" } ?? ""
-      try StandardOutput.print("limit     \(name) \(text(value, report))\(left)")
+      try StandardOutput.tell("limit     \(name) \(text(value, report))\(left)")
     }
     for session in report.sessions {
       let currency = report.balances.first { $0.currency.code == session.currency }?.currency
       func amount(_ units: UInt128) -> String { currency.map { $0.format(units) } ?? String(units) }
-      try StandardOutput.print(
+      try StandardOutput.tell(
         "session   \(session.sessionID)  \(session.state.phase.rawValue)  deposit \(amount(session.state.deposit))"
           + "  spent \(amount(session.state.spent))  left \(amount(session.state.remaining)) \(session.currency.uppercased())"
           + "  to \(session.recipient)")
     }
-    if report.sessions.isEmpty { try StandardOutput.print("session   none open") }
+    if report.sessions.isEmpty { try StandardOutput.tell("session   none open") }
   }
 
   /// A limit as the ledger gives it: amounts by currency in whole units, everything else as it stands.
@@ -84,17 +84,17 @@ struct PayWallet {
       }
     }
     if options.output.json { try StandardOutput.print(String(decoding: JSON.serialize(.array(documents), pretty: true), as: UTF8.self)) }
-    if sessions.isEmpty, !options.output.json { try StandardOutput.print("no kept session") }
+    if sessions.isEmpty, !options.output.json { try StandardOutput.tell("no kept session") }
     if let failure { throw failure }
   }
 
   private func tell(_ closed: ClosedSession) throws(PayFailure) {
     let currency = closed.session.currency
     guard let result = closed.result else {
-      return try StandardOutput.print("\(closed.session.sessionID)  was closed before")
+      return try StandardOutput.tell("\(closed.session.sessionID)  was closed before")
     }
     let note = closed.receipt == nil ? "  (no valid receipt)" : ""
-    try StandardOutput.print(
+    try StandardOutput.tell(
       "\(closed.session.sessionID)  closed  spent \(currency.format(result.spent))"
         + "  refunded \(currency.format(result.refunded)) \(currency.symbol)\(note)")
   }

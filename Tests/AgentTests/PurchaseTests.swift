@@ -11,6 +11,8 @@ import Testing
 @Suite struct PurchaseTests {
   /// A booth, its server and an agent with a folder of its own.
   private struct Scene {
+    static let usdc = Currency(code: "usdc", decimals: 6)!
+
     let booth: TollBooth
     let server: ScriptedServer
     let keeper: Keeper
@@ -63,9 +65,8 @@ import Testing
   @Test func paysNothingAboveMaximum() throws {
     let scene = try Scene()
     let request = try scene.request("/charge")
-    let price = Amount(units: TollBooth.price, currency: "usdc")
-    #expect(throws: AgentError.overMaximum(price: price, maximum: nil)) { try scene.agent { $0.maximum = nil }.fetch(request) }
-    #expect(throws: AgentError.overMaximum(price: price, maximum: Amount(units: 1999, currency: "usdc"))) {
+    #expect(throws: AgentError.overMaximum(price: TollBooth.price, maximum: nil, currency: Scene.usdc)) { try scene.agent { $0.maximum = nil }.fetch(request) }
+    #expect(throws: AgentError.overMaximum(price: TollBooth.price, maximum: 1999, currency: Scene.usdc)) {
       try scene.agent { $0.maximum = SpendingLimit("0.001999 USDC") }.fetch(request)
     }
     #expect(throws: AgentError.noUsableOffer) { try scene.agent { $0.maximum = SpendingLimit("5 eurc") }.fetch(request) }
@@ -198,7 +199,7 @@ import Testing
     #expect(body.contains("event: payment-need-topup"))
     #expect(body.filter { $0 == "x" }.count == 100)
     #expect(answer.payment?.receipt?.session?.spent == 100)
-    #expect(answer.budget == SessionBudget(currency: try #require(Currency(code: "usdc", decimals: 6)), deposit: 100, spent: 100))
+    #expect(answer.budget == SessionBudget(currency: Scene.usdc, deposit: 100, spent: 100))
   }
 
   @Test func stopsAtMaximumInMidstream() throws {
@@ -206,7 +207,7 @@ import Testing
     let agent = scene.agent { $0.maximum = SpendingLimit("0.00008 USDC") }
     let answer = try agent.fetch(try scene.request("/events"))
     var count = 0
-    #expect(throws: AgentError.overMaximum(price: Amount(units: 1, currency: "usdc"), maximum: Amount(units: 0, currency: "usdc"))) {
+    #expect(throws: AgentError.overMaximum(price: 1, maximum: 0, currency: Scene.usdc)) {
       while let octets = try answer.next() { count += octets.filter { $0 == UInt8(ascii: "x") }.count }
     }
     #expect(count == 80)
@@ -226,7 +227,7 @@ import Testing
     #expect(books.sessions.values.first?.spent == 300)
     // New terms are looked at first, and are as bound by the maximum as a payment.
     let other = try scene.request("/body/other")
-    #expect(throws: AgentError.overMaximum(price: Amount(units: 1, currency: "usdc"), maximum: nil)) { try second.fetch(other) }
+    #expect(throws: AgentError.overMaximum(price: 1, maximum: nil, currency: Scene.usdc)) { try second.fetch(other) }
     try first.fetch(other).drain()
     #expect(scene.booth.books.withLock { $0.opens.count } == 1)
   }
@@ -246,7 +247,6 @@ import Testing
     let agent = scene.agent { $0.deposit = SpendingLimit("0.001 USDC") }
     try agent.fetch(try scene.request("/body")).drain()
     // The booth's count of what was spent is unchanged, so the request may be repeated.
-    for session in try scene.keeper.sessions() { try agent.note(session.sessionID) { $0.spent = 100 } }
     scene.booth.books.withLock { $0.faults = [.dropBefore] }
     try agent.fetch(try scene.request("/body")).drain()
     #expect(scene.booth.books.withLock { $0.bearers } == 1)
@@ -278,15 +278,40 @@ import Testing
     _ = try agent.fetch(request)
     #expect(try scene.keeper.sessions().map(\.deposit) == [20])
     try scene.keeper.forget(try #require(try scene.keeper.sessions().first).sessionID)
-    #expect(throws: AgentError.overMaximum(price: Amount(units: 10, currency: "usdc"), maximum: Amount(units: 9, currency: "usdc"))) {
+    #expect(throws: AgentError.overMaximum(price: 10, maximum: 9, currency: Scene.usdc)) {
       try scene.agent { $0.maximum = SpendingLimit("0.000009 USDC") }.fetch(request)
     }
-    #expect(throws: AgentError.overMaximum(price: Amount(units: 30, currency: "usdc"), maximum: Amount(units: 20, currency: "usdc"))) {
+    #expect(throws: AgentError.overMaximum(price: 30, maximum: 20, currency: Scene.usdc)) {
       try scene.agent {
         $0.maximum = SpendingLimit("0.00002 USDC")
         $0.deposit = SpendingLimit("0.00003 USDC")
       }.fetch(request)
     }
+  }
+
+  @Test func learnsWhatMeteredBodyCost() throws {
+    let scene = try Scene()
+    let agent = scene.agent { $0.deposit = SpendingLimit("0.001 USDC") }
+    let answer = try agent.fetch(try scene.request("/body"))
+    try answer.drain()
+    #expect(answer.budget == SessionBudget(currency: Scene.usdc, deposit: 1000, spent: 100))
+    #expect(try scene.keeper.sessions().map(\.spent) == [100])
+  }
+
+  @Test func leavesAuthorizationToCaller() throws {
+    let scene = try Scene()
+    let request = try AgentRequest(
+      address: try WebAddress(scene.server.url + "/body"), fields: [.init(name: "Authorization", value: "Basic eDp5")])
+    #expect(throws: AgentError.offer(.header)) { try scene.agent().fetch(request) }
+    try scene.agent().fetch(try scene.request("/body")).drain()
+    // An open session pays by its short form beside the caller's own credential.
+    let answer = try scene.agent().fetch(request)
+    #expect(try text(answer).count == 100)
+    #expect(scene.booth.books.withLock { $0.bearers } == 1)
+    // Another wallet's session is not touched.
+    let stranger = Agent(options: AgentOptions(), keeper: scene.keeper, walletKey: WalletKey(signingKey: .generate()))
+    let plain = try scene.request("/body")
+    #expect(throws: AgentError.overMaximum(price: 10, maximum: nil, currency: Scene.usdc)) { try stranger.fetch(plain) }
   }
 
   @Test func quotesWithoutPaying() throws {

@@ -88,6 +88,10 @@ final class TollBooth: Sendable {
   private func answer(_ request: ScriptedServer.Connection.Request, _ connection: ScriptedServer.Connection) -> Bool {
     if request.target == ServerKeys.path { return send(connection, 200, keyDocument()) }
     if request.target == "/free" { return send(connection, 200, Array("free".utf8)) }
+    if let short = request.first("prepaid-session"), let session = shortSession(short) {
+      books.withLock { $0.bearers += 1 }
+      return stream(session, false, request, nil, connection)
+    }
     guard let field = request.first("authorization"), let credential = parse(field) else {
       books.withLock { $0.unpaid += 1 }
       return refuse(request, connection, .paymentRequired)
@@ -107,6 +111,12 @@ final class TollBooth: Sendable {
       return false
     }
     return serve(request, credential, connection)
+  }
+
+  private func shortSession(_ field: String) -> String? {
+    let parsed = Array(field.utf8).withUnsafeBytes { try? PrepaidSessionField.parse($0) }
+    guard let parsed, parsed.secret.opens(parsed.session) else { return nil }
+    return books.withLock { $0.sessions[parsed.session.hex] } == nil ? nil : parsed.session.hex
   }
 
   private func parse(_ field: String) -> Credential? {
@@ -178,13 +188,13 @@ final class TollBooth: Sendable {
   }
 
   private func receipt(
-    _ credential: Credential, reference: String, amount: UInt128, session: (String, Session)?
+    _ credential: Credential?, reference: String, amount: UInt128, session: (String, Session)?
   ) -> Receipt {
-    let details = credential.request["methodDetails"]?["resource"]
+    let details = credential?.request["methodDetails"]?["resource"]
     let resource = (try? Resource(details)) ?? Resource(method: "GET", url: "http://invalid/")
     return Receipt(
-      method: "prepaid", intent: credential.challenge.intent, timestamp: .now(), reference: reference,
-      challengeID: credential.challenge.id, amount: amount, currency: "usdc", recipient: "acme", resource: resource,
+      method: "prepaid", intent: credential?.challenge.intent ?? "session", timestamp: .now(), reference: reference,
+      challengeID: credential?.challenge.id ?? "-", amount: amount, currency: "usdc", recipient: "acme", resource: resource,
       session: session.map { Receipt.Session(id: $0.0, spent: $0.1.spent, remaining: $0.1.deposit - $0.1.spent, units: 0) })
   }
 
@@ -214,7 +224,7 @@ final class TollBooth: Sendable {
 
   /// Sends 100 octets as the budget lasts, and waits for top-ups for three seconds.
   private func stream(
-    _ id: String, _ isOpen: Bool, _ request: ScriptedServer.Connection.Request, _ credential: Credential,
+    _ id: String, _ isOpen: Bool, _ request: ScriptedServer.Connection.Request, _ credential: Credential?,
     _ connection: ScriptedServer.Connection
   ) -> Bool {
     let isEvents = request.target.hasPrefix("/events")
