@@ -1,0 +1,92 @@
+import Encoding
+import Gateway
+import HTTP
+import IO
+
+extension ClientAddress {
+  init(_ address: SocketAddress) {
+    switch address.family {
+    case .unix: self = .none
+    case .inet, .inet6: self.init(high: address.high, low: address.low)
+    }
+  }
+}
+
+extension Worker {
+  /// Connections accepted from one listener in one turn.
+  static var acceptsPerTurn: Int { 64 }
+  /// How long accepting rests when nothing is left to accept with.
+  static var acceptPause: Int64 { 100_000_000 }
+
+  /// Takes over a listener: it is watched by edges, so that a full descriptor table never makes the loop spin.
+  mutating func add(_ listener: consuming Listener) throws(IOError) {
+    let descriptor = listener.descriptor
+    guard let index = listeners.insert(listener) else { throw .cannotListen(code: 0) }
+    try epoll.add(descriptor, token: Self.token(.listener, index: index, generation: 0))
+  }
+
+  /// Accepts what waits at a listener, up to a bound; the rest comes at the next turn.
+  mutating func accept(_ listenerIndex: Int) {
+    guard !isDraining, listeners.isInUse(listenerIndex) else { return }
+    for _ in 0..<Self.acceptsPerTurn {
+      guard !downstreams.isFull else { return deferAccepting() }
+      switch listeners.pointer(listenerIndex).pointee.accept() {
+      case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer))
+      case .wouldBlock: return
+      case .aborted: continue
+      case .exhausted: return refuseForWant(of: listenerIndex)
+      }
+    }
+    acceptAgainAt = now
+  }
+
+  /// Accepts again at every listener after a pause.
+  mutating func acceptAgain() {
+    acceptAgainAt = .max
+    if spareDescriptor == nil { spareDescriptor = Syscalls.spareDescriptor() }
+    for index in 0..<listeners.placeCount where listeners.isInUse(index) { accept(index) }
+  }
+
+  private mutating func deferAccepting() {
+    metrics.acceptsDeferred.add()
+    acceptAgainAt = now &+ Self.acceptPause
+  }
+
+  /// With no descriptor left, the spare one is given up to take one client and turn it away: better than to let it wait.
+  private mutating func refuseForWant(of listenerIndex: Int) {
+    deferAccepting()
+    guard let spare = spareDescriptor else { return }
+    Syscalls.close(spare)
+    if case .accepted(let descriptor, _) = listeners.pointer(listenerIndex).pointee.accept() {
+      metrics.connectionsRefused.add()
+      Syscalls.close(descriptor)
+    }
+    spareDescriptor = Syscalls.spareDescriptor()
+  }
+
+  private mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress) {
+    var ticket: Admission.Ticket?
+    // A trusted proxy or a Unix socket stands for many clients, so only direct ones are counted.
+    if peer != .none, !Forwarded.isTrusted(peer, plan.trustedProxies) {
+      switch admission.enter(peer, at: Instant(nanoseconds: now)) {
+      case .admitted(let entered): ticket = entered
+      case .full, .clientFull:
+        metrics.connectionsRefused.add()
+        return Syscalls.close(descriptor)
+      }
+    }
+    guard let index = downstreams.insert(DownstreamConnection(descriptor: descriptor, peer: peer)) else {
+      if let ticket { admission.leave(ticket) }
+      return Syscalls.close(descriptor)
+    }
+    downstreams.pointer(index).pointee.ticket = ticket
+    metrics.connectionsAccepted.add()
+    metrics.connectionsOpen.add()
+    do {
+      try epoll.add(descriptor, token: Self.token(.downstream, index: index, generation: downstreams.generation(index)))
+    } catch {
+      return closeDownstream(index)
+    }
+    setDeadline(index, now &+ plan.timeouts.headerRead)
+  }
+}

@@ -1,0 +1,97 @@
+import IO
+
+extension Worker {
+  /// Sets when something must have happened on a client's connection; what that is depends on its state.
+  @inline(__always)
+  mutating func setDeadline(_ index: Int, _ deadline: Int64) {
+    downstreams.pointer(index).pointee.deadline = deadline
+    if deadline != .max { wheel.schedule(index * 2, deadline: deadline) }
+  }
+
+  /// Looks at every connection whose timer has come due.
+  mutating func expireTimers() {
+    wheel.expire(now: now, into: &expired)
+    for entry in expired {
+      let index = entry / 2
+      if entry & 1 == 0 {
+        guard downstreams.isInUse(index) else { continue }
+        let deadline = downstreams.pointer(index).pointee.deadline
+        if deadline <= now { downstreamExpired(index) } else if deadline != .max { wheel.schedule(entry, deadline: deadline) }
+      } else {
+        guard upstreams.isInUse(index) else { continue }
+        let deadline = upstreams.pointer(index).pointee.deadline
+        if deadline > now {
+          if deadline != .max { wheel.schedule(entry, deadline: deadline) }
+        } else if upstreams.pointer(index).pointee.state == .idle {
+          closeUpstream(index)
+        }
+      }
+    }
+    expired.removeAll(keepingCapacity: true)
+  }
+
+  private mutating func downstreamExpired(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed else { return }
+    metrics.timeouts.add()
+    switch connection.pointee.state {
+    case .closed: break
+    case .idle, .discard, .linger: closeDownstream(index)
+    case .head:
+      connection.pointee.flags.insert(.closing)
+      connection.pointee.method = .other
+      fail(index, .headTimeout)
+    case .content:
+      connection.pointee.flags.insert(.closing)
+      fail(index, .contentTimeout)
+    case .beforeForward, .pendingAnswer: connection.pointee.deadline = .max
+    case .queued: fail(index, .upstreamBusy)
+    case .exchange: exchangeExpired(index)
+    case .ending:
+      if connection.pointee.has(.dry) {
+        responseBroken(index, .holdTimeout)
+      } else {
+        writeExpired(index)
+      }
+    case .answer: writeExpired(index)
+    }
+  }
+
+  /// The client takes nothing: unless we are the ones who wait, for the disk.
+  private mutating func writeExpired(_ index: Int) {
+    if downstreams.pointer(index).pointee.gate != 0 { return setDeadline(index, now &+ plan.timeouts.writeStall) }
+    clientLost(index)
+  }
+
+  private mutating func exchangeExpired(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    let slot = Int(connection.pointee.upstream)
+    let isSafe = connection.pointee.method.isSafe
+    if connection.pointee.has(.gone) || (connection.pointee.has(.peerClosing) && connection.pointee.has(.paid) && !connection.pointee.has(.headSeen)) {
+      _ = finishPaid(index, .abandoned(safe: isSafe))
+      return closeDownstream(index)
+    }
+    if connection.pointee.has(.dry) {
+      detachUpstream(index)
+      if connection.pointee.has(.headSeen) { return responseBroken(index, .holdTimeout) }
+      return holdExpiredBeforeHead(index)
+    }
+    if slot >= 0, upstreams.pointer(slot).pointee.state == .connecting { return upstreamFailed(slot, .upstreamRefusesTime) }
+    if !connection.pointee.output.isEmpty { return writeExpired(index) }
+    if connection.pointee.progress != .complete, upstreamTakes(connection.pointee.upstream), !connection.pointee.has(.requestHeld) {
+      connection.pointee.flags.insert(.closing)
+      return breakExchange(index, .contentTimeout)
+    }
+    breakExchange(index, .upstreamSilent)
+  }
+
+  /// The budget ran dry over the request's content, and nobody topped it up.
+  private mutating func holdExpiredBeforeHead(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.flags.insert(.closing)
+    let parts = finishPaid(index, .holdTimeout)
+    var reply = parts.answer ?? Failure.contentTimeout.answer()
+    reply.after = max(reply.after, parts.after)
+    answer(index, reply)
+  }
+}

@@ -1,0 +1,176 @@
+import Bytes
+import Gateway
+import HTTP
+import IO
+import Ledger
+
+/// Where the content of a message that is being received stands.
+enum ContentProgress: Equatable {
+  /// All of it is here.
+  case complete
+  /// So many octets are missing.
+  case length(UInt64)
+  /// The connection's chunked decoder knows.
+  case chunked
+  /// It ends with the connection (responses only).
+  case untilClose
+
+  init(_ framing: BodyFraming) {
+    switch framing {
+    case .none, .length(0): self = .complete
+    case .length(let count): self = .length(count)
+    case .chunked: self = .chunked
+    case .untilClose: self = .untilClose
+    }
+  }
+}
+
+/// How the content of a message that we write is delimited.
+enum OutgoingFraming: Equatable {
+  /// There is none.
+  case none
+  /// The head said how long it is.
+  case length
+  case chunked
+  /// It ends with the connection.
+  case untilClose
+}
+
+/// A client's connection and the one exchange that it may have in flight. Lives in a worker's slab.
+struct DownstreamConnection: ~Copyable {
+  /// What the connection is about.
+  enum State: UInt8 {
+    /// Between two requests; nothing of the next has come.
+    case idle
+    /// A part of a head has come.
+    case head
+    /// The content is collected for the cashier.
+    case content
+    /// The request waits for its entry in the ledger.
+    case beforeForward
+    /// The request waits for an upstream connection.
+    case queued
+    /// An upstream connection is ours: request and response pass.
+    case exchange
+    /// The upstream has given everything; the rest waits for grants.
+    case ending
+    /// The cashier's answer waits for other exchanges.
+    case pendingAnswer
+    /// Everything is in `output` and leaves as it can.
+    case answer
+    /// The rest of an answered request's content is read and thrown away.
+    case discard
+    /// We have ended our direction and wait for the peer's.
+    case linger
+    /// Closed; the place is freed at the end of the turn.
+    case closed
+  }
+
+  struct Flags: OptionSet {
+    let rawValue: UInt32
+    /// An edge said that there is something to receive.
+    static let readable = Flags(rawValue: 1 << 0)
+    /// The peer has ended its direction, or will have once everything is received.
+    static let peerClosing = Flags(rawValue: 1 << 1)
+    /// The peer's end was received.
+    static let inputEnded = Flags(rawValue: 1 << 2)
+    /// The socket is closed; only the exchange goes on.
+    static let gone = Flags(rawValue: 1 << 3)
+    /// The connection ends with the answer in progress.
+    static let closing = Flags(rawValue: 1 << 4)
+    /// The answer in progress was cut short: what is left must look so.
+    static let broken = Flags(rawValue: 1 << 5)
+    static let listedReady = Flags(rawValue: 1 << 6)
+    static let listedWaiting = Flags(rawValue: 1 << 7)
+    /// The final response's head has come from the upstream.
+    static let headSeen = Flags(rawValue: 1 << 8)
+    /// The client waits for 100 (Continue).
+    static let expectsContinue = Flags(rawValue: 1 << 9)
+    static let acceptsTrailers = Flags(rawValue: 1 << 10)
+    /// The request carries a payment credential or another payment field.
+    static let carriesCredential = Flags(rawValue: 1 << 11)
+    /// `exchange` is in use.
+    static let paid = Flags(rawValue: 1 << 12)
+    /// The response's content is collected before its head leaves.
+    static let withheld = Flags(rawValue: 1 << 13)
+    static let eventStream = Flags(rawValue: 1 << 14)
+    /// The budget is used up; grants are asked for again when the ledger moves.
+    static let dry = Flags(rawValue: 1 << 15)
+    /// A grant waits for the disk.
+    static let awaitsGrant = Flags(rawValue: 1 << 16)
+    /// An octet of the final response was handed to the socket.
+    static let departed = Flags(rawValue: 1 << 17)
+    /// Request content waits for a grant in `prepared`.
+    static let requestHeld = Flags(rawValue: 1 << 18)
+    /// An octet of the request was handed to an upstream connection.
+    static let forwarded = Flags(rawValue: 1 << 19)
+    /// The response's content has come whole.
+    static let responseWhole = Flags(rawValue: 1 << 20)
+    /// `collected` holds the request's whole content.
+    static let collected = Flags(rawValue: 1 << 21)
+  }
+
+  let descriptor: Int32
+  let peer: ClientAddress
+  /// Where the connection is counted.
+  var ticket: Admission.Ticket?
+  var state = State.idle
+  var flags: Flags = []
+
+  /// Received and not used up: a partial head, pipelined requests, content that the upstream does not take yet.
+  var input = ByteBuffer()
+  /// To be sent: what the socket did not take, or what waits for `gate`.
+  var output = ByteBuffer()
+  /// A request head that waits for an upstream connection; then request content that waits for a grant.
+  var prepared = ByteBuffer()
+  /// Request content for the cashier.
+  var collected = ByteBuffer()
+  /// The request's head while `collected` fills; the response's while it is withheld.
+  var keptHead = ByteBuffer()
+  /// The cashier's lines for a withheld response.
+  var keptFields = ByteBuffer()
+  /// Response content that waits: for grants, for an event's end, or for the whole (withheld).
+  var held = ByteBuffer()
+
+  /// Nothing of `output` leaves before this entry is durable; 0: open. `LSN.max`: until it is known.
+  var gate: LSN = 0
+  var gateEpoch: UInt32 = 0
+
+  /// Monotonic nanoseconds; what passes then depends on the state.
+  var deadline: Int64 = .max
+  /// When a dry exchange is given up; 0: it is not dry.
+  var holdDeadline: Int64 = 0
+  /// When the request's head began to come, later its content.
+  var since: Int64 = 0
+  /// Content octets received since then.
+  var contentCount: UInt64 = 0
+  var requestCount: UInt64 = 0
+
+  // The exchange.
+  var upstream: Int32 = -1
+  var route: RouteIndex = 0
+  var method = Method.other
+  var minorVersion: UInt8 = 1
+  var attempt: UInt8 = 0
+  var client: ClientAddress
+  var progress = ContentProgress.complete
+  var decoder = ChunkedDecoder()
+  var requestFraming = OutgoingFraming.none
+  var responseFraming = OutgoingFraming.none
+  var responseStatus: UInt16 = 0
+  /// Most octets of `collected`, or of a withheld response.
+  var collectLimit = 0
+  var exchange = PaidExchange()
+  var events = EventPassage()
+  var pending: PendingAnswer?
+  /// Trailer lines of the response, to be sent behind its last chunk.
+  var trailers = ByteBuffer()
+
+  init(descriptor: Int32, peer: ClientAddress) {
+    self.descriptor = descriptor
+    self.peer = peer
+    client = peer
+  }
+
+  @inline(__always) func has(_ flag: Flags) -> Bool { flags.contains(flag) }
+}

@@ -1,0 +1,246 @@
+import Bytes
+import Encoding
+import HTTP
+import IO
+
+extension Worker {
+  // MARK: Events
+
+  /// Takes a readiness report about a client's connection.
+  mutating func downstreamReported(_ index: Int, _ readiness: Readiness) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed, !connection.pointee.has(.gone) else { return }
+    if readiness.contains(.failed) || readiness.contains(.hungUp) {
+      // What was sent before a full close may still be read; without anybody to answer, nobody needs it.
+      return clientLost(index)
+    }
+    if readiness.contains(.peerClosed) { connection.pointee.flags.formUnion([.peerClosing, .readable]) }
+    if readiness.contains(.readable) { connection.pointee.flags.insert(.readable) }
+    if readiness.contains(.writable), !connection.pointee.output.isEmpty { flush(index) }
+    if connection.pointee.has(.readable) { readDownstream(index) }
+  }
+
+  /// Goes on with a connection that was listed: octets that were received before, then those that wait.
+  mutating func continueDownstream(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed else { return }
+    if !connection.pointee.input.isEmpty { useInput(index) }
+    if connection.pointee.has(.readable) { readDownstream(index) }
+  }
+
+  /// Whether octets of the client can be used now.
+  private func wantsInput(_ index: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    guard !connection.pointee.has(.gone), !connection.pointee.has(.inputEnded) else { return false }
+    switch connection.pointee.state {
+    case .idle, .head, .content, .discard, .linger: return true
+    case .exchange:
+      guard connection.pointee.progress != .complete, !connection.pointee.has(.requestHeld) else { return false }
+      return connection.pointee.input.isEmpty && upstreamTakes(connection.pointee.upstream)
+    case .beforeForward, .queued, .ending, .pendingAnswer, .answer, .closed: return false
+    }
+  }
+
+  /// Receives as long as there is something, the octets are wanted, and others are not kept waiting.
+  mutating func readDownstream(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    var reads = Self.readsPerTurn
+    while connection.pointee.has(.readable), wantsInput(index) {
+      guard reads > 0 else { return makeReady(downstream: index) }
+      reads -= 1
+      let room = max(4096, RelayPlan.bufferLimit - connection.pointee.input.count)
+      let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, received.count)])
+      switch Syscalls.receive(connection.pointee.descriptor, into: space) {
+      case .moved(let count):
+        // A short read has emptied the socket; the next octet makes an edge. Only the peer's end needs another look.
+        if count < space.count, !connection.pointee.has(.peerClosing) { connection.pointee.flags.remove(.readable) }
+        metrics.octetsReceived.add(UInt64(count))
+        take(index, UnsafeMutableRawBufferPointer(rebasing: space[..<count]))
+      case .wouldBlock: connection.pointee.flags.remove(.readable)
+      case .ended:
+        connection.pointee.flags.remove(.readable)
+        connection.pointee.flags.insert(.inputEnded)
+        return inputEnded(index)
+      case .failed:
+        connection.pointee.flags.remove(.readable)
+        return clientLost(index)
+      }
+    }
+    noticeHalfClose(index)
+  }
+
+  /// A client that has ended its direction may still read an answer, but mostly it has gone: the upstream's head is
+  /// then waited for no longer than for one that is known to have left.
+  private mutating func noticeHalfClose(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.has(.peerClosing), connection.pointee.has(.paid) else { return }
+    guard connection.pointee.state == .exchange, !connection.pointee.has(.headSeen) else { return }
+    setDeadline(index, min(connection.pointee.deadline, now &+ plan.timeouts.abandon))
+  }
+
+  private mutating func take(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.input.isEmpty {
+      let used = use(index, octets)
+      if used < octets.count, connection.pointee.state != .closed {
+        connection.pointee.input.append(UnsafeRawBufferPointer(rebasing: octets[used...]))
+      }
+    } else {
+      connection.pointee.input.append(UnsafeRawBufferPointer(octets))
+      useInput(index)
+    }
+  }
+
+  private mutating func useInput(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    // Safe because: nothing that `use` calls appends to or consumes `input`, so the octets stay where they are.
+    let octets = connection.pointee.input.withUnsafeMutableBytes { $0 }
+    let used = use(index, octets)
+    guard connection.pointee.state != .closed else { return }
+    connection.pointee.input.removeFirst(used)
+    if connection.pointee.input.isEmpty { connection.pointee.input.release() }
+  }
+
+  /// Uses octets from the client according to the state, and returns how many.
+  private mutating func use(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) -> Int {
+    let connection = downstreams.pointer(index)
+    var used = 0
+    loop: while used < octets.count {
+      let rest = UnsafeMutableRawBufferPointer(rebasing: octets[used...])
+      let count: Int
+      switch connection.pointee.state {
+      case .idle, .head: count = readHead(index, UnsafeRawBufferPointer(rest))
+      case .content: count = collectContent(index, rest)
+      case .exchange:
+        guard connection.pointee.progress != .complete else { break loop }
+        count = forwardContent(index, rest)
+      case .discard: count = discardContent(index, rest)
+      case .linger, .closed: return octets.count
+      case .beforeForward, .queued, .ending, .pendingAnswer, .answer: break loop
+      }
+      guard count > 0 else { break }
+      used += count
+    }
+    if connection.pointee.state == .exchange { flushUpstream(of: index) }
+    return connection.pointee.state == .closed ? octets.count : used
+  }
+
+  // MARK: Heads
+
+  private mutating func readHead(_ index: Int, _ octets: UnsafeRawBufferPointer) -> Int {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.state == .idle {
+      connection.pointee.state = .head
+      connection.pointee.since = now
+      requestHead.pointee.reset()
+    } else if let partial = partialRequests.removeValue(forKey: index) {
+      requestHead.pointee = partial
+    } else {
+      requestHead.pointee.reset()
+    }
+    do {
+      if try RequestDecoder.decode(octets, limits: plan.headLimits, into: &requestHead.pointee) {
+        return beginRequest(index, octets)
+      }
+    } catch {
+      prepareRefusal(index)
+      fail(index, .malformed(error))
+      return octets.count
+    }
+    partialRequests[index] = requestHead.pointee
+    requestHead.pointee = RequestHead()
+    setDeadline(index, connection.pointee.since &+ plan.timeouts.headerRead)
+    return 0
+  }
+
+  /// A head that is refused tells nothing that could be relied on, so the connection ends with the answer.
+  private mutating func prepareRefusal(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    metrics.requests.add()
+    connection.pointee.flags.insert(.closing)
+    connection.pointee.method = .other
+    connection.pointee.minorVersion = 1
+    connection.pointee.progress = .complete
+  }
+
+  // MARK: Content
+
+  /// Takes content out of `octets`: how many were used, and where the content stands. Chunks are moved together.
+  static func takeContent(
+    _ progress: inout ContentProgress, _ decoder: inout ChunkedDecoder, _ octets: UnsafeMutableRawBufferPointer
+  ) throws(HTTPError) -> (used: Int, content: Range<Int>) {
+    switch progress {
+    case .complete: return (0, 0..<0)
+    case .length(let left):
+      let count = Int(min(left, UInt64(octets.count)))
+      progress = left == UInt64(count) ? .complete : .length(left - UInt64(count))
+      return (count, 0..<count)
+    case .untilClose: return (octets.count, 0..<octets.count)
+    case .chunked:
+      var used = 0
+      var content = 0..<0
+      while true {
+        switch try decoder.decode(UnsafeRawBufferPointer(octets), consumed: &used) {
+        case .needMore: return (used, content)
+        case .end:
+          progress = .complete
+          return (used, content)
+        case .data(let range):
+          if content.isEmpty {
+            content = range
+          } else {
+            // Safe because: chunks are handed out in order, so the target never passes the source.
+            UnsafeMutableRawBufferPointer(rebasing: octets[content.upperBound..<content.upperBound + range.count])
+              .copyMemory(from: UnsafeRawBufferPointer(rebasing: octets[range]))
+            content = content.lowerBound..<content.upperBound + range.count
+          }
+        }
+      }
+    }
+  }
+
+  /// Counts content of the request; false where it is too much.
+  mutating func countContent(_ index: Int, _ count: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    connection.pointee.contentCount &+= UInt64(count)
+    return connection.pointee.contentCount <= plan.contentLimit
+  }
+
+  private mutating func discardContent(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) -> Int {
+    let connection = downstreams.pointer(index)
+    let used: Int
+    do {
+      (used, _) = try Self.takeContent(&connection.pointee.progress, &connection.pointee.decoder, octets)
+    } catch {
+      startLingering(index)
+      return octets.count
+    }
+    connection.pointee.contentCount &+= UInt64(used)
+    if connection.pointee.progress == .complete {
+      exchangeDone(index)
+    } else if connection.pointee.contentCount > RelayPlan.discardLimit {
+      startLingering(index)
+    }
+    return used
+  }
+
+  // MARK: The end of input
+
+  /// The client sends nothing more. Half-closed clients get the answers to what they asked.
+  private mutating func inputEnded(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    switch connection.pointee.state {
+    case .idle, .head, .content, .discard, .linger: closeDownstream(index)
+    case .exchange:
+      if connection.pointee.progress != .complete {
+        // A request cut short can never be completed.
+        return clientLost(index)
+      }
+      connection.pointee.flags.insert(.closing)
+      noticeHalfClose(index)
+    case .beforeForward, .queued, .ending, .pendingAnswer, .answer:
+      connection.pointee.flags.insert(.closing)
+    case .closed: break
+    }
+  }
+}

@@ -1,0 +1,64 @@
+import Bytes
+import Metering
+
+/// Passes an upstream's event stream on in whole events, so that events of our own fit between any two that a client
+/// gets. Only an event larger than the buffer is passed on before its end has come.
+struct EventPassage {
+  /// Follows the stream; it also renames what looks like one of our events.
+  private var scanner = EventStreamScanner()
+  /// Octets passed on to the client's connection, by the scanner's count.
+  private(set) var delivered: UInt64 = 0
+
+  /// Takes what the upstream sent, and appends what may be passed on to `held`.
+  mutating func take(_ octets: UnsafeRawBufferPointer, into held: inout ByteBuffer) {
+    scanner.scan(octets, into: &held)
+  }
+
+  /// The upstream's stream ended whole: appends what the scanner kept.
+  mutating func finish(into held: inout ByteBuffer) { scanner.finish(into: &held) }
+
+  /// Counts how many of the `heldCount` octets make up whole events.
+  func completeCount(heldCount: Int) -> Int {
+    let complete = scanner.boundary > delivered ? scanner.boundary - delivered : 0
+    return min(heldCount, Int(clamping: complete))
+  }
+
+  /// Whether what was delivered ends between two events.
+  var isBetweenEvents: Bool { lastBoundary == delivered }
+
+  private var lastBoundary: UInt64 = 0
+
+  /// What must come before an event of ours where the upstream ended whole but inside an event: the missing line ends.
+  var separator: StaticString { scanner.separator }
+
+  /// Notes that the separator was added.
+  mutating func complete() { lastBoundary = delivered }
+
+  /// Notes that so many octets of `octets`, which begin at what was delivered so far, have been passed on.
+  mutating func deliver(_ count: Int, of octets: UnsafeRawBufferPointer) {
+    let start = isBetweenEvents
+    if let boundary = EventStreamScanner.lastBoundary(in: octets, limit: count, startsAtBoundary: start) {
+      lastBoundary = delivered + UInt64(boundary)
+    }
+    delivered += UInt64(count)
+  }
+
+  /// Finds how many of the first `limit` octets of `octets` may go without cutting an event; 0 where none ends there.
+  func wholeEvents(in octets: UnsafeRawBufferPointer, limit: Int) -> Int {
+    EventStreamScanner.lastBoundary(in: octets, limit: limit, startsAtBoundary: isBetweenEvents) ?? 0
+  }
+
+  /// Finds how long the first event is in octets that hold whole events only.
+  func firstEvent(in octets: UnsafeRawBufferPointer) -> Int {
+    // Doubling finds a bound within which an event ends; from there the walk goes back event by event.
+    var limit = 16
+    while limit < octets.count, wholeEvents(in: octets, limit: limit) == 0 { limit *= 2 }
+    var length = wholeEvents(in: octets, limit: min(limit, octets.count))
+    while length > 1 {
+      let shorter = wholeEvents(in: octets, limit: length - 1)
+      guard shorter > 0 else { break }
+      length = shorter
+    }
+    return length > 0 ? length : octets.count
+  }
+}

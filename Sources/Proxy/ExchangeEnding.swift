@@ -1,0 +1,306 @@
+import Bytes
+import HTTP
+import IO
+import Ledger
+
+extension Worker {
+  // MARK: Whole responses
+
+  /// The upstream has given everything: passes on what is held, then ends the response.
+  mutating func continueEnding(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state == .ending else { return }
+    if connection.pointee.has(.withheld) { releaseWithheld(index, isWhole: true) }
+    guard connection.pointee.state == .ending else { return }
+    if connection.pointee.has(.eventStream) { connection.pointee.events.finish(into: &connection.pointee.held) }
+    let isStalled = connection.pointee.has(.dry) || connection.pointee.has(.awaitsGrant)
+    if !connection.pointee.held.isEmpty, !isStalled { passHeld(index) }
+    guard connection.pointee.state == .ending else { return }
+    guard connection.pointee.held.isEmpty else { return transmit(index) }
+    finishResponse(index)
+  }
+
+  /// Writes the end of a response that came whole.
+  private mutating func finishResponse(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    var parts = FinalParts()
+    if connection.pointee.has(.paid) { parts = finishPaid(index, .complete) }
+    if !parts.event.isEmpty, connection.pointee.has(.eventStream) {
+      let separator = connection.pointee.events.separator
+      var event: [UInt8] = []
+      separator.withUTF8Buffer { event += $0 }
+      event += parts.event
+      connection.pointee.events.complete()
+      insertEvent(index, event)
+      guard connection.pointee.state == .ending else { return }
+    }
+    if connection.pointee.responseFraming == .chunked {
+      outgoing.append("0\r\n")
+      outgoing.append(connection.pointee.trailers)
+      if connection.pointee.has(.acceptsTrailers) { outgoing.append(parts.trailer) }
+      outgoing.append("\r\n")
+    }
+    setGate(index, parts.after)
+    connection.pointee.state = .answer
+    transmit(index)
+  }
+
+  /// Tells the cashier how a paid exchange ended; exactly once.
+  mutating func finishPaid(_ index: Int, _ end: ExchangeEnd) -> FinalParts {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.has(.paid) else { return FinalParts() }
+    connection.pointee.flags.subtract([.paid, .dry, .awaitsGrant, .requestHeld])
+    connection.pointee.holdDeadline = 0
+    paidCount -= 1
+    let parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
+    connection.pointee.exchange = PaidExchange()
+    return parts
+  }
+
+  // MARK: Failures
+
+  /// Gives an exchange up whose upstream connection is at work, and answers if nothing has been answered yet.
+  mutating func breakExchange(_ index: Int, _ failure: Failure) {
+    let connection = downstreams.pointer(index)
+    detachUpstream(index)
+    if connection.pointee.has(.headSeen) {
+      responseBroken(index, end(of: failure, index))
+    } else {
+      fail(index, failure)
+    }
+  }
+
+  /// Takes the upstream connection from an exchange and closes it: its framing is no longer certain.
+  mutating func detachUpstream(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    let slot = Int(connection.pointee.upstream)
+    connection.pointee.upstream = -1
+    guard slot >= 0 else { return }
+    closeUpstream(slot)
+  }
+
+  private func end(of failure: Failure, _ index: Int) -> ExchangeEnd {
+    let connection = downstreams.pointer(index)
+    switch failure {
+    case .malformed, .contentTooLarge, .contentTimeout, .headTimeout, .noRoute, .methodNotAllowed, .hostUnknown:
+      return .clientLeft(
+        requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
+        safe: connection.pointee.method.isSafe)
+    case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamBusy,
+      .descriptorsExhausted, .notReady:
+      return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
+    case .ledgerUnavailable: return .ledgerLost
+    case .sessionEnded: return .sessionStopped
+    }
+  }
+
+  /// Answers with a problem document; of the response nothing has been seen.
+  mutating func fail(_ index: Int, _ failure: Failure) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed else { return }
+    var reply = failure.answer()
+    if connection.pointee.has(.paid) {
+      let parts = finishPaid(index, end(of: failure, index))
+      if let better = parts.answer { reply = better }
+      reply.after = max(reply.after, parts.after)
+    }
+    if connection.pointee.has(.gone) { return closeDownstream(index) }
+    answer(index, reply)
+  }
+
+  /// Ends a response that cannot be completed: what was passed on leaves, and the client can tell that it is cut short,
+  /// except on an event stream that ends for want of money, which ends cleanly.
+  mutating func responseBroken(_ index: Int, _ end: ExchangeEnd) {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.has(.gone) {
+      _ = finishPaid(index, end)
+      return closeDownstream(index)
+    }
+    if connection.pointee.has(.withheld) { return withheldBroken(index, end) }
+    let parts = finishPaid(index, end)
+    connection.pointee.held.release()
+    connection.pointee.flags.insert(.closing)
+    var isClean = false
+    if connection.pointee.has(.eventStream) {
+      switch end {
+      case .sessionStopped, .holdTimeout: isClean = true
+      case .complete, .upstreamFailed, .upstreamBroke, .clientLeft, .abandoned, .ledgerLost: isClean = false
+      }
+      insertEvent(index, parts.event)
+      guard connection.pointee.state != .closed else { return }
+    }
+    if isClean, connection.pointee.responseFraming == .chunked {
+      outgoing.append("0\r\n")
+      if connection.pointee.has(.acceptsTrailers) { outgoing.append(parts.trailer) }
+      outgoing.append("\r\n")
+    }
+    if !isClean { connection.pointee.flags.insert(.broken) }
+    setGate(index, parts.after)
+    connection.pointee.state = .answer
+    transmit(index)
+  }
+
+  /// A withheld response broke: nothing of it has left, so the client gets an answer.
+  private mutating func withheldBroken(_ index: Int, _ end: ExchangeEnd) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.flags.subtract([.withheld, .headSeen])
+    connection.pointee.held.release()
+    connection.pointee.keptHead.release()
+    connection.pointee.keptFields.release()
+    let parts = finishPaid(index, end)
+    var reply = parts.answer ?? Failure.upstreamClosed.answer()
+    reply.after = max(reply.after, parts.after)
+    answer(index, reply)
+  }
+
+  /// Stops a response in the middle: its session is closing or frozen.
+  mutating func stopResponse(_ index: Int) {
+    detachUpstream(index)
+    responseBroken(index, .sessionStopped)
+  }
+
+  // MARK: Answers of our own
+
+  /// Answers with `reply`; nothing of another response has been written.
+  mutating func answer(_ index: Int, _ reply: Answer) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed, !connection.pointee.has(.gone) else { return }
+    connection.pointee.collected.release()
+    connection.pointee.keptHead.release()
+    connection.pointee.prepared.release()
+    if reply.closes || isDraining { connection.pointee.flags.insert(.closing) }
+    if connection.pointee.progress != .complete, !mayDiscard(index) { connection.pointee.flags.insert(.closing) }
+    connection.pointee.state = .answer
+    metrics.count(status: reply.status)
+    let hasContent = Status.allowsContent(reply.status)
+    let delivery = ResponseDelivery(
+      framing: hasContent ? .length(UInt64(reply.body.count)) : .none, keepAlive: !connection.pointee.has(.closing),
+      clientMinorVersion: connection.pointee.minorVersion)
+    let line = date.withUnsafeBytes { $0 }
+    reply.fields.withUnsafeBytes { lines in
+      ResponseRewriter.appendOwn(status: reply.status, fields: lines, delivery: delivery, date: line, to: &outgoing)
+    }
+    if hasContent, connection.pointee.method != .head { outgoing.append(reply.body) }
+    setDeadline(index, now &+ plan.timeouts.writeStall)
+    setGate(index, reply.after)
+    transmit(index)
+  }
+
+  /// Whether the rest of the request's content is worth reading, to keep the connection.
+  private func mayDiscard(_ index: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    // A client that waits for 100 (Continue) does not say whether the content still comes.
+    guard !connection.pointee.has(.expectsContinue), !connection.pointee.has(.closing) else { return false }
+    switch connection.pointee.progress {
+    case .complete, .chunked: return true
+    case .length(let count): return count <= RelayPlan.discardLimit
+    case .untilClose: return false
+    }
+  }
+
+  /// The answer's last octet has left.
+  mutating func answerWritten(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.has(.broken) {
+      // Content that ends with the connection looks whole unless the end is a reset.
+      if connection.pointee.responseFraming == .untilClose { Syscalls.resetOnClose(connection.pointee.descriptor) }
+      return closeDownstream(index)
+    }
+    if connection.pointee.has(.closing) { return startLingering(index) }
+    guard connection.pointee.progress != .complete else { return exchangeDone(index) }
+    connection.pointee.state = .discard
+    connection.pointee.contentCount = 0
+    setDeadline(index, now &+ plan.timeouts.headerRead)
+    if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) { makeReady(downstream: index) }
+  }
+
+  /// Makes the connection ready for its next request.
+  mutating func exchangeDone(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.state = .idle
+    connection.pointee.flags.formIntersection([.readable, .peerClosing, .inputEnded, .closing, .listedReady, .listedWaiting])
+    connection.pointee.gate = 0
+    if connection.pointee.trailers.capacity > 0 { connection.pointee.trailers.release() }
+    if connection.pointee.has(.closing) || connection.pointee.has(.inputEnded) || isDraining { return startLingering(index) }
+    setDeadline(index, now &+ plan.timeouts.idle)
+    if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) { makeReady(downstream: index) }
+  }
+
+  // MARK: Closing
+
+  /// Ends our direction. A peer that may still be sending is read for a while: a close at once would reset the
+  /// connection, and our last octets could be lost with it.
+  mutating func startLingering(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    let mayStillSend =
+      connection.pointee.progress != .complete || connection.pointee.has(.readable) || !connection.pointee.input.isEmpty
+    guard mayStillSend, !connection.pointee.has(.inputEnded) else { return closeDownstream(index) }
+    Syscalls.shutdownWrite(connection.pointee.descriptor)
+    connection.pointee.state = .linger
+    connection.pointee.input.release()
+    connection.pointee.output.release()
+    setDeadline(index, now &+ plan.timeouts.linger)
+    if connection.pointee.has(.readable) { makeReady(downstream: index) }
+  }
+
+  /// Closes a client's connection. A paid exchange must have been finished before.
+  mutating func closeDownstream(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed else { return }
+    detachUpstream(index)
+    connection.pointee.state = .closed
+    if !connection.pointee.has(.gone) { closeSocket(index) }
+    connection.pointee.input.release()
+    connection.pointee.output.release()
+    connection.pointee.held.release()
+    closedDownstreams.append(index)
+  }
+
+  private mutating func closeSocket(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    Syscalls.close(connection.pointee.descriptor)
+    metrics.connectionsOpen.subtract()
+    if let ticket = connection.pointee.ticket {
+      admission.leave(ticket)
+      connection.pointee.ticket = nil
+    }
+    if acceptAgainAt != .max { acceptAgainAt = now }
+  }
+
+  /// The client's connection is dead.
+  mutating func clientLost(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.state != .closed else { return }
+    guard connection.pointee.has(.paid) else { return closeDownstream(index) }
+    metrics.clientsLeft.add()
+    let isForwarded = connection.pointee.has(.forwarded)
+    let waitsForHead =
+      connection.pointee.state == .exchange && isForwarded && !connection.pointee.has(.headSeen)
+      && connection.pointee.progress == .complete
+    if waitsForHead {
+      // What the request costs depends on the upstream's head, so that is waited for.
+      closeSocket(index)
+      connection.pointee.flags.insert(.gone)
+      connection.pointee.output.release()
+      return setDeadline(index, now &+ plan.timeouts.abandon)
+    }
+    abandonDownstream(index)
+  }
+
+  /// Ends an exchange whose client is gone, and closes both sides.
+  mutating func abandonDownstream(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.has(.paid) {
+      let end = ExchangeEnd.clientLeft(
+        requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
+        safe: connection.pointee.method.isSafe)
+      _ = finishPaid(index, end)
+    }
+    closeDownstream(index)
+  }
+
+  /// The head has come for a client that is gone: the exchange has cost what it costs.
+  mutating func endAbandoned(_ index: Int, slot: Int) {
+    abandonDownstream(index)
+  }
+}

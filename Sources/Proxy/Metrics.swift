@@ -1,0 +1,111 @@
+import Bytes
+import Synchronization
+
+/// One number that one thread counts and others read. Adding costs no locked instruction, since only the owner writes.
+struct Counter: ~Copyable {
+  private let value = Atomic<UInt64>(0)
+
+  /// Adds to the number; the owner's thread only.
+  @inline(__always)
+  borrowing func add(_ amount: UInt64 = 1) {
+    value.store(value.load(ordering: .relaxed) &+ amount, ordering: .relaxed)
+  }
+
+  /// Takes from the number; the owner's thread only.
+  @inline(__always)
+  borrowing func subtract(_ amount: UInt64 = 1) {
+    value.store(value.load(ordering: .relaxed) &- amount, ordering: .relaxed)
+  }
+
+  /// Reads the number, from any thread.
+  borrowing func read() -> UInt64 { value.load(ordering: .relaxed) }
+}
+
+/// What one worker counts.
+final class WorkerMetrics: Sendable {
+  let connectionsAccepted = Counter()
+  let connectionsOpen = Counter()
+  let connectionsRefused = Counter()
+  let requests = Counter()
+  let requestsPaid = Counter()
+  let responses1xx = Counter()
+  let responses2xx = Counter()
+  let responses3xx = Counter()
+  let responses4xx = Counter()
+  let responses402 = Counter()
+  let responses5xx = Counter()
+  let octetsReceived = Counter()
+  let octetsSent = Counter()
+  let upstreamConnects = Counter()
+  let upstreamFailures = Counter()
+  let upstreamRetries = Counter()
+  let upstreamConnectionsOpen = Counter()
+  let clientsLeft = Counter()
+  let timeouts = Counter()
+  let streamsDry = Counter()
+  let acceptsDeferred = Counter()
+
+  /// Counts a final response by its class.
+  @inline(__always)
+  func count(status: UInt16) {
+    switch status {
+    case 200..<300: responses2xx.add()
+    case 300..<400: responses3xx.add()
+    case 402: responses402.add()
+    case 400..<500: responses4xx.add()
+    default: responses5xx.add()
+    }
+  }
+}
+
+/// Prints what all workers counted as Prometheus text.
+enum MetricsText {
+  static func append(_ workers: [WorkerMetrics], to text: inout ByteBuffer) {
+    func line(_ name: StaticString, _ kind: StaticString, _ help: StaticString, _ sum: UInt64) {
+      head(name, kind, help)
+      value(name, "", sum)
+    }
+    func head(_ name: StaticString, _ kind: StaticString, _ help: StaticString) {
+      text.append("# HELP farebox_")
+      text.append(name)
+      text.append(" ")
+      text.append(help)
+      text.append("\n# TYPE farebox_")
+      text.append(name)
+      text.append(" ")
+      text.append(kind)
+      text.append("\n")
+    }
+    func value(_ name: StaticString, _ labels: StaticString, _ sum: UInt64) {
+      text.append("farebox_")
+      text.append(name)
+      text.append(labels)
+      text.append(" ")
+      text.append(decimal: sum)
+      text.append("\n")
+    }
+    func sum(_ read: (WorkerMetrics) -> UInt64) -> UInt64 { workers.reduce(0) { $0 &+ read($1) } }
+
+    line("connections_accepted_total", "counter", "Client connections accepted.", sum { $0.connectionsAccepted.read() })
+    line("connections_open", "gauge", "Client connections open.", sum { $0.connectionsOpen.read() })
+    line("connections_refused_total", "counter", "Client connections over a limit.", sum { $0.connectionsRefused.read() })
+    line("accepts_deferred_total", "counter", "Times that no descriptor was left to accept.", sum { $0.acceptsDeferred.read() })
+    line("requests_total", "counter", "Requests whose head was complete.", sum { $0.requests.read() })
+    line("requests_paid_total", "counter", "Requests that were forwarded paid.", sum { $0.requestsPaid.read() })
+    head("responses_total", "counter", "Final responses by class; 402 apart.")
+    value("responses_total", "{class=\"2xx\"}", sum { $0.responses2xx.read() })
+    value("responses_total", "{class=\"3xx\"}", sum { $0.responses3xx.read() })
+    value("responses_total", "{class=\"402\"}", sum { $0.responses402.read() })
+    value("responses_total", "{class=\"4xx\"}", sum { $0.responses4xx.read() })
+    value("responses_total", "{class=\"5xx\"}", sum { $0.responses5xx.read() })
+    line("received_octets_total", "counter", "Octets received from clients.", sum { $0.octetsReceived.read() })
+    line("sent_octets_total", "counter", "Octets sent to clients.", sum { $0.octetsSent.read() })
+    line("upstream_connects_total", "counter", "Connections opened to upstreams.", sum { $0.upstreamConnects.read() })
+    line("upstream_connections_open", "gauge", "Connections open to upstreams.", sum { $0.upstreamConnectionsOpen.read() })
+    line("upstream_failures_total", "counter", "Exchanges that an upstream failed.", sum { $0.upstreamFailures.read() })
+    line("upstream_retries_total", "counter", "Requests sent once more.", sum { $0.upstreamRetries.read() })
+    line("clients_left_total", "counter", "Exchanges whose client left.", sum { $0.clientsLeft.read() })
+    line("timeouts_total", "counter", "Deadlines that passed.", sum { $0.timeouts.read() })
+    line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
+  }
+}

@@ -1,0 +1,175 @@
+import Configuration
+import Gateway
+import HTTP
+import IO
+
+/// What the relay needs of the settings, worked out once: octets instead of strings, nanoseconds instead of durations.
+struct RelayPlan: Sendable {
+  /// What the relay needs to know of a route.
+  struct Route: Sendable {
+    var upstream: Int
+    var isPriced: Bool
+    /// Host, Via and what the route injects.
+    var fields: UpstreamFields
+    /// Removed from the front of the path.
+    var stripPrefix: [UInt8]
+    /// Put in its place.
+    var rewritePrefix: [UInt8]
+    var rewritesPath: Bool { !stripPrefix.isEmpty || !rewritePrefix.isEmpty }
+  }
+
+  /// Where an upstream is, and how it is used.
+  struct Upstream: Sendable {
+    var name: String
+    var host: String?
+    var port: UInt16
+    var unixPath: String?
+    var pool: UpstreamPool.Limits
+  }
+
+  /// Nanoseconds each.
+  struct Timeouts: Sendable {
+    var headerRead: Int64
+    var bodyIdle: Int64
+    var bodyMinimumRate: Int64
+    var bodyMinimumRateAfter: Int64
+    var idle: Int64
+    var connect: Int64
+    var firstOctet: Int64
+    var upstreamIdle: Int64
+    var upstreamKeepAlive: Int64
+    var writeStall: Int64
+    var drain: Int64
+    var abandon: Int64
+    /// How long a closed connection is still read, so that the peer sees our last octets before a reset.
+    var linger: Int64 = 2_000_000_000
+  }
+
+  var headLimits: HeadLimits
+  var responseHeadLimits: HeadLimits
+  var contentLimit: UInt64
+  var connectionLimit: Int
+  var connectionsPerClient: Int
+  var requestLimit: UInt64
+  var timeouts: Timeouts
+  var upstreams: [Upstream]
+  var routes: [Route]
+  var router: Router
+  var trustedProxies: [CIDR]
+
+  /// Most octets of a client's unanswered request that are read and thrown away to keep its connection.
+  static let discardLimit: UInt64 = 256 << 10
+  /// Most octets held for one direction of an exchange.
+  static let bufferLimit = 64 << 10
+
+  /// Works the plan out. Throws where two routes conflict or a name cannot be sent, which `farebox check` reports better.
+  init(_ settings: Settings) throws(ServerError) {
+    let limits = settings.limits
+    headLimits = HeadLimits(requestLine: limits.requestLine, head: limits.headBytes, fieldCount: limits.headerCount)
+    responseHeadLimits = HeadLimits(
+      requestLine: max(limits.requestLine, 8192), head: max(limits.headBytes, 32768), fieldCount: max(limits.headerCount, 100))
+    contentLimit = limits.bodyBytes == 0 ? .max : limits.bodyBytes
+    connectionLimit = max(1, limits.connections)
+    connectionsPerClient = limits.connectionsPerClient
+    requestLimit = limits.requestsPerConnection == 0 ? .max : limits.requestsPerConnection
+    timeouts = Timeouts(settings.timeouts)
+    upstreams = settings.upstreams.map(Upstream.init)
+    routes = []
+    for (index, route) in settings.routes.enumerated() {
+      guard settings.upstreams.indices.contains(route.upstream) else { throw .upstreamUnknown(route: index) }
+      do { routes.append(try Route(route, upstream: settings.upstreams[route.upstream])) } catch {
+        throw .fieldsInvalid(route: index, error)
+      }
+    }
+    do { router = try Router(settings.routes.map(RoutePattern.init)) } catch { throw .routesInvalid(error) }
+    trustedProxies = settings.trustedProxies
+  }
+}
+
+extension RelayPlan.Timeouts {
+  init(_ timeouts: Settings.Timeouts) {
+    headerRead = timeouts.headerRead.nanoseconds
+    bodyIdle = timeouts.bodyIdle.nanoseconds
+    bodyMinimumRate = Int64(timeouts.bodyMinimumRate)
+    bodyMinimumRateAfter = timeouts.bodyMinimumRateAfter.nanoseconds
+    idle = timeouts.idle.nanoseconds
+    connect = timeouts.connect.nanoseconds
+    firstOctet = timeouts.firstOctet.nanoseconds
+    upstreamIdle = timeouts.upstreamIdle.nanoseconds
+    upstreamKeepAlive = timeouts.upstreamKeepAlive.nanoseconds
+    writeStall = timeouts.writeStall.nanoseconds
+    drain = timeouts.drain.nanoseconds
+    abandon = timeouts.abandon.nanoseconds
+  }
+}
+
+extension RelayPlan.Upstream {
+  init(_ upstream: Settings.Upstream) {
+    name = upstream.name
+    pool = UpstreamPool.Limits(connections: upstream.maxConnections, idle: upstream.maxIdle)
+    switch upstream.endpoint {
+    case .host(let name, let port):
+      host = name
+      self.port = port
+      unixPath = nil
+    case .unix(let path):
+      host = nil
+      port = 0
+      unixPath = path
+    }
+  }
+}
+
+extension RelayPlan.Route {
+  init(_ route: Settings.Route, upstream: Settings.Upstream) throws(HTTPError) {
+    self.upstream = route.upstream
+    isPriced = route.price != nil
+    let host: String? =
+      switch upstream.hostField {
+      case .upstream: upstream.authority
+      case .fixed(let host): host
+      case .client: nil
+      }
+    fields = try UpstreamFields(host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) })
+    stripPrefix = Array((route.stripPrefix ?? "").utf8)
+    rewritePrefix = Array((route.rewritePrefix ?? "").utf8)
+  }
+
+  /// Appends the target that the upstream is asked for.
+  func append(target: UnsafeRawBufferPointer, to buffer: inout ByteBuffer) {
+    var rest = target
+    if rest.count >= stripPrefix.count, rest.prefix(stripPrefix.count).elementsEqual(stripPrefix) {
+      rest = UnsafeRawBufferPointer(rebasing: rest[stripPrefix.count...])
+    }
+    buffer.append(rewritePrefix)
+    // What is left after the prefix begins with a slash exactly once.
+    let endsWithSlash = rewritePrefix.last == UInt8(ascii: "/")
+    let beginsWithSlash = rest.first == UInt8(ascii: "/")
+    if endsWithSlash, beginsWithSlash { rest = UnsafeRawBufferPointer(rebasing: rest[1...]) }
+    if !endsWithSlash, !beginsWithSlash { buffer.append("/") }
+    buffer.append(rest)
+  }
+}
+
+extension RoutePattern {
+  init(_ route: Settings.Route) {
+    let path: PathPattern =
+      switch route.path {
+      case .exact(let text): .exact(text)
+      case .prefix(let text): .prefix(text)
+      case .segments(let text): .segments(text)
+      }
+    self.init(hosts: route.hosts, path: path, methods: route.methods.isEmpty ? .any : route.methods)
+  }
+}
+
+extension Duration {
+  /// Whole nanoseconds, held within what an Int64 holds.
+  var nanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    let (scaled, overflows) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    if overflows { return seconds < 0 ? .min : .max }
+    let (sum, carries) = scaled.addingReportingOverflow(attoseconds / 1_000_000_000)
+    return carries ? (seconds < 0 ? .min : .max) : sum
+  }
+}

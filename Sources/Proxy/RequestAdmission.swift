@@ -1,0 +1,211 @@
+import Bytes
+import Encoding
+import Gateway
+import HTTP
+import IO
+import Ledger
+
+extension Worker {
+  /// Begins with a request whose head is complete at the front of `octets`; returns how many of them are used up.
+  mutating func beginRequest(_ index: Int, _ octets: UnsafeRawBufferPointer) -> Int {
+    let connection = downstreams.pointer(index)
+    let head = requestHead
+    let headCount = head.pointee.byteCount
+    metrics.requests.add()
+    connection.pointee.requestCount &+= 1
+    connection.pointee.method = head.pointee.method
+    connection.pointee.minorVersion = head.pointee.minorVersion
+    connection.pointee.attempt = 0
+    connection.pointee.since = now
+    connection.pointee.contentCount = 0
+    connection.pointee.progress = ContentProgress(head.pointee.framing)
+    if connection.pointee.progress == .chunked { connection.pointee.decoder.reset() }
+    var flags = connection.pointee.flags
+    if !head.pointee.keepAlive || isDraining || connection.pointee.requestCount >= plan.requestLimit { flags.insert(.closing) }
+    if head.pointee.expectsContinue, octets.count == headCount { flags.insert(.expectsContinue) }
+    if head.pointee.acceptsTrailers { flags.insert(.acceptsTrailers) }
+    connection.pointee.flags = flags
+    connection.pointee.client = connection.pointee.peer
+    if !plan.trustedProxies.isEmpty {
+      connection.pointee.client = Forwarded.client(
+        peer: connection.pointee.peer, head: head.pointee, octets: octets, trusted: plan.trustedProxies)
+    }
+    if case .length(let count) = head.pointee.framing, count > plan.contentLimit {
+      fail(index, .contentTooLarge)
+      return headCount
+    }
+    route(index, UnsafeRawBufferPointer(rebasing: octets[..<headCount]))
+    return connection.pointee.state == .closed ? octets.count : headCount
+  }
+
+  /// Finds what the request is for. `octets` is the head.
+  mutating func route(_ index: Int, _ octets: UnsafeRawBufferPointer) {
+    let head = requestHead
+    let raw = UnsafeRawBufferPointer(rebasing: octets[head.pointee.pathRange])
+    if head.pointee.targetForm == .asterisk { return answerAsterisk(index) }
+    target.removeAll()
+    let canonical: CanonicalTarget
+    do {
+      canonical = try CanonicalTarget.canonicalise(raw, into: &target)
+    } catch {
+      downstreams.pointer(index).pointee.flags.insert(.closing)
+      return fail(index, .malformed(error))
+    }
+    // Safe because: `target` is not touched again before the next request's routing.
+    let base = canonical.isUnchanged ? raw : target.withUnsafeBytes { $0 }
+    let path = UnsafeRawBufferPointer(rebasing: base[canonical.path])
+    let query = canonical.query.map { UnsafeRawBufferPointer(rebasing: base[$0]) }
+    let whole = UnsafeRawBufferPointer(rebasing: base[canonical.range])
+    if OwnPath.mayBe(path), answerOwnPath(index, octets, path, query) { return }
+    let host = UnsafeRawBufferPointer(rebasing: octets[head.pointee.hostNameRange])
+    switch plan.router.match(host: host, path: path, method: head.pointee.method) {
+    case .none: fail(index, .noRoute)
+    case .methodNotAllowed(let route, let allowed):
+      // A preflight asks for a method that the route may have; the cashier answers it where CORS is configured.
+      if head.pointee.method == .options, head.pointee.has(.accessControlRequestMethod), plan.routes[Int(route)].isPriced {
+        return admit(index, route, octets, path, query, whole, host)
+      }
+      fail(index, .methodNotAllowed(allowed))
+    case .route(let route): admit(index, route, octets, path, query, whole, host)
+    }
+  }
+
+  /// Asks the cashier about a priced route, and goes on with a free one.
+  private mutating func admit(
+    _ index: Int, _ route: RouteIndex, _ octets: UnsafeRawBufferPointer, _ path: UnsafeRawBufferPointer,
+    _ query: UnsafeRawBufferPointer?, _ whole: UnsafeRawBufferPointer, _ host: UnsafeRawBufferPointer
+  ) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.route = route
+    if carriesCredential(octets) { connection.pointee.flags.insert(.carriesCredential) }
+    guard plan.routes[Int(route)].isPriced else { return forward(index, octets, whole) }
+    let request = paidRequest(index, route, octets, path, query)
+    switch cashier.admit(request, at: wall) {
+    case .free: forward(index, octets, whole)
+    case .answer(let reply): answer(index, reply)
+    case .pending(let pending): awaitOthers(index, pending)
+    case .collectBody(let limit): startCollecting(index, octets, limit: limit)
+    case .paid(let exchange):
+      connection.pointee.exchange = exchange
+      connection.pointee.flags.insert(.paid)
+      paidCount += 1
+      metrics.requestsPaid.add()
+      forward(index, octets, whole)
+    }
+  }
+
+  /// Describes the request to the cashier.
+  func paidRequest(
+    _ index: Int, _ route: RouteIndex?, _ octets: UnsafeRawBufferPointer, _ path: UnsafeRawBufferPointer,
+    _ query: UnsafeRawBufferPointer?
+  ) -> PaidRequest {
+    let connection = downstreams.pointer(index)
+    let content: RequestContent
+    if connection.pointee.has(.collected) {
+      content = .buffered(connection.pointee.collected.withUnsafeBytes { $0 })
+    } else {
+      switch connection.pointee.progress {
+      case .complete: content = .none
+      case .length(let count): content = .streaming(length: count)
+      case .chunked, .untilClose: content = .streaming(length: nil)
+      }
+    }
+    return PaidRequest(
+      octets: octets, head: UnsafePointer(requestHead), route: route,
+      host: UnsafeRawBufferPointer(rebasing: octets[requestHead.pointee.hostRange]), path: path, query: query,
+      content: content, client: connection.pointee.client, monotonic: Instant(nanoseconds: now))
+  }
+
+  private func carriesCredential(_ octets: UnsafeRawBufferPointer) -> Bool {
+    let present = requestHead.pointee.present
+    guard present.has(.authorization) || !present.isDisjoint(with: .payment) else { return false }
+    if present.has(.paymentAuthorization) || present.has(.prepaidSession) { return true }
+    for field in requestHead.pointee.fields where field.name == .authorization {
+      if PaymentScheme.occurs(in: field.value(in: octets)) { return true }
+    }
+    return false
+  }
+
+  // MARK: Content for the cashier
+
+  /// Keeps the head, and collects the content before the cashier is asked again.
+  mutating func startCollecting(_ index: Int, _ octets: UnsafeRawBufferPointer, limit: Int) {
+    let connection = downstreams.pointer(index)
+    if case .length(let count) = connection.pointee.progress, count > UInt64(max(0, limit)) {
+      return fail(index, .contentTooLarge)
+    }
+    connection.pointee.keptHead.removeAll()
+    connection.pointee.keptHead.append(octets)
+    connection.pointee.collected.removeAll()
+    connection.pointee.collectLimit = limit
+    connection.pointee.state = .content
+    if connection.pointee.progress == .complete { return contentCollected(index) }
+    if connection.pointee.has(.expectsContinue) {
+      connection.pointee.flags.remove(.expectsContinue)
+      outgoing.append(Status.continueLine)
+      transmit(index)
+      guard connection.pointee.state == .content else { return }
+    }
+    setDeadline(index, now &+ plan.timeouts.bodyIdle)
+  }
+
+  /// Adds to the collected content.
+  mutating func collectContent(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) -> Int {
+    let connection = downstreams.pointer(index)
+    let used: Int
+    let content: Range<Int>
+    do {
+      (used, content) = try Self.takeContent(&connection.pointee.progress, &connection.pointee.decoder, octets)
+    } catch {
+      connection.pointee.flags.insert(.closing)
+      fail(index, .malformed(error))
+      return octets.count
+    }
+    connection.pointee.collected.append(UnsafeRawBufferPointer(rebasing: octets[content]))
+    guard connection.pointee.collected.count <= connection.pointee.collectLimit else {
+      fail(index, .contentTooLarge)
+      return used
+    }
+    if connection.pointee.progress == .complete {
+      contentCollected(index)
+    } else {
+      setDeadline(index, contentDeadline(index))
+    }
+    return used
+  }
+
+  /// Asks the cashier again, now with the content.
+  private mutating func contentCollected(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.flags.insert(.collected)
+    // Safe because: `keptHead` is not changed before the next request of this connection.
+    let octets = connection.pointee.keptHead.withUnsafeBytes { $0 }
+    requestHead.pointee.reset()
+    // It was complete and valid before, so it is again.
+    guard (try? RequestDecoder.decode(octets, limits: plan.headLimits, into: &requestHead.pointee)) == true else {
+      return fail(index, .malformed(.requestLineInvalid(at: 0)))
+    }
+    route(index, octets)
+  }
+
+  /// When request content must have gone on: the idle time, shortened where it comes slower than the least rate.
+  func contentDeadline(_ index: Int) -> Int64 {
+    let connection = downstreams.pointer(index)
+    let idle = now &+ plan.timeouts.bodyIdle
+    guard plan.timeouts.bodyMinimumRate > 0 else { return idle }
+    // What has come so far paid for this much time beyond the grace period.
+    let earned = min(connection.pointee.contentCount / UInt64(plan.timeouts.bodyMinimumRate), 1 << 30)
+    let bound = connection.pointee.since &+ plan.timeouts.bodyMinimumRateAfter &+ Int64(earned) &* 1_000_000_000
+    return min(idle, bound)
+  }
+
+  // MARK: Answers that wait for others
+
+  private mutating func awaitOthers(_ index: Int, _ pending: PendingAnswer) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.pending = pending
+    connection.pointee.state = .pendingAnswer
+    setDeadline(index, .max)
+    makeWaiting(index)
+  }
+}

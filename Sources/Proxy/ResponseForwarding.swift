@@ -1,0 +1,293 @@
+import Bytes
+import HTTP
+import IO
+import Ledger
+
+extension Worker {
+  /// Octets of an event that are held for its end; a longer one is passed on in parts.
+  static var eventHoldLimit: Int { 32 << 10 }
+  /// From here on content is sent from where it was received, not copied behind the head.
+  static var copyLimit: Int { 16 << 10 }
+
+  // MARK: Heads
+
+  /// Passes an interim response on: 100 where the client waits for it, the others to clients that may know them.
+  mutating func passInterim(_ index: Int, _ octets: UnsafeRawBufferPointer) {
+    let connection = downstreams.pointer(index)
+    guard !connection.pointee.has(.gone), connection.pointee.minorVersion == 1 else { return }
+    if responseHead.pointee.status == 100 {
+      guard connection.pointee.has(.expectsContinue) else { return }
+      connection.pointee.flags.remove(.expectsContinue)
+      outgoing.append(Status.continueLine)
+    } else {
+      // Before a payment is on disk nothing leaves that the upstream made of it.
+      guard !connection.pointee.has(.paid) else { return }
+      let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+      ResponseRewriter.append(
+        responseHead.pointee, octets: octets, delivery: ResponseDelivery(framing: .none, keepAlive: true),
+        additional: nothing, date: nothing, to: &outgoing)
+    }
+    transmit(index)
+  }
+
+  /// Takes the final head of a response: asks the cashier, and writes the client's head.
+  mutating func beginResponse(_ slot: Int, _ index: Int, _ octets: UnsafeRawBufferPointer) {
+    let connection = downstreams.pointer(index)
+    let head = responseHead
+    connection.pointee.flags.insert(.headSeen)
+    connection.pointee.responseStatus = head.pointee.status
+    connection.pointee.trailers.removeAll()
+    if connection.pointee.progress == .complete { setDeadline(index, now &+ plan.timeouts.upstreamIdle) }
+    fields.removeAll()
+    if connection.pointee.has(.paid) {
+      guard beginPaidResponse(slot, index, octets) else { return }
+    } else if connection.pointee.has(.carriesCredential) {
+      fields.append("Cache-Control: private\r\n")
+    }
+    writeResponseHead(index, octets, framing: head.pointee.framing)
+  }
+
+  /// Settles with the cashier at the head; false where the head does not leave now.
+  private mutating func beginPaidResponse(_ slot: Int, _ index: Int, _ octets: UnsafeRawBufferPointer) -> Bool {
+    let connection = downstreams.pointer(index)
+    let head = responseHead
+    let isEventStream = Self.isEventStream(head, octets)
+    let length: UInt64? =
+      switch head.pointee.framing {
+      case .none: 0
+      case .length(let count): count
+      case .chunked, .untilClose: nil
+      }
+    let gate = cashier.answered(
+      &connection.pointee.exchange, status: head.pointee.status, isEventStream: isEventStream, contentLength: length,
+      fields: &fields, at: wall)
+    guard !connection.pointee.has(.gone) else {
+      endAbandoned(index, slot: slot)
+      return false
+    }
+    if isEventStream, head.pointee.framing != .none {
+      connection.pointee.flags.insert(.eventStream)
+      connection.pointee.events = EventPassage()
+    }
+    switch gate {
+    case .reply(let after):
+      setGate(index, max(after, connection.pointee.exchange.replyAfter))
+      return true
+    case .withhold(let limit):
+      connection.pointee.flags.insert(.withheld)
+      connection.pointee.collectLimit = limit
+      connection.pointee.keptHead.removeAll()
+      connection.pointee.keptHead.append(octets)
+      connection.pointee.keptFields.removeAll()
+      connection.pointee.keptFields.append(fields)
+      return false
+    }
+  }
+
+  private static func isEventStream(_ head: UnsafeMutablePointer<ResponseHead>, _ octets: UnsafeRawBufferPointer) -> Bool {
+    guard let field = head.pointee.first(.contentType) else { return false }
+    let value = field.value(in: octets)
+    let name: StaticString = "text/event-stream"
+    guard value.count >= name.utf8CodeUnitCount else { return false }
+    return name.withUTF8Buffer { expected in
+      for place in 0..<expected.count {
+        let octet = value[place]
+        guard (octet &- 0x41 < 26 ? octet | 0x20 : octet) == expected[place] else { return false }
+      }
+      return value.count == expected.count || value[expected.count] == UInt8(ascii: ";") || value[expected.count] == 0x20
+    }
+  }
+
+  /// Writes the client's head into `outgoing`, with the upstream's framing or what the client can take of it.
+  private mutating func writeResponseHead(_ index: Int, _ octets: UnsafeRawBufferPointer, framing: BodyFraming) {
+    let connection = downstreams.pointer(index)
+    let isNew = connection.pointee.minorVersion == 1
+    var chosen = framing
+    let mayGrow =
+      connection.pointee.has(.eventStream)
+      || (connection.pointee.has(.paid) && connection.pointee.exchange.wantsTrailer && connection.pointee.has(.acceptsTrailers))
+    switch framing {
+    case .none: break
+    case .length: if mayGrow { chosen = isNew ? .chunked : .untilClose }
+    case .chunked, .untilClose: chosen = isNew ? .chunked : .untilClose
+    }
+    if chosen == .untilClose { connection.pointee.flags.insert(.closing) }
+    connection.pointee.responseFraming = OutgoingFraming(chosen)
+    metrics.count(status: responseHead.pointee.status)
+    let delivery = ResponseDelivery(
+      framing: chosen, keepAlive: !connection.pointee.has(.closing), clientMinorVersion: connection.pointee.minorVersion)
+    // Safe because: neither `fields` nor the date changes while the head is written.
+    let additional = fields.withUnsafeBytes { $0 }
+    let line = date.withUnsafeBytes { $0 }
+    ResponseRewriter.append(
+      responseHead.pointee, octets: octets, delivery: delivery, additional: additional, date: line, to: &outgoing)
+  }
+
+  // MARK: Content
+
+  /// Passes content of the response on, or holds it where it may not leave yet.
+  mutating func deliver(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.progress == .complete { setDeadline(index, now &+ plan.timeouts.upstreamIdle) }
+    guard !connection.pointee.has(.gone) else { return }
+    if connection.pointee.has(.withheld) {
+      connection.pointee.held.append(content)
+      if connection.pointee.held.count > connection.pointee.collectLimit { releaseWithheld(index, isWhole: false) }
+    } else if connection.pointee.has(.eventStream) {
+      connection.pointee.events.take(content, into: &connection.pointee.held)
+      passHeld(index)
+    } else if connection.pointee.has(.paid), connection.pointee.exchange.metersResponse {
+      deliverMetered(index, content, isWhole: isWhole)
+    } else {
+      pass(index, content, isWhole: isWhole)
+    }
+  }
+
+  /// Passes metered content straight from where it was received, as far as the budget goes, and holds the rest.
+  private mutating func deliverMetered(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.held.isEmpty else { return connection.pointee.held.append(content) }
+    var rest = content
+    while !rest.isEmpty {
+      switch cashier.grant(&connection.pointee.exchange, wanted: UInt64(rest.count), atLeast: 1, at: wall) {
+      case .granted(let granted):
+        let count = min(Int(clamping: granted), rest.count)
+        guard count > 0 else { return connection.pointee.held.append(rest) }
+        pass(index, UnsafeRawBufferPointer(rebasing: rest[..<count]), isWhole: isWhole && count == rest.count)
+        cashier.delivered(&connection.pointee.exchange, UInt64(count))
+        rest = UnsafeRawBufferPointer(rebasing: rest[count...])
+      case .waitDurable:
+        connection.pointee.held.append(rest)
+        connection.pointee.flags.insert(.awaitsGrant)
+        return makeWaiting(index)
+      case .dry(let dry):
+        connection.pointee.held.append(rest)
+        return becomeDry(index, dry)
+      case .stop:
+        return stopResponse(index)
+      }
+    }
+  }
+
+  /// Passes held content on as far as events and budget allow.
+  mutating func passHeld(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.flags.remove(.awaitsGrant)
+    while !connection.pointee.held.isEmpty {
+      var wanted = connection.pointee.held.count
+      var least = 1
+      // Safe because: `held` is consumed only after the last use of its octets.
+      let octets = connection.pointee.held.withUnsafeBytes { $0 }
+      if connection.pointee.has(.eventStream) {
+        let whole = connection.pointee.events.completeCount(heldCount: wanted)
+        if whole > 0 {
+          wanted = whole
+          least = connection.pointee.events.firstEvent(in: UnsafeRawBufferPointer(rebasing: octets[..<whole]))
+        } else if wanted < Self.eventHoldLimit, !connection.pointee.has(.responseWhole) {
+          return
+        }
+      }
+      var count = wanted
+      if connection.pointee.exchange.metersResponse {
+        switch cashier.grant(&connection.pointee.exchange, wanted: UInt64(wanted), atLeast: UInt64(least), at: wall) {
+        case .granted(let granted): count = min(Int(clamping: granted), wanted)
+        case .waitDurable:
+          connection.pointee.flags.insert(.awaitsGrant)
+          return makeWaiting(index)
+        case .dry(let dry): return becomeDry(index, dry)
+        case .stop: return stopResponse(index)
+        }
+        if connection.pointee.has(.eventStream), count < wanted {
+          let whole = connection.pointee.events.wholeEvents(in: octets, limit: count)
+          if whole > 0 { count = whole }
+        }
+      }
+      guard count > 0 else { return }
+      let content = UnsafeRawBufferPointer(rebasing: octets[..<count])
+      if connection.pointee.has(.eventStream) { connection.pointee.events.deliver(count, of: content) }
+      pass(index, content, isWhole: false)
+      if connection.pointee.exchange.metersResponse { cashier.delivered(&connection.pointee.exchange, UInt64(count)) }
+      connection.pointee.held.removeFirst(count)
+      // The client's side is full: the rest is held, and paid for when it moves.
+      if connection.pointee.output.count >= RelayPlan.bufferLimit { return }
+    }
+    connection.pointee.held.release()
+  }
+
+  /// Puts content into the client's framing and sends it. What is whole waits for the end's octets, to leave with them.
+  private mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
+    let connection = downstreams.pointer(index)
+    switch connection.pointee.responseFraming {
+    case .none: return
+    case .chunked:
+      outgoing.append(hexadecimal: UInt64(content.count))
+      outgoing.append("\r\n")
+      outgoing.append(content)
+      outgoing.append("\r\n")
+      if !isWhole { transmit(index) }
+    case .length, .untilClose:
+      if content.count <= Self.copyLimit {
+        outgoing.append(content)
+        if !isWhole { transmit(index) }
+      } else {
+        transmit(index, content)
+      }
+    }
+  }
+
+  /// Puts an event of our own between two of the upstream's; nothing where one of them is half passed on.
+  mutating func insertEvent(_ index: Int, _ event: [UInt8]) {
+    guard !event.isEmpty else { return }
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.has(.eventStream), connection.pointee.events.isBetweenEvents else { return }
+    event.withUnsafeBytes { pass(index, $0, isWhole: false) }
+  }
+
+  // MARK: Withheld responses
+
+  /// Lets a withheld response go: whole, or because it is longer than what is kept.
+  mutating func releaseWithheld(_ index: Int, isWhole: Bool) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.flags.remove(.withheld)
+    // Safe because: `keptHead` and `held` stay as they are until this function is done with them.
+    let octets = connection.pointee.keptHead.withUnsafeBytes { $0 }
+    let content = connection.pointee.held.withUnsafeBytes { $0 }
+    responseHead.pointee.reset()
+    guard
+      (try? ResponseDecoder.decode(
+        octets, limits: plan.responseHeadLimits, requestMethod: connection.pointee.method, into: &responseHead.pointee)) == true
+    else { return breakExchange(index, .upstreamMalformed) }
+    fields.removeAll()
+    fields.append(connection.pointee.keptFields)
+    connection.pointee.keptFields.release()
+    let after = reportCollected(index, octets, isWhole ? content : nil)
+    setGate(index, max(after, connection.pointee.exchange.replyAfter))
+    let declared = responseHead.pointee.framing
+    let framing: BodyFraming = isWhole && declared != .none ? .length(UInt64(content.count)) : declared
+    writeResponseHead(index, octets, framing: framing)
+    connection.pointee.keptHead.release()
+    if connection.pointee.exchange.metersResponse || connection.pointee.has(.eventStream) { return passHeld(index) }
+    if !content.isEmpty { pass(index, content, isWhole: isWhole) }
+    connection.pointee.held.release()
+  }
+
+  /// Shows the cashier the response as the client gets it: its field lines without framing, and its content.
+  private mutating func reportCollected(
+    _ index: Int, _ octets: UnsafeRawBufferPointer, _ content: UnsafeRawBufferPointer?
+  ) -> LSN {
+    let connection = downstreams.pointer(index)
+    var head = ByteBuffer(capacity: octets.count + 256)
+    // Read until the connection closes, it has neither a length nor a coding, and open, no connection field.
+    let delivery = ResponseDelivery(framing: .untilClose, keepAlive: true)
+    let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+    ResponseRewriter.append(
+      responseHead.pointee, octets: octets, delivery: delivery, additional: fields.withUnsafeBytes { $0 }, date: nothing,
+      to: &head)
+    return head.withUnsafeBytes { written in
+      let start = (written.firstIndex(of: UInt8(ascii: "\n")) ?? -1) + 1
+      let lines = UnsafeRawBufferPointer(rebasing: written[start..<max(start, written.count - 2)])
+      return cashier.collected(
+        &connection.pointee.exchange, status: responseHead.pointee.status, fields: lines, body: content, at: wall)
+    }
+  }
+}

@@ -1,0 +1,236 @@
+import Bytes
+import Gateway
+import HTTP
+import IO
+
+extension Worker {
+  // MARK: Events
+
+  /// Takes a readiness report about an upstream's connection.
+  mutating func upstreamReported(_ slot: Int, _ readiness: Readiness) {
+    let upstream = upstreams.pointer(slot)
+    let ends = readiness.contains(.failed) || readiness.contains(.hungUp) || readiness.contains(.peerClosed)
+    switch upstream.pointee.state {
+    case .closed: return
+    case .connecting:
+      guard readiness.contains(.writable) || ends else { return }
+      if readiness.contains(.readable) { upstream.pointee.flags.insert(.readable) }
+      connectDecided(slot)
+      guard upstream.pointee.state == .busy else { return }
+    case .idle:
+      // Nobody asked for anything: whatever comes ends it.
+      if ends || readiness.contains(.readable) { closeUpstream(slot) }
+      return
+    case .busy: break
+    }
+    if ends { upstream.pointee.flags.formUnion([.peerClosing, .readable]) }
+    if readiness.contains(.readable) { upstream.pointee.flags.insert(.readable) }
+    if readiness.contains(.writable), upstream.pointee.unsentCount > 0 {
+      flushUpstream(slot)
+      guard upstream.pointee.state == .busy else { return }
+      requestWasTaken(slot)
+    }
+    if upstream.pointee.has(.readable) { readUpstream(slot) }
+  }
+
+  /// The upstream has room again: more of the request may follow.
+  private mutating func requestWasTaken(_ slot: Int) {
+    let upstream = upstreams.pointer(slot)
+    guard upstream.pointee.unsentCount == 0 else { return }
+    let index = Int(upstream.pointee.downstream)
+    let connection = downstreams.pointer(index)
+    if connection.pointee.progress == .complete {
+      setDeadline(index, now &+ plan.timeouts.firstOctet)
+    } else if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) {
+      makeReady(downstream: index)
+    }
+  }
+
+  // MARK: Reading
+
+  /// How many octets of the response its client's side has room for.
+  private func room(_ index: Int) -> Int {
+    let connection = downstreams.pointer(index)
+    if connection.pointee.has(.gone) || !connection.pointee.has(.headSeen) { return RelayPlan.bufferLimit }
+    if connection.pointee.has(.dry) || connection.pointee.has(.awaitsGrant) { return 0 }
+    if connection.pointee.has(.withheld) { return RelayPlan.bufferLimit }
+    if !connection.pointee.output.isEmpty, connection.pointee.gate == 0 { return 0 }
+    return RelayPlan.bufferLimit - connection.pointee.output.count - connection.pointee.held.count
+  }
+
+  /// Least room that is worth a receive.
+  private static var leastRoom: Int { 4096 }
+
+  /// Receives from an upstream as long as there is something and the client's side has room.
+  mutating func readUpstream(_ slot: Int) {
+    let upstream = upstreams.pointer(slot)
+    var reads = Self.readsPerTurn
+    while upstream.pointee.has(.readable), upstream.pointee.state == .busy {
+      let index = Int(upstream.pointee.downstream)
+      let room = room(index)
+      guard room >= Self.leastRoom else { return }
+      guard reads > 0 else { return makeReady(upstream: slot) }
+      reads -= 1
+      let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, received.count)])
+      switch Syscalls.receive(upstream.pointee.descriptor, into: space) {
+      case .moved(let count):
+        if count < space.count, !upstream.pointee.has(.peerClosing) { upstream.pointee.flags.remove(.readable) }
+        take(slot, index, UnsafeMutableRawBufferPointer(rebasing: space[..<count]))
+      case .wouldBlock: upstream.pointee.flags.remove(.readable)
+      case .ended:
+        upstream.pointee.flags.remove(.readable)
+        return upstreamEnded(slot)
+      case .failed:
+        upstream.pointee.flags.remove(.readable)
+        return upstreamFailed(slot, .upstreamClosed)
+      }
+    }
+    if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { closeUpstream(slot) }
+  }
+
+  private mutating func take(_ slot: Int, _ index: Int, _ octets: UnsafeMutableRawBufferPointer) {
+    let upstream = upstreams.pointer(slot)
+    upstream.pointee.flags.insert(.answering)
+    if upstream.pointee.input.isEmpty {
+      let used = useResponse(slot, index, octets)
+      if used < octets.count, upstream.pointee.state == .busy {
+        upstream.pointee.input.append(UnsafeRawBufferPointer(rebasing: octets[used...]))
+      }
+      return
+    }
+    upstream.pointee.input.append(UnsafeRawBufferPointer(octets))
+    // Safe because: nothing that `useResponse` calls changes `input`, but closing, after which nothing is read from it.
+    let whole = upstream.pointee.input.withUnsafeMutableBytes { $0 }
+    let used = useResponse(slot, index, whole)
+    guard upstream.pointee.state != .closed else { return }
+    upstream.pointee.input.removeFirst(min(used, upstream.pointee.input.count))
+    if upstream.pointee.input.isEmpty { upstream.pointee.input.release() }
+  }
+
+  /// Uses octets of a response: heads, then content. Returns how many were used; the rest is a head's first part.
+  private mutating func useResponse(_ slot: Int, _ index: Int, _ octets: UnsafeMutableRawBufferPointer) -> Int {
+    let upstream = upstreams.pointer(slot)
+    var used = 0
+    while !upstream.pointee.has(.headSeen) {
+      let rest = UnsafeRawBufferPointer(rebasing: octets[used...])
+      guard !rest.isEmpty else { return used }
+      responseHead.pointee.reset()
+      do {
+        let method = downstreams.pointer(index).pointee.method
+        guard
+          try ResponseDecoder.decode(
+            rest, limits: plan.responseHeadLimits, requestMethod: method, into: &responseHead.pointee)
+        else { return used }
+      } catch {
+        upstreamFailed(slot, .upstreamMalformed)
+        return octets.count
+      }
+      let count = responseHead.pointee.byteCount
+      let head = UnsafeRawBufferPointer(rebasing: rest[..<count])
+      used += count
+      if responseHead.pointee.isInterim {
+        passInterim(index, head)
+      } else {
+        upstream.pointee.flags.insert(.headSeen)
+        if responseHead.pointee.keepAlive { upstream.pointee.flags.insert(.persistent) }
+        upstream.pointee.progress = ContentProgress(responseHead.pointee.framing)
+        if upstream.pointee.progress == .chunked { upstream.pointee.decoder.reset() }
+        beginResponse(slot, index, head)
+      }
+      guard upstream.pointee.state == .busy else { return octets.count }
+    }
+    let rest = UnsafeMutableRawBufferPointer(rebasing: octets[used...])
+    let range: Range<Int>
+    let count: Int
+    do {
+      (count, range) = try Self.takeContent(&upstream.pointee.progress, &upstream.pointee.decoder, rest)
+    } catch {
+      upstreamFailed(slot, .upstreamMalformed)
+      return octets.count
+    }
+    used += count
+    let isWhole = upstream.pointee.progress == .complete
+    if !range.isEmpty { deliver(index, UnsafeRawBufferPointer(rebasing: rest[range]), isWhole: isWhole) }
+    guard upstream.pointee.state == .busy else { return octets.count }
+    if isWhole {
+      // Octets behind the response belong to nothing that was asked: the connection is not to be trusted.
+      if used < octets.count { upstream.pointee.flags.remove(.persistent) }
+      responseComplete(slot, index)
+      return octets.count
+    }
+    transmit(index)
+    return used
+  }
+
+  /// The whole response has come: the connection is free for others, while the client's side may still be at it.
+  mutating func responseComplete(_ slot: Int, _ index: Int) {
+    let upstream = upstreams.pointer(slot)
+    let connection = downstreams.pointer(index)
+    if upstream.pointee.progress == .complete, connection.pointee.responseFraming == .chunked {
+      ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
+    }
+    let isReusable =
+      upstream.pointee.has(.persistent) && upstream.pointee.unsentCount == 0 && connection.pointee.progress == .complete
+      && !upstream.pointee.has(.peerClosing) && !upstream.pointee.has(.readable) && connection.pointee.prepared.isEmpty
+    connection.pointee.upstream = -1
+    connection.pointee.flags.insert(.responseWhole)
+    connection.pointee.state = .ending
+    upstream.pointee.downstream = -1
+    upstream.pointee.state = .idle
+    if isReusable { release(slot) } else { closeUpstream(slot) }
+    continueEnding(index)
+  }
+
+  // MARK: Ends
+
+  /// The upstream sends nothing more.
+  private mutating func upstreamEnded(_ slot: Int) {
+    let upstream = upstreams.pointer(slot)
+    if upstream.pointee.has(.headSeen), upstream.pointee.progress == .untilClose {
+      upstream.pointee.flags.remove(.persistent)
+      return responseComplete(slot, Int(upstream.pointee.downstream))
+    }
+    upstreamFailed(slot, .upstreamClosed)
+  }
+
+  /// A connection to an upstream failed: its request is sent again where that is safe, else the exchange ends.
+  mutating func upstreamFailed(_ slot: Int, _ failure: Failure) {
+    let upstream = upstreams.pointer(slot)
+    let index = Int(upstream.pointee.downstream)
+    let pool = upstream.pointee.pool
+    let wasConnecting = upstream.pointee.state == .connecting
+    guard index >= 0, upstream.pointee.state != .closed else { return closeUpstream(slot) }
+    let connection = downstreams.pointer(index)
+    connection.pointee.upstream = -1
+    upstream.pointee.downstream = -1
+    if wasConnecting {
+      swap(&connection.pointee.prepared, &upstream.pointee.output)
+      closeUpstream(slot)
+      return connectFailed(index, pool, failure)
+    }
+    let attempt = Retry.Attempt(
+      number: Int(connection.pointee.attempt), isReused: upstream.pointee.has(.reused),
+      isSent: upstream.pointee.sentCount > 0, isReplayable: upstream.pointee.has(.replayable))
+    let mayRetry =
+      failure == .upstreamClosed && !upstream.pointee.has(.answering) && !connection.pointee.has(.gone)
+      && connection.pointee.prepared.isEmpty && Retry.isAllowed(attempt, method: connection.pointee.method)
+    if mayRetry { swap(&connection.pointee.prepared, &upstream.pointee.output) }
+    let headSeen = upstream.pointee.has(.headSeen)
+    closeUpstream(slot)
+    guard !mayRetry else { return sendAgain(index, pool) }
+    metrics.upstreamFailures.add()
+    if headSeen { responseBroken(index, .upstreamBroke) } else { fail(index, failure) }
+  }
+
+  private mutating func sendAgain(_ index: Int, _ pool: Int) {
+    metrics.upstreamRetries.add()
+    switch pools.pointer(pool).pointee.lease(ticket: ticket(index), fresh: true) {
+    case .connect: connect(index, pool)
+    case .reuse(let slot): assign(index, Int(slot))
+    case .wait:
+      downstreams.pointer(index).pointee.state = .queued
+      setDeadline(index, now &+ plan.timeouts.connect)
+    case .refuse: fail(index, .upstreamBusy)
+    }
+  }
+}

@@ -1,0 +1,303 @@
+import Bytes
+import Encoding
+import Gateway
+import HTTP
+import IO
+import Ledger
+
+/// What other threads tell a worker.
+enum WorkerMessage: Sendable {
+  /// Accept nothing more, finish what runs, then end.
+  case drain
+  /// End now.
+  case stop
+  /// The addresses of an upstream were looked up again.
+  case resolved(upstream: Int, addresses: [SocketAddress])
+}
+
+/// One event loop: its connections, upstream pools and timers, shared with nobody.
+///
+/// It is a struct without copies whose methods change it in place, and connections are structs at fixed addresses in
+/// slabs: a class's exclusivity checks would cost a third more instructions a request. A connection that is closed
+/// keeps its place until the end of the turn, so pointers stay valid throughout one.
+struct Worker: ~Copyable {
+  /// Which kind of thing a readiness report is about; with index and generation it makes the token.
+  enum Source: UInt64 {
+    case downstream = 0
+    case upstream = 1
+    case listener = 2
+    case waker = 3
+  }
+
+  /// Reads of one connection in one turn before others get theirs.
+  static let readsPerTurn = 4
+
+  let plan: RelayPlan
+  let metrics: WorkerMetrics
+  let control: WorkerControl
+  let ledger: Ledger?
+  var cashier: Cashier
+
+  let epoll: Epoll
+  var wheel: TimerWheel
+  var downstreams: Slab<DownstreamConnection>
+  var upstreams: Slab<UpstreamConnection>
+  var listeners: Slab<Listener>
+  var pools: Slab<UpstreamPool>
+  /// The addresses of each upstream; the first one is tried first.
+  var addresses: [[SocketAddress]]
+
+  // Safe because: allocated in init, freed in deinit, and used by this worker's thread alone. What a receive puts
+  // into `received` is used up before the next receive, since nothing receives but the top of an event's handling.
+  let received: UnsafeMutableRawBufferPointer
+  let requestHead: UnsafeMutablePointer<RequestHead>
+  let responseHead: UnsafeMutablePointer<ResponseHead>
+  /// What is about to be sent to one client: filled and emptied within one step.
+  var outgoing = ByteBuffer(capacity: 80 << 10)
+  /// A canonical path and query that differ from what was sent.
+  var target = ByteBuffer(capacity: 1024)
+  /// Response fields of the cashier's.
+  var fields = ByteBuffer(capacity: 2048)
+  /// Decoding states of heads that are incomplete, by downstream index.
+  var partialRequests: [Int: RequestHead] = [:]
+
+  /// Connections to look at again in this turn: downstream indices, and upstream ones as their complement.
+  var ready: [Int] = []
+  /// Downstream connections that wait for the disk, a grant or another exchange.
+  var waiting: [Int] = []
+  /// Places to free at the end of the turn.
+  var closedDownstreams: [Int] = []
+  var closedUpstreams: [Int] = []
+  var expired: [Int] = []
+
+  /// Monotonic nanoseconds and the wall clock, read once a turn.
+  var now: Int64
+  var wall: Timestamp
+  var date = HTTPDate()
+  /// The ledger's state at the last turn.
+  var seenChanges: UInt64 = 0
+  var seenDurable: LSN = 0
+  /// When answers that wait for others were asked for last.
+  var lastPoll: Int64 = 0
+  /// Whether somebody has begun to wait since the list was looked through.
+  var hasNewWaiter = false
+  var waitingNow: [Int] = []
+  var readyNow: [Int] = []
+  var epoch: UInt32 = 0
+  /// Exchanges that are paid and not at their end.
+  var paidCount = 0
+
+  var admission: Admission
+  var spareDescriptor: Int32?
+  /// When to try accepting again, after descriptors ran out or the connection limit was reached.
+  var acceptAgainAt: Int64 = .max
+  var isDraining = false
+  var drainDeadline: Int64 = .max
+  var isStopped = false
+
+  /// Makes a worker whose listeners are added afterwards.
+  init(
+    plan: RelayPlan, control: WorkerControl, ledger: Ledger?, cashier: consuming Cashier, addresses: [[SocketAddress]]
+  ) throws(IOError) {
+    self.plan = plan
+    self.control = control
+    metrics = control.metrics
+    self.ledger = ledger
+    self.cashier = cashier
+    self.addresses = addresses
+    epoll = try Epoll()
+    now = Instant.now().nanoseconds
+    wall = Timestamp.now()
+    wheel = TimerWheel(now: now)
+    downstreams = Slab(limit: plan.connectionLimit)
+    let never = RateLimit(perSecond: 0, burst: 0)
+    admission = Admission(
+      limits: AdmissionLimits(
+        connections: plan.connectionLimit, connectionsPerClient: plan.connectionsPerClient, challenges: never, failures: never),
+      seed: UInt64(truncatingIfNeeded: now))
+    upstreams = Slab(limit: max(128, plan.upstreams.reduce(0) { $0 + $1.pool.connections }))
+    listeners = Slab(limit: 64)
+    pools = Slab(limit: max(1, plan.upstreams.count))
+    received = .allocate(byteCount: RelayPlan.bufferLimit, alignment: 64)
+    requestHead = .allocate(capacity: 1)
+    requestHead.initialize(to: RequestHead())
+    responseHead = .allocate(capacity: 1)
+    responseHead.initialize(to: ResponseHead())
+    for upstream in plan.upstreams { _ = pools.insert(UpstreamPool(limits: upstream.pool)) }
+    spareDescriptor = Syscalls.spareDescriptor()
+    epoch = ledger?.epoch ?? 0
+    seenChanges = ledger?.changes ?? 0
+    try epoll.add(control.waker.descriptor, token: Self.token(.waker, index: 0, generation: 0))
+  }
+
+  deinit {
+    received.deallocate()
+    requestHead.deinitialize(count: 1)
+    requestHead.deallocate()
+    responseHead.deinitialize(count: 1)
+    responseHead.deallocate()
+    if let spareDescriptor { Syscalls.close(spareDescriptor) }
+  }
+
+  @inline(__always)
+  static func token(_ source: Source, index: Int, generation: UInt32) -> UInt64 {
+    source.rawValue << 62 | UInt64(generation & 0x3fff_ffff) << 32 | UInt64(UInt32(truncatingIfNeeded: index))
+  }
+
+  // MARK: The loop
+
+  /// Runs until it is stopped, or has drained.
+  mutating func run() {
+    while !isStopped { turn() }
+    closeEverything()
+  }
+
+  private mutating func turn() {
+    let count = wait()
+    readClocks()
+    for report in 0..<count { dispatch(epoll.token(report), epoll.readiness(report)) }
+    runReady()
+    if control.mailbox.mayHaveMessages { for message in control.mailbox.takeAll() { receive(message) } }
+    if wheel.isDue(now: now) { expireTimers() }
+    if now >= acceptAgainAt { acceptAgain() }
+    if let ledger { followLedger(ledger) }
+    buryClosed()
+    if isDraining { checkDrained() }
+  }
+
+  /// Waits for readiness: not at all while work is listed, and only after telling the ledger while exchanges wait for it.
+  private mutating func wait() -> Int {
+    if !ready.isEmpty { return epoll.wait(milliseconds: 0) }
+    if let ledger, !waiting.isEmpty {
+      let count = epoll.wait(milliseconds: 0)
+      if count > 0 { return count }
+      ledger.urge()
+    }
+    control.waker.prepareToSleep()
+    defer { control.waker.didWake() }
+    if let ledger, mustFollow(ledger) || control.mailbox.mayHaveMessages { return epoll.wait(milliseconds: 0) }
+    if control.mailbox.mayHaveMessages { return epoll.wait(milliseconds: 0) }
+    return epoll.wait(milliseconds: sleepMilliseconds())
+  }
+
+  private func sleepMilliseconds() -> Int32 {
+    let sleep = wheel.sleepMilliseconds(now: now)
+    let bound: Int32 = acceptAgainAt != .max || isDraining ? 50 : (paidCount > 0 || !waiting.isEmpty ? 100 : -1)
+    if sleep < 0 { return bound }
+    return bound < 0 ? sleep : min(sleep, bound)
+  }
+
+  private mutating func readClocks() {
+    now = Instant.now().nanoseconds
+    wall = Timestamp.now()
+    date.update(wall)
+  }
+
+  private mutating func dispatch(_ token: UInt64, _ readiness: Readiness) {
+    let index = Int(UInt32(truncatingIfNeeded: token))
+    let generation = UInt32(truncatingIfNeeded: token >> 32) & 0x3fff_ffff
+    switch token >> 62 {
+    case Source.downstream.rawValue:
+      if downstreams.isInUse(index), downstreams.generation(index) & 0x3fff_ffff == generation {
+        downstreamReported(index, readiness)
+      }
+    case Source.upstream.rawValue:
+      if upstreams.isInUse(index), upstreams.generation(index) & 0x3fff_ffff == generation {
+        upstreamReported(index, readiness)
+      }
+    case Source.listener.rawValue:
+      accept(index)
+    default:
+      break
+    }
+  }
+
+  /// Looks at the connections that were listed, once each; what they list is for the next turn.
+  private mutating func runReady() {
+    guard !ready.isEmpty else { return }
+    swap(&ready, &readyNow)
+    for entry in readyNow {
+      if entry >= 0 {
+        guard downstreams.isInUse(entry) else { continue }
+        downstreams.pointer(entry).pointee.flags.remove(.listedReady)
+        continueDownstream(entry)
+      } else {
+        let index = ~entry
+        guard upstreams.isInUse(index) else { continue }
+        upstreams.pointer(index).pointee.flags.remove(.listedReady)
+        readUpstream(index)
+      }
+    }
+    readyNow.removeAll(keepingCapacity: true)
+  }
+
+  /// Lists a client's connection to be looked at again.
+  mutating func makeReady(downstream index: Int) {
+    let connection = downstreams.pointer(index)
+    guard !connection.pointee.has(.listedReady) else { return }
+    connection.pointee.flags.insert(.listedReady)
+    ready.append(index)
+  }
+
+  /// Lists an upstream's connection to be read again.
+  mutating func makeReady(upstream index: Int) {
+    let connection = upstreams.pointer(index)
+    guard !connection.pointee.has(.listedReady) else { return }
+    connection.pointee.flags.insert(.listedReady)
+    ready.append(~index)
+  }
+
+  private mutating func buryClosed() {
+    for index in closedDownstreams {
+      wheel.cancel(index * 2)
+      partialRequests[index] = nil
+      downstreams.remove(index)
+    }
+    closedDownstreams.removeAll(keepingCapacity: true)
+    for index in closedUpstreams {
+      wheel.cancel(index * 2 + 1)
+      upstreams.remove(index)
+    }
+    closedUpstreams.removeAll(keepingCapacity: true)
+  }
+
+  // MARK: Messages and the end
+
+  private mutating func receive(_ message: WorkerMessage) {
+    switch message {
+    case .drain: startDraining()
+    case .stop: isStopped = true
+    case .resolved(let upstream, let found): if !found.isEmpty { addresses[upstream] = found }
+    }
+  }
+
+  private mutating func startDraining() {
+    guard !isDraining else { return }
+    isDraining = true
+    drainDeadline = now &+ plan.timeouts.drain
+    for index in 0..<listeners.placeCount where listeners.isInUse(index) { listeners.remove(index) }
+    for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
+      let connection = downstreams.pointer(index)
+      switch connection.pointee.state {
+      case .idle: closeDownstream(index)
+      case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
+        connection.pointee.flags.insert(.closing)
+      case .linger, .closed: break
+      }
+    }
+  }
+
+  private mutating func checkDrained() {
+    if downstreams.count == 0 || now >= drainDeadline { isStopped = true }
+  }
+
+  private mutating func closeEverything() {
+    for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
+      if downstreams.pointer(index).pointee.state != .closed { abandonDownstream(index) }
+    }
+    for index in 0..<upstreams.placeCount where upstreams.isInUse(index) {
+      if upstreams.pointer(index).pointee.state != .closed { closeUpstream(index) }
+    }
+    buryClosed()
+  }
+}
