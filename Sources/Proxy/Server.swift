@@ -2,7 +2,7 @@ public import Bytes
 public import Configuration
 import Encoding
 import HTTP
-public import IO
+import IO
 public import Ledger
 import Synchronization
 
@@ -62,7 +62,8 @@ public final class Server: Sendable {
 
   private func makeWorker(_ control: WorkerControl, _ addresses: [[SocketAddress]]) throws -> Worker {
     let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys)
-    return try Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses)
+    let epoll = try Worker.makeEpoll(control)
+    return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }
 
   /// Opens each listener once for every loop.

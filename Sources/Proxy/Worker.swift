@@ -95,17 +95,25 @@ struct Worker: ~Copyable {
   var drainDeadline: Int64 = .max
   var isStopped = false
 
+  /// Opens the epoll instance of a worker, with its waker in it.
+  static func makeEpoll(_ control: WorkerControl) throws(IOError) -> Epoll {
+    let epoll = try Epoll()
+    try epoll.add(control.waker.descriptor, token: token(.waker, index: 0, generation: 0))
+    return epoll
+  }
+
   /// Makes a worker whose listeners are added afterwards.
   init(
-    plan: RelayPlan, control: WorkerControl, ledger: Ledger?, cashier: consuming Cashier, addresses: [[SocketAddress]]
-  ) throws(IOError) {
+    plan: RelayPlan, control: WorkerControl, ledger: Ledger?, cashier: consuming Cashier, addresses: [[SocketAddress]],
+    epoll: consuming Epoll
+  ) {
     self.plan = plan
     self.control = control
     metrics = control.metrics
     self.ledger = ledger
     self.cashier = cashier
     self.addresses = addresses
-    epoll = try Epoll()
+    self.epoll = epoll
     now = Instant.now().nanoseconds
     wall = Timestamp.now()
     wheel = TimerWheel(now: now)
@@ -127,7 +135,6 @@ struct Worker: ~Copyable {
     spareDescriptor = Syscalls.spareDescriptor()
     epoch = ledger?.epoch ?? 0
     seenChanges = ledger?.changes ?? 0
-    try epoll.add(control.waker.descriptor, token: Self.token(.waker, index: 0, generation: 0))
   }
 
   deinit {
