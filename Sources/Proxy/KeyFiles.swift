@@ -93,6 +93,12 @@ struct KeyFiles: Sendable {
     return result
   }
 
+  /// Says what an errno means.
+  static func reason(_ number: Int32) -> String {
+    guard let text = strerror(number) else { return "error \(number)" }
+    return String(cString: text)
+  }
+
   private static func heading(_ name: String) -> String { "farebox \(name) v1" }
 
   /// Reads a file, refusing one that anybody else may touch.

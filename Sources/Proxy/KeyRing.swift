@@ -150,3 +150,27 @@ public enum KeyRingError: Error, Sendable, Equatable {
   /// A system call failed.
   case failed(file: String, call: String, errno: Int32)
 }
+
+extension KeyRingError {
+  /// What happened, in a sentence for people.
+  public var message: String {
+    switch self {
+    case .missing(let file): "a key file is missing: \(file)"
+    case .exposed(let file, let mode): "other users may touch a key file: \(file) has mode 0\(String(mode, radix: 8))"
+    case .foreign(let file): "a key file belongs to another user: \(file)"
+    case .malformed(let file, let line): "a key file is damaged, or of a newer version: \(file), line \(line)"
+    case .failed(let file, let call, let number): "\(call) \(file): \(KeyFiles.reason(number))"
+    }
+  }
+
+  /// What to do about it.
+  public var advice: String? {
+    switch self {
+    case .missing: "restore it from a backup; without it, documents that it made cannot be verified any more"
+    case .exposed(let file, _): "chmod 600 \(file), and rotate the keys if others may have read it"
+    case .foreign: "run as the user that owns the keys, or chown the file"
+    case .malformed: "restore it from a backup"
+    case .failed: "the folder must be writable for the user that runs the proxy: see --state"
+    }
+  }
+}

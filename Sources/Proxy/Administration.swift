@@ -1,0 +1,242 @@
+import Bytes
+import Configuration
+import Crypto
+import Encoding
+import Ledger
+import Payments
+
+/// Carries out the operators' commands on a ledger: behind the running proxy's socket, or in a process of its own when none runs.
+public struct Administration: Sendable {
+  /// The commands, named as in the path `/v1/<command>`.
+  public enum Command: String, Sendable, CaseIterable {
+    case walletCreate = "wallet/create"
+    case walletFund = "wallet/fund"
+    case walletDefund = "wallet/defund"
+    case walletPolicy = "wallet/policy"
+    case walletFreeze = "wallet/freeze"
+    case walletThaw = "wallet/thaw"
+    case walletRekey = "wallet/rekey"
+    case walletShow = "wallet/show"
+    case walletList = "wallet/list"
+    case sessionList = "session/list"
+    case sessionShow = "session/show"
+    case sessionClose = "session/close"
+    case merchantList = "merchant/list"
+    case merchantPayout = "merchant/payout"
+    case refund
+    case ledgerBalance = "ledger/balance"
+    case ledgerVerify = "ledger/verify"
+    case keysList = "keys/list"
+    case keysRotate = "keys/rotate"
+    case auditRotate = "audit/rotate"
+  }
+
+  /// The most wallets or sessions in one answer.
+  public static let pageLimit = 1000
+  /// How long a close waits for the session's exchanges.
+  private static let closeWait = Duration.seconds(5)
+
+  private let settings: Settings
+  private let ledger: Ledger
+  private let keys: KeyRing
+
+  public init(settings: Settings, ledger: Ledger, keys: KeyRing) {
+    self.settings = settings
+    self.ledger = ledger
+    self.keys = keys
+  }
+
+  /// Carries out a command; what it changed is durable when this returns. May wait for the disk: not for an event loop.
+  public func run(_ name: String, _ object: JSONObject, at now: Timestamp) throws(AdministrationError) -> JSONValue {
+    guard let command = Command(rawValue: name) else { throw .unknownCommand(name) }
+    var arguments = AdministrationArguments(object, currencies: settings.currencies)
+    return .object(try run(command, &arguments, at: now))
+  }
+
+  private func run(
+    _ command: Command, _ arguments: inout AdministrationArguments, at now: Timestamp
+  ) throws(AdministrationError) -> JSONObject {
+    switch command {
+    case .walletCreate, .walletPolicy: return try changePolicy(command, &arguments, at: now)
+    case .walletFund, .walletDefund: return try moveFunds(command, &arguments, at: now)
+    case .walletFreeze, .walletThaw, .walletShow:
+      let wallet = try arguments.wallet("wallet")
+      try arguments.finish()
+      if command == .walletFreeze { try commit { () throws(Refusal) in try ledger.freeze(wallet, at: now) } }
+      if command == .walletThaw { try commit { () throws(Refusal) in try ledger.thaw(wallet, at: now) } }
+      return try view(wallet)
+    case .walletRekey:
+      let (wallet, next) = (try arguments.wallet("wallet"), try arguments.wallet("to"))
+      try arguments.finish()
+      try commit { () throws(Refusal) in try ledger.rekey(wallet, to: next, at: now) }
+      return try view(next)
+    case .walletList:
+      let (offset, limit) = try page(&arguments)
+      try arguments.finish()
+      return ["wallets": .array(ledger.wallets(from: offset, limit: limit).map { .object(AdministrationViews.json($0)) })]
+    case .sessionList:
+      let wallet = try arguments.optionalWallet("wallet")
+      let (offset, limit) = try page(&arguments)
+      try arguments.finish()
+      let sessions = ledger.sessions(of: wallet, from: offset, limit: limit)
+      return ["sessions": .array(sessions.map { .object(AdministrationViews.json($0)) })]
+    case .sessionShow:
+      let session = try arguments.session("session")
+      try arguments.finish()
+      return try view(session: session)
+    case .sessionClose:
+      let session = try arguments.session("session")
+      try arguments.finish()
+      return try close(session, at: now)
+    case .merchantList:
+      try arguments.finish()
+      return ["merchants": .array(merchants)]
+    case .merchantPayout: return try payOut(&arguments, at: now)
+    case .refund:
+      let reference = try arguments.reference("reference")
+      try arguments.finish()
+      let entry = try commit { () throws(Refusal) in try ledger.refund(reference, at: now) }
+      return ["reference": .string(String(reference)), "entry": .string(String(entry))]
+    case .ledgerBalance, .ledgerVerify:
+      try arguments.finish()
+      return AdministrationViews.json(ledger.verify())
+    case .keysList:
+      try arguments.finish()
+      return keyList
+    case .keysRotate:
+      guard let kind = KeyRing.Kind(rawValue: try arguments.text("kind")) else { throw .malformedMember("kind", form: .kind) }
+      try arguments.finish()
+      do { try keys.rotate(kind, at: now) } catch { throw .keys(error) }
+      return keyList
+    case .auditRotate:
+      try arguments.finish()
+      ledger.rotate()
+      return ["rotating": true]
+    }
+  }
+
+  /// Makes a change and waits until it is durable.
+  @discardableResult
+  private func commit(_ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
+    let lsn: LSN
+    do { lsn = try change() } catch { throw .refused(error) }
+    guard ledger.awaitDurable(lsn) else { throw .notDurable }
+    return lsn
+  }
+
+  private func page(_ arguments: inout AdministrationArguments) throws(AdministrationError) -> (offset: Int, limit: Int) {
+    let offset = try arguments.count("offset", default: 0)
+    return (offset, min(try arguments.count("limit", default: Self.pageLimit), Self.pageLimit))
+  }
+
+  // MARK: Wallets
+
+  private func view(_ wallet: Digest32) throws(AdministrationError) -> JSONObject {
+    guard let view = ledger.walletView(wallet) else { throw .refused(.unknownWallet) }
+    return AdministrationViews.json(view)
+  }
+
+  private func changePolicy(
+    _ command: Command, _ arguments: inout AdministrationArguments, at now: Timestamp
+  ) throws(AdministrationError) -> JSONObject {
+    let wallet = try arguments.wallet("wallet")
+    let limits = arguments.optional("policy")
+    guard let object = limits == nil ? JSONObject() : limits?.objectValue else { throw .malformedMember("policy", form: .policy) }
+    try arguments.finish()
+    let change = try PolicyChange(object, currencies: settings.currencies)
+    if command == .walletCreate {
+      try commit { () throws(Refusal) in try ledger.createWallet(wallet, policy: change.applied(to: .unlimited), at: now) }
+    } else {
+      guard let current = ledger.walletView(wallet) else { throw .refused(.unknownWallet) }
+      try commit { () throws(Refusal) in try ledger.setPolicy(wallet, change.applied(to: current.policy), at: now) }
+    }
+    return try view(wallet)
+  }
+
+  private func moveFunds(
+    _ command: Command, _ arguments: inout AdministrationArguments, at now: Timestamp
+  ) throws(AdministrationError) -> JSONObject {
+    let wallet = try arguments.wallet("wallet")
+    let (units, currency) = try arguments.amount("amount")
+    let reference = try arguments.text("reference")
+    try arguments.finish()
+    let lsn = try commit { () throws(Refusal) in
+      command == .walletFund
+        ? try ledger.fund(wallet, currency: currency.code, amount: units, reference: reference, at: now)
+        : try ledger.defund(wallet, currency: currency.code, amount: units, reference: reference, at: now)
+    }
+    var answer = try view(wallet)
+    answer.set("repeated", .bool(lsn == 0))
+    return answer
+  }
+
+  // MARK: Sessions
+
+  private func view(session id: Digest32) throws(AdministrationError) -> JSONObject {
+    if let handle = ledger.session(id), let view = ledger.view(handle) { return AdministrationViews.json(view) }
+    guard case .closed(let session) = ledger.closeResult(id) else { throw .refused(.unknownSession) }
+    return AdministrationViews.json(id, session)
+  }
+
+  private func close(_ id: Digest32, at now: Timestamp) throws(AdministrationError) -> JSONObject {
+    if let handle = ledger.session(id) {
+      try commit { () throws(Refusal) in
+        do throws(Refusal) { return try ledger.beginClose(handle, cause: .operated, at: now) } catch {
+          // Somebody else closes it at this moment, which is what was asked for.
+          guard error == .sessionClosing || error == .sessionClosed else { throw error }
+          return 0
+        }
+      }
+    }
+    let end = Instant.now() + Self.closeWait
+    while true {
+      switch ledger.closeResult(id) {
+      case .closed(let session):
+        guard ledger.awaitDurable(session.lsn) else { throw .notDurable }
+        return AdministrationViews.json(id, session)
+      case .pending:
+        guard Instant.now() < end else { throw .stillClosing }
+        AdministrationPause.briefly()
+      case nil: throw .refused(.unknownSession)
+      }
+    }
+  }
+
+  // MARK: Merchants and keys
+
+  private var merchants: [JSONValue] {
+    let accounts = ledger.merchants()
+    let configured = settings.merchants.map(\.id)
+    let others = accounts.map(\.name).filter { !configured.contains($0) }
+    return (configured + others).map { id in
+      let balances = accounts.first { $0.name == id }?.balances ?? settings.currencies.map { ($0.code, 0) }
+      let name = settings.merchants.first { $0.id == id }?.displayName ?? id
+      return [
+        "merchant": .string(id), "name": .string(name),
+        "balances": .object(JSONObject(balances.map { ($0.currency, JSONValue.string(String($0.balance))) })),
+      ]
+    }
+  }
+
+  private func payOut(_ arguments: inout AdministrationArguments, at now: Timestamp) throws(AdministrationError) -> JSONObject {
+    let merchant = try arguments.text("merchant")
+    let (units, currency) = try arguments.amount("amount")
+    let reference = try arguments.text("reference")
+    try arguments.finish()
+    let lsn = try commit { () throws(Refusal) in
+      try ledger.payout(merchant: merchant, currency: currency.code, amount: units, reference: reference, at: now)
+    }
+    return [
+      "merchant": .string(merchant), "amount": .string(String(units)), "currency": .string(currency.code),
+      "reference": .string(reference), "repeated": .bool(lsn == 0), "merchants": .array(merchants),
+    ]
+  }
+
+  private var keyList: JSONObject {
+    var answer: JSONObject = ["keys": .array(keys.entries.map { AdministrationViews.json($0) })]
+    if let verifier = SignedNote.verifierKey(name: "\(settings.ledger.name)/audit", key: keys.checkpointKey.publicKey) {
+      answer.set("checkpointVerifier", .string(verifier))
+    }
+    return answer
+  }
+}

@@ -1,0 +1,17 @@
+import Configuration
+import Crypto
+import Ledger
+
+extension LedgerOptions {
+  /// The options of the ledger that settings describe; `checkpointKey` signs its audit log.
+  public init(_ settings: Settings, checkpointKey: Ed25519.SigningKey) {
+    self.init(
+      directory: settings.ledger.directory, currencies: settings.currencies, realm: settings.ledger.name, checkpointKey: checkpointKey,
+      auditPath: settings.audit.path)
+    rotateOctets = settings.audit.rotateBytes
+    checkpointLines = UInt64(settings.audit.checkpointEvery)
+    checkpointInterval = settings.audit.checkpointInterval
+    commitDelay = settings.ledger.commitDelay
+    reserveOctets = Int(clamping: settings.ledger.reserveBytes)
+  }
+}

@@ -1,0 +1,77 @@
+import Bytes
+import Crypto
+import Encoding
+import Ledger
+
+/// What commands answer with. Amounts are decimal strings of base units, as everywhere on the wire.
+enum AdministrationViews {
+  static func did(_ key: Digest32) -> JSONValue { .string(DIDKey.encode(Ed25519.PublicKey(key))) }
+
+  static func json(_ wallet: WalletView) -> JSONObject {
+    let balances = wallet.accounts.map { ($0.currency, JSONValue.string(String($0.balance))) }
+    let today = wallet.accounts.map { account in
+      var object: JSONObject = ["outflow": .string(String(account.outflowToday))]
+      if let left = account.leftToday { object.set("left", .string(String(left))) }
+      return (account.currency, JSONValue.object(object))
+    }
+    return [
+      "wallet": did(wallet.key), "state": wallet.isFrozen ? "frozen" : "active", "balances": .object(JSONObject(balances)),
+      "policy": wallet.policy.json, "today": .object(JSONObject(today)),
+      "sessions": .array(wallet.sessions.map { .string($0.hex) }),
+    ]
+  }
+
+  static func json(_ session: SessionView) -> JSONObject {
+    let routes = session.terms.routes.map { terms -> JSONValue in
+      ["route": .string(terms.routeID), "price": .string(terms.price.words), "priceVersion": .string(terms.priceVersion)]
+    }
+    return [
+      "session": .string(session.id.hex), "state": .string(session.state.rawValue), "wallet": did(session.wallet),
+      "currency": .string(session.terms.currency), "merchant": .string(session.terms.merchant),
+      "deposit": .string(String(session.deposit)), "spent": .string(String(session.spent)), "held": .string(String(session.held)),
+      "remaining": .string(String(session.remaining)), "required": .string(String(session.required)),
+      "units": .string(String(session.units)), "inFlight": .integer(session.inFlight), "routes": .array(routes),
+    ]
+  }
+
+  static func json(_ id: Digest32, _ session: ClosedSession) -> JSONObject {
+    [
+      "session": .string(id.hex), "state": "closed", "wallet": did(session.wallet), "currency": .string(session.currency),
+      "merchant": .string(session.merchant), "deposit": .string(String(session.deposit)), "spent": .string(String(session.spent)),
+      "held": "0", "remaining": "0", "refunded": .string(String(session.refunded)), "units": .string(String(session.units)),
+      "cause": .string(cause(session.cause)), "closed": .string(session.time.rfc3339),
+    ]
+  }
+
+  private static func cause(_ cause: CloseCause) -> String {
+    switch cause {
+    case .payer: "payer"
+    case .idle: "idle"
+    case .frozen: "frozen"
+    case .rekeyed: "rekeyed"
+    case .operated: "operator"
+    case .restart: "restart"
+    }
+  }
+
+  static func json(_ report: BooksReport) -> JSONObject {
+    let currencies = report.balances.map { balances -> JSONValue in
+      [
+        "currency": .string(balances.currency), "issued": .string(String(balances.issued)), "wallets": .string(String(balances.wallets)),
+        "sessions": .string(String(balances.sessions)), "held": .string(String(balances.held)),
+        "merchants": .string(String(balances.merchants)), "paidOut": .string(String(balances.paidOut)),
+        "sum": balances.sum.map { .string(String($0)) } ?? .null,
+      ]
+    }
+    return ["balanced": .bool(report.isBalanced), "currencies": .array(currencies)]
+  }
+
+  static func json(_ entry: KeyRing.Entry) -> JSONValue {
+    var object: JSONObject = [
+      "kind": .string(entry.kind), "created": .string(entry.created.rfc3339), "current": .bool(entry.isCurrent),
+    ]
+    if let kid = entry.kid { object.set("kid", .string(kid)) }
+    if let key = entry.publicKey { object.set("publicKey", .string(key)) }
+    return .object(object)
+  }
+}
