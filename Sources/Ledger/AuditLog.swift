@@ -47,7 +47,7 @@ struct AuditLog: ~Copyable {
     pieces.appendAfterPrevious(entry, words, sequence: next, to: &lines)
     if entry.kind.movesMoney, entry.currency != .max {
       // Cannot overflow before 2^128 base units have moved.
-      _ = totals.add(entry.amount, event: entry.kind, currency: pieces.code(entry.currency))
+      _ = totals.add(entry.amount, event: entry.kind, currency: pieces.code(entry.currency).utf8)
     }
     close(start, &lines)
     uncovered += 1

@@ -2,21 +2,24 @@ import Bytes
 
 /// Running sums of the amounts of the lines that move money, by currency and event: what checkpoints sign, and the verifier adds up again.
 struct AuditTotals: Equatable {
-  /// Sums by the event's raw value; currencies in the order in which they appeared.
-  private(set) var currencies: [(code: String, sums: [UInt8: UInt128])] = []
-
-  static func == (a: AuditTotals, b: AuditTotals) -> Bool {
-    a.sorted.elementsEqual(b.sorted) { $0.code == $1.code && $0.sums == $1.sums }
+  private struct Sums: Equatable {
+    let code: [UInt8]
+    /// By the event's raw value; nil where there was none.
+    var sums = [UInt128?](repeating: nil, count: 64)
   }
 
-  private var sorted: [(code: String, sums: [UInt8: UInt128])] { currencies.sorted { $0.code < $1.code } }
+  private var currencies: [Sums] = []
+
+  static func == (a: AuditTotals, b: AuditTotals) -> Bool { a.sorted == b.sorted }
+
+  private var sorted: [Sums] { currencies.sorted { $0.code.lexicographicallyPrecedes($1.code) } }
 
   /// Adds an amount; false when the sum passes 128 bits.
-  mutating func add(_ amount: UInt128, event: AuditEventKind, currency code: String) -> Bool {
-    let index = currencies.firstIndex { $0.code == code } ?? currencies.count
-    if index == currencies.count { currencies.append((code, [:])) }
-    let (sum, overflows) = (currencies[index].sums[event.rawValue] ?? 0).addingReportingOverflow(amount)
-    currencies[index].sums[event.rawValue] = sum
+  mutating func add(_ amount: UInt128, event: AuditEventKind, currency code: some Collection<UInt8>) -> Bool {
+    let index = currencies.firstIndex { $0.code.elementsEqual(code) } ?? currencies.count
+    if index == currencies.count { currencies.append(Sums(code: Array(code))) }
+    let (sum, overflows) = (currencies[index].sums[Int(event.rawValue)] ?? 0).addingReportingOverflow(amount)
+    currencies[index].sums[Int(event.rawValue)] = sum
     return !overflows
   }
 
@@ -25,8 +28,11 @@ struct AuditTotals: Equatable {
     buffer.append("{" as StaticString)
     for (index, currency) in sorted.enumerated() {
       if index > 0 { buffer.append("," as StaticString) }
-      buffer.append("\"\(currency.code)\":{")
-      let named = currency.sums.compactMap { raw, sum in AuditEventKind(rawValue: raw).map { ($0.name, sum) } }.sorted { $0.0 < $1.0 }
+      buffer.append(byte: 0x22)
+      buffer.append(currency.code)
+      buffer.append("\":{" as StaticString)
+      let named = AuditEventKind.allCases.compactMap { kind in currency.sums[Int(kind.rawValue)].map { (kind.name, $0) } }
+        .sorted { $0.0 < $1.0 }
       for (place, sum) in named.enumerated() {
         if place > 0 { buffer.append("," as StaticString) }
         buffer.append("\"\(sum.0)\":\"\(sum.1)\"")
@@ -40,10 +46,11 @@ struct AuditTotals: Equatable {
     buffer.put(UInt32(currencies.count))
     for currency in currencies {
       buffer.put(currency.code)
-      buffer.put(UInt32(currency.sums.count))
-      for (event, sum) in currency.sums {
-        buffer.put(event)
-        buffer.put(sum)
+      let present = currency.sums.enumerated().filter { $0.element != nil }
+      buffer.put(UInt32(present.count))
+      for (event, sum) in present {
+        buffer.put(UInt8(event))
+        buffer.put(sum ?? 0)
       }
     }
   }
@@ -52,13 +59,13 @@ struct AuditTotals: Equatable {
 
   init(_ reader: inout RecordReader) throws(LedgerError) {
     for _ in 0..<(try reader.integer(UInt32.self)) {
-      let code = try reader.string()
-      var sums: [UInt8: UInt128] = [:]
+      var sums = Sums(code: try reader.bytes())
       for _ in 0..<(try reader.integer(UInt32.self)) {
-        let event: UInt8 = try reader.integer()
-        sums[event] = try reader.integer()
+        let event = Int(try reader.integer(UInt8.self))
+        guard event < sums.sums.count else { throw .malformed(.meta) }
+        sums.sums[event] = try reader.integer(UInt128.self)
       }
-      currencies.append((code, sums))
+      currencies.append(sums)
     }
   }
 }

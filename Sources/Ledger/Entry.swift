@@ -39,6 +39,14 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     }
   }
 
+  private static let named = Dictionary(uniqueKeysWithValues: allCases.map { ($0.name, $0) })
+
+  /// Finds an event by the octets of its name.
+  init?(named octets: some Collection<UInt8>) {
+    guard let kind = Self.named[String(decoding: octets, as: UTF8.self)] else { return nil }
+    self = kind
+  }
+
   /// Whether its amounts are counted in a checkpoint's totals.
   var movesMoney: Bool {
     switch self {
