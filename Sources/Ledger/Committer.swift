@@ -5,7 +5,7 @@ import Synchronization
 /// The one thread that writes: takes what has queued, makes its lines, commits it in one transaction, publishes, exports.
 final class Committer: @unchecked Sendable {
   // Safe because: after `open` has returned, only the committer's thread touches what is not atomic or behind a lock.
-  private unowned let ledger: Ledger
+  private let ledger: Ledger
   private let options: LedgerOptions
   private let makeStore: @Sendable () throws(LedgerError) -> any Store
   private let reserve: DiskReserve

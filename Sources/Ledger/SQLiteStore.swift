@@ -51,7 +51,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
     guard version <= Self.version else { throw .newerVersion(found: Int32(clamping: version), supported: Int32(Self.version)) }
     try connection.execute(
       """
-      PRAGMA secure_delete = OFF; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2000;
+      PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 500;
       PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA busy_timeout = 2000;
       """)
     if version == 0 {

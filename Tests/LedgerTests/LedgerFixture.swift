@@ -62,8 +62,8 @@ extension ExactCost {
   static func of(_ units: UInt128) -> ExactCost { ExactCost(whole: units) }
 }
 
-/// A ledger in a folder of its own, with a funded wallet.
-struct LedgerFixture {
+/// A ledger in a folder of its own, with a funded wallet; closed when the last reference to it goes.
+final class LedgerFixture: Sendable {
   let folder: TemporaryFolder
   let ledger: Ledger
   let wallet = id(1)
@@ -91,6 +91,16 @@ struct LedgerFixture {
       if funds > 0 { _ = try ledger.fund(wallet, currency: "usdc", amount: funds, reference: "first", at: now) }
     }
   }
+
+  /// A ledger whose store fails as planned.
+  init(in folder: TemporaryFolder, plan: FaultPlan) throws {
+    let path = "\(folder.path)/ledger.db"
+    ledger = try Ledger.open(Self.options(folder), at: noon) { () throws(LedgerError) -> any Store in try FaultyStore(path: path, plan: plan) }
+    self.folder = folder
+    route = ledger.label(route: "weather")
+  }
+
+  deinit { ledger.close() }
 
   func charge(_ number: Int, amount: UInt128 = 100, merchant: String = "shop", expires: Timestamp = noon + .seconds(300)) -> ChargeOrder {
     ChargeOrder(
