@@ -1,10 +1,10 @@
 import Encoding
-import Metering
 import Methods
 import Payments
 
 /// What was paid for an answer.
 public struct AgentPayment: Sendable {
+  /// How the money moved.
   public enum Kind: Sendable {
     case charge
     /// A session that this call opened.
@@ -13,7 +13,9 @@ public struct AgentPayment: Sendable {
     case session
   }
 
+  /// How the money moved.
   public let kind: Kind
+  /// The currency of every figure of the payment.
   public let currency: Currency
   /// The receipt; at the body's end the final one where the server sends it.
   public internal(set) var receipt: Receipt?
@@ -26,6 +28,7 @@ public struct AgentPayment: Sendable {
 /// Hands on the answer to a request as a stream, and keeps it flowing: where it runs dry, the session is topped up within
 /// what the caller allows.
 public final class AgentAnswer {
+  /// The head of the answer that the payment brought.
   public let head: ReceivedHead
   /// What was paid; nil where the answer was free, or an error that cost nothing.
   public private(set) var payment: AgentPayment?
@@ -239,71 +242,4 @@ public final class AgentAnswer {
 
   /// The questions after a body until the proxy has given back what it held.
   private static let figuresLimit = 3
-}
-
-/// Measures silence inside a body: looks come after one second, then ever more seldom while nothing happens.
-struct StreamSilence {
-  /// The longest time between two looks.
-  static let longest = Duration.seconds(8)
-
-  private(set) var interval = Duration.seconds(1)
-  private(set) var total = Duration.zero
-
-  /// Notes that the interval has passed in silence.
-  mutating func grow() {
-    total += interval
-    interval = min(interval * 2, Self.longest)
-  }
-
-  /// Notes that something came.
-  mutating func end() {
-    interval = .seconds(1)
-    total = .zero
-  }
-}
-
-/// Estimates what a session's answer costs while it streams; the receipt decides.
-struct StreamMeter {
-  private let rates: [Rate]
-  private let before: UInt128
-
-  init?(challenge: Challenge, spent: UInt128) {
-    guard let offer = PrepaidOffer(challenge), case .session(let terms) = offer.terms else { return nil }
-    rates = terms.rates
-    before = spent
-  }
-
-  /// Whether the length of an answer decides what it costs.
-  var countsOctets: Bool { rates.contains { $0.unit != .request } }
-
-  /// The exact cost of a response of so many octets, rounded up once; nil where it overflows.
-  private func cost(of byteCount: UInt64) -> UInt128? {
-    var sum = ExactCost.zero
-    for rate in rates {
-      let units: UInt64
-      switch rate.unit {
-      case .request: units = 1
-      case .responseByte, .byte: units = byteCount
-      case .requestByte: units = 0
-      }
-      guard let part = ExactCost(units: units, rate: rate), let next = sum.adding(part) else { return nil }
-      sum = next
-    }
-    return sum.ceiling
-  }
-
-  /// What the session has spent after so many octets of the answer.
-  func spent(after byteCount: UInt64) -> UInt128? {
-    guard let cost = cost(of: byteCount) else { return nil }
-    let (sum, overflow) = before.addingReportingOverflow(cost)
-    return overflow ? nil : sum
-  }
-
-  /// What has to be added so that the rest of an answer of known length can come; nil where the length is not known.
-  func rest(after byteCount: UInt64, of total: UInt64?, remaining: UInt128) -> UInt128? {
-    guard let total, total > byteCount, let all = cost(of: total), let done = cost(of: byteCount), all > done else { return nil }
-    // One unit more covers the rounding of a budget that other answers share.
-    let rest = all - done + 1
-    return rest > remaining ? rest - remaining : 1
-  }
 }

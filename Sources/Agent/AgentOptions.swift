@@ -10,6 +10,7 @@ public struct AgentOptions: Sendable {
     case session
   }
 
+  /// What the HTTP client waits for and takes in.
   public var limits = HTTPLimits()
   /// Allows plain HTTP to other machines; payments can then be read on the way.
   public var allowsPlaintext = false
@@ -19,8 +20,10 @@ public struct AgentOptions: Sendable {
   public var maximum: SpendingLimit?
   /// The first deposit of a new session, in place of what the server suggests; without a maximum it is the maximum too.
   public var deposit: SpendingLimit?
+  /// Which kind of payment is made where both are offered.
   public var preference = Preference.offered
 
+  /// Makes options by which nothing is paid.
   public init() {}
 
   /// The most that may leave the wallet, in base units; nil where nothing may.
@@ -49,10 +52,14 @@ public enum AgentEvent: Sendable {
 
 /// What is known of a session's budget; between receipts an estimate from the octets that have come.
 public struct SessionBudget: Equatable, Sendable {
+  /// The currency of the figures.
   public let currency: Currency
+  /// What was moved into the session, top-ups included, in base units.
   public let deposit: UInt128
+  /// What was spent of it, in base units.
   public let spent: UInt128
 
+  /// Makes a budget from its figures.
   public init(currency: Currency, deposit: UInt128, spent: UInt128) {
     self.currency = currency
     self.deposit = deposit

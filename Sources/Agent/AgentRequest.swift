@@ -4,9 +4,12 @@ import HTTP
 public struct AgentRequest: Sendable {
   /// One header field as the caller gives it.
   public struct Field: Equatable, Sendable {
+    /// The field's name, in any case.
     public let name: String
+    /// The field's value, without blanks around it.
     public let value: String
 
+    /// Makes a field; it is checked where a request takes it.
     public init(name: String, value: String) {
       self.name = name
       self.value = value
@@ -15,8 +18,11 @@ public struct AgentRequest: Sendable {
 
   /// The method's name as it goes into the request line.
   public let method: String
+  /// What is asked for.
   public let address: WebAddress
+  /// The fields that the caller adds, in their order.
   public let fields: [Field]
+  /// What the request carries.
   public let content: RequestContent
 
   /// Makes a request.

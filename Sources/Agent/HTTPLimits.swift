@@ -26,5 +26,6 @@ public struct HTTPLimits: Sendable {
   /// The octets of one document of the server: problem, keys, wallet report.
   static let documentByteLimit = 1 << 20
 
+  /// Makes the limits that suit a server on the same continent.
   public init() {}
 }

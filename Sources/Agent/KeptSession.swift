@@ -12,8 +12,11 @@ public struct KeptSession: Sendable {
 
   /// A method and path whose terms the session has, with the challenge that a bearer credential echoes for it.
   public struct Route: Sendable {
+    /// The HTTP method of the requests.
     public let method: String
+    /// The path of the requests, without query.
     public let path: String
+    /// The challenge that credentials for these requests echo.
     public let challenge: Challenge
   }
 
@@ -24,19 +27,27 @@ public struct KeptSession: Sendable {
   public let sessionID: String
   /// The secret of the session in hexadecimal; whoever has it can spend the budget.
   let preimage: String
+  /// The origin of the server that sells.
   public let origin: String
+  /// The realm of the challenge that opened the session.
   public let realm: String
+  /// The ledger that keeps the session.
   public let ledger: String
+  /// The currency of the budget.
   public let currency: Currency
+  /// The merchant account that is paid.
   public let recipient: String
   /// The wallet that pays and gets the refund.
   public let wallet: String
+  /// How far the session has come.
   public internal(set) var state: State
+  /// What was moved into the session when last heard of, in base units.
   public internal(set) var deposit: UInt128
   /// What was spent when last heard of.
   public internal(set) var spent: UInt128
   /// What one top-up adds when nothing else is known.
   public internal(set) var suggestedDeposit: UInt128
+  /// The routes whose terms the session has, the newest last.
   public internal(set) var routes: [Route]
 
   /// What is left when last heard of.

@@ -1,7 +1,7 @@
 /// Finds the proxy's own events in an event stream while its octets pass by unchanged.
 ///
 /// It reads the stream as the HTML standard's section 9.2.6 says (lines end with LF, CR or CR LF; an empty line ends an
-/// event) and keeps only what belongs to the events that Farebox sends; other lines are skipped without being stored.
+/// event), and keeps no more than one line and one event's data, each within its bound.
 struct PaymentEventScanner: Sendable {
   /// An event of the proxy's own, its data lines joined with LF.
   struct PaymentEvent: Equatable, Sendable {

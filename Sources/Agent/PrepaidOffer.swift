@@ -11,7 +11,9 @@ public struct PrepaidOffer: Sendable {
     case session(PrepaidSession)
   }
 
+  /// The challenge as it was received.
   public let challenge: Challenge
+  /// What the challenge asks for.
   public let terms: Terms
   /// The currency with the decimals that the ledger gives it.
   public let currency: Currency
@@ -54,6 +56,7 @@ public struct PrepaidOffer: Sendable {
     }
   }
 
+  /// Whether the offer is a session and not a charge.
   public var isSession: Bool {
     switch terms {
     case .charge: false

@@ -5,6 +5,7 @@ import Payments
 public struct Quote: Sendable {
   /// The offers that passed every check, best first as the server lists them.
   public let offers: [PrepaidOffer]
+  /// The claims of the invoice, its signature verified.
   public let invoice: Invoice
   /// The invoice as it was signed; whoever keeps it can show what was asked.
   public let signedInvoice: String

@@ -2,7 +2,9 @@ import HTTP
 
 /// Holds the head of a final answer, copied out of the connection's buffer.
 public struct ReceivedHead: Sendable {
+  /// The status, 200 to 999.
   public let status: UInt16
+  /// The reason phrase, which may be empty.
   public let reason: String
   /// The fields in the order of the wire, names in the server's spelling.
   public let fields: [AgentRequest.Field]

@@ -6,6 +6,7 @@ import Payments
 
 /// What a close came to, in base units.
 public struct ClosedSession: Sendable {
+  /// The session as it was kept.
   public let session: KeptSession
   /// What the session cost and what went back to the wallet; nil where the server had closed it before and says no more.
   public let result: SessionClosed?

@@ -10,6 +10,7 @@ public struct WalletKey: Sendable {
   /// Signs payments and wallet queries.
   public let signingKey: Ed25519.SigningKey
 
+  /// Takes a key from elsewhere.
   public init(signingKey: Ed25519.SigningKey) { self.signingKey = signingKey }
 
   /// The wallet's id, `did:key:z6Mk…`.

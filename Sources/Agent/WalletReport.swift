@@ -8,25 +8,35 @@ import Payments
 public struct WalletReport: Sendable {
   /// The balance in one currency.
   public struct Balance: Sendable {
+    /// The currency with its decimals.
     public let currency: Currency
+    /// What may be spent, in base units.
     public let available: UInt128
   }
 
   /// One open session of the wallet.
   public struct OpenSession: Sendable {
+    /// The session's id, in hexadecimal.
     public let sessionID: String
+    /// The currency's code.
     public let currency: String
+    /// The merchant account that the session pays.
     public let recipient: String
+    /// Where the session stands.
     public let state: SessionStatus
   }
 
+  /// The wallet's id.
   public let wallet: String
+  /// The ledger's name.
   public let ledger: String
+  /// What the wallet holds, by currency.
   public let balances: [Balance]
   /// The limits of the spending policy by their names; values as the ledger gives them.
   public let policy: JSONObject
   /// What is left of the limits today.
   public let left: JSONObject
+  /// The open sessions.
   public let sessions: [OpenSession]
   /// The whole answer.
   public let document: JSONObject

@@ -24,9 +24,11 @@ public struct WebAddress: Hashable, Sendable, CustomStringConvertible {
   /// Bounds the octets of an address, so that a hostile document cannot make a long one.
   public static let byteLimit = 8192
 
+  /// How the server is spoken to.
   public let scheme: Scheme
   /// The host in lower case; an IPv6 literal without its brackets.
   public let host: String
+  /// The port, named or the scheme's own.
   public let port: UInt16
   /// The path and, after `?`, the query, as they go into the request line.
   public let target: String
@@ -137,6 +139,7 @@ public struct WebAddress: Hashable, Sendable, CustomStringConvertible {
   /// The target's path, without its query.
   public var path: String { String(target.prefix { $0 != "?" }) }
 
+  /// The whole address.
   public var description: String { origin + target }
 
   /// Whether both addresses name the same scheme, host and port.
