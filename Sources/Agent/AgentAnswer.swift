@@ -223,7 +223,8 @@ public final class AgentAnswer {
     if meter?.countsOctets == true { try learnFigures(of: session) }
   }
 
-  /// Asks what a metered body has cost, where no receipt could follow it: a length was declared, so there is no trailer.
+  /// Asks what a metered body has cost. A trailer with the final receipt is not asked for, since the length of the body
+  /// would be lost by it, and with it the progress and the exact amount of a top-up.
   private func learnFigures(of session: KeptSession) throws(AgentError) {
     for round in 1...Self.figuresLimit {
       guard let state = try? purchase.agent.status(of: session), state.deposit >= state.spent else { return }

@@ -111,9 +111,9 @@ final class Purchase {
     guard let challenge, let secret = SessionSecret(hex: session.preimage) else { return }
     presented = .bearer(session, challenge)
     if usesShortForm(with: challenge) {
-      set(AgentRequest.Field(name: PrepaidSessionField.name, value: PrepaidSessionField.print(secret)), isSession: true)
+      set(AgentRequest.Field(name: PrepaidSessionField.name, value: PrepaidSessionField.print(secret)))
     } else {
-      set(agent.field(challenge, PrepaidCredential.bearer(challenge, secret: secret)), isSession: true)
+      set(agent.field(challenge, PrepaidCredential.bearer(challenge, secret: secret)))
     }
   }
 
@@ -122,13 +122,9 @@ final class Purchase {
     request.has("authorization") && !challenge.selectsAlternateField
   }
 
-  private func set(_ credential: AgentRequest.Field, isSession: Bool) {
+  private func set(_ credential: AgentRequest.Field) {
     extra = [credential]
     if let idempotencyKey { extra.append(idempotencyKey) }
-    if isSession {
-      extra.append(AgentRequest.Field(name: "TE", value: "trailers"))
-      extra.append(AgentRequest.Field(name: "Connection", value: "TE"))
-    }
   }
 
   private func payCharge() throws(AgentError) -> PaymentProgress.Event {
@@ -136,7 +132,7 @@ final class Purchase {
     outlay = charge.amount
     presented = .transfer(offer)
     observe(.paying(Amount(units: charge.amount, currency: charge.currency), offer.currency))
-    set(agent.field(offer.challenge, PrepaidCredential.transfer(offer.challenge, wallet: key.signingKey)), isSession: false)
+    set(agent.field(offer.challenge, PrepaidCredential.transfer(offer.challenge, wallet: key.signingKey)))
     return try exchange()
   }
 
@@ -155,7 +151,7 @@ final class Purchase {
     presented = .open(offer, session)
     observe(.paying(Amount(units: deposit, currency: offer.currency.code), offer.currency))
     let credential = PrepaidCredential.open(offer.challenge, deposit: deposit, secret: secret, wallet: key.signingKey)
-    set(agent.field(offer.challenge, credential), isSession: true)
+    set(agent.field(offer.challenge, credential))
     return try exchange()
   }
 

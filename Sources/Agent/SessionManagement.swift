@@ -21,11 +21,10 @@ extension Agent {
   ///
   /// - Throws: `.sessionGone` where the server does not know it.
   public func status(of session: KeptSession) throws(AgentError) -> SessionStatus {
-    let (challenge, address, secret) = try means(of: session)
+    let (challenge, request, secret) = try means(of: session)
     let credential = PrepaidCredential.status(challenge, secret: secret)
-    let (head, octets) = try askRepeatedly(
-      try AgentRequest(method: "POST", address: address), extra: [field(challenge, credential)])
-    try refuse(head, octets, from: address, document: .status)
+    let (head, octets) = try askRepeatedly(request, extra: [field(challenge, credential)])
+    try refuse(head, octets, from: request.address, document: .status)
     guard let object = (try? JSON.parse(octets))?.objectValue, let state = try? SessionStatus(parsing: object) else {
       throw .document(.status)
     }
@@ -36,12 +35,11 @@ extension Agent {
   ///
   /// The session's own secret is the proof, so no wallet key is needed. The session is forgotten once it is closed.
   public func close(_ session: KeptSession) throws(AgentError) -> ClosedSession {
-    let (challenge, address, secret) = try means(of: session)
+    let (challenge, request, secret) = try means(of: session)
     let credential = PrepaidCredential.close(challenge, secret: secret)
-    let (head, octets) = try askRepeatedly(
-      try AgentRequest(method: "POST", address: address), extra: [field(challenge, credential)])
+    let (head, octets) = try askRepeatedly(request, extra: [field(challenge, credential)])
     do throws(AgentError) {
-      try refuse(head, octets, from: address, document: .close)
+      try refuse(head, octets, from: request.address, document: .close)
     } catch .sessionGone {
       try forget(session.sessionID)
       return ClosedSession(session: session, result: nil, receipt: nil)
@@ -54,7 +52,7 @@ extension Agent {
     try forget(session.sessionID)
     let check = ReceiptCheck(
       expectation: .close(sessionID: session.sessionID), challengeID: challenge.id, request: nil,
-      keys: try keys(for: head, at: address))
+      keys: try keys(for: head, at: request.address))
     return ClosedSession(session: session, result: closed, receipt: try? check.check(head.first("payment-receipt")).get())
   }
 
@@ -69,12 +67,11 @@ extension Agent {
   ) throws(AgentError) -> Receipt? {
     guard let walletKey else { throw .noWalletKey }
     guard let sessionID = Digest32(hex: session.sessionID) else { throw .sessionGone }
-    let probe = try AgentRequest(method: request.method, address: request.address)
+    let probe = try AgentRequest(method: request.method == "HEAD" ? "GET" : request.method, address: request.address)
     let challenge = try freshChallenge(for: session, probe: probe)
     let credential = PrepaidCredential.topUp(
       challenge, additionalDeposit: amount, session: sessionID, wallet: walletKey.signingKey)
-    let (head, octets) = try askRepeatedly(
-      try AgentRequest(method: "POST", address: request.address), extra: [field(challenge, credential)])
+    let (head, octets) = try askRepeatedly(probe, extra: [field(challenge, credential)])
     try refuse(head, octets, from: request.address, document: .topUp)
     try note(session.sessionID) { $0.deposit &+= amount }
     let check = ReceiptCheck(
@@ -131,11 +128,14 @@ extension Agent {
 
   // MARK: - Means
 
+  /// A challenge of the session, a request without a body to where it was issued for, and the secret.
   private func means(
     of session: KeptSession
-  ) throws(AgentError) -> (challenge: Challenge, address: WebAddress, secret: SessionSecret) {
+  ) throws(AgentError) -> (challenge: Challenge, request: AgentRequest, secret: SessionSecret) {
     guard let route = session.routes.last, let secret = SessionSecret(hex: session.preimage) else { throw .sessionGone }
-    return (route.challenge, try WebAddress(session.origin).with(target: route.path), secret)
+    let address = try WebAddress(session.origin).with(target: route.path)
+    // An answer to HEAD would have no body to read the session's figures from.
+    return (route.challenge, try AgentRequest(method: route.method == "HEAD" ? "GET" : route.method, address: address), secret)
   }
 
   /// The field that carries a credential, as the challenge selected it.
@@ -162,7 +162,9 @@ extension Agent {
     _ head: ReceivedHead, _ octets: [UInt8], from address: WebAddress, document: AgentError.DocumentKind
   ) throws(AgentError) {
     guard head.status != 200 else { return }
-    guard let problem = ProblemDocument(octets, from: address) else { throw .unexpectedStatus(head.status, document) }
+    guard let problem = ProblemDocument(octets, from: address) else {
+      throw head.status == 410 ? .sessionGone : .unexpectedStatus(head.status, document)
+    }
     switch problem.problem {
     case .sessionNotFound, .sessionFinalized: throw .sessionGone
     case .policyDenied: throw .refusedByPolicy(detail: problem.detail)

@@ -127,7 +127,7 @@ struct PayFailure: Error {
     case .offer(let fault): "not paid: \(text(fault))"
     case .overMaximum(let price, let maximum, let currency): overMaximumText(price, maximum, currency)
     case .noWalletKey: "there is no wallet key; make one with: farebox pay --new-key"
-    case .refusedByPolicy(let detail): "the wallet's policy forbids this payment" + (detail.isEmpty ? "" : ": \(detail)")
+    case .refusedByPolicy(let detail): detail.isEmpty ? "refused by the wallet's policy" : "refused: \(detail)"
     case .rejected(let status, let problem, let detail):
       "the payment was rejected (\(status) \(problem))" + (detail.isEmpty ? "" : ": \(detail)")
     case .answerLost(let reference):
