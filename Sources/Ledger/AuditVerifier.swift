@@ -11,6 +11,7 @@ public struct AuditVerifier {
   private let origin: String
   private let keys: [Ed25519.PublicKey]
   private let pin: AuditPin?
+  private let mayBeginLater: Bool
 
   private var report = AuditReport()
   private var tree = MerkleTree()
@@ -20,8 +21,10 @@ public struct AuditVerifier {
   /// The place of the last line that was accepted.
   private var last: AuditReport.Place?
 
-  /// Makes a verifier of the log that `<realm>/audit` names; any of `keys` may have signed.
-  public init(realm: String, keys: [Ed25519.PublicKey], pin: AuditPin? = nil) {
+  /// Makes a verifier of the log that `<realm>/audit` names; any of `keys` may have signed. `mayBeginLater` takes a log whose oldest files
+  /// are kept elsewhere: chain and signatures are verified then, tree and totals cannot be.
+  public init(realm: String, keys: [Ed25519.PublicKey], pin: AuditPin? = nil, mayBeginLater: Bool = false) {
+    self.mayBeginLater = mayBeginLater
     origin = "\(realm)/audit"
     self.keys = keys
     self.pin = pin
@@ -80,8 +83,7 @@ public struct AuditVerifier {
       report.defect = AuditReport.Defect(.altered, at: place)
       return
     }
-    if report.lineCount == 0, sequence > 1 {
-      // Older files are kept elsewhere: the chain is taken up here, the tree and the totals cannot be.
+    if report.lineCount == 0, sequence > 1, mayBeginLater {
       report.firstSequence = sequence
       expected = sequence
       previous = before

@@ -211,7 +211,7 @@ import Testing
 }
 
 /// Verifies the audit log of a folder with the tests' key.
-func verified(_ folder: TemporaryFolder, pin: AuditPin? = nil) -> AuditReport {
-  var verifier = AuditVerifier(realm: "api.example.com", keys: [testKey.publicKey], pin: pin)
+func verified(_ folder: TemporaryFolder, pin: AuditPin? = nil, mayBeginLater: Bool = false) -> AuditReport {
+  var verifier = AuditVerifier(realm: "api.example.com", keys: [testKey.publicKey], pin: pin, mayBeginLater: mayBeginLater)
   return (try? verifier.verify(path: "\(folder.path)/audit.jsonl")) ?? AuditReport()
 }
