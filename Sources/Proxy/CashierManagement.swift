@@ -163,7 +163,8 @@ extension Cashier {
     if let receipt = record.answer { return managed(object, receipt: receipt, after: record.lsn) }
     // Closed by time or by operators: the credential did not do it, and the session is gone.
     guard let ledger, record.claim == pending.claim, let stub = pending.stub else {
-      return problem(.sessionFinalized, members: object, after: record.lsn)
+      let members: JSONObject = ["spent": .string(String(record.spent)), "refunded": .string(String(record.refunded))]
+      return problem(.sessionFinalized, members: members, after: record.lsn)
     }
     // A restart came between the close and its answer.
     let log = ledger.lastCheckpoint

@@ -36,6 +36,7 @@ extension Cashier {
     if (200...299).contains(status) { appendReceipt(place, to: &fields, at: now) }
     let limit = settings.limits.outcomeBytes
     if exchanges[place].idempotency != nil, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
+      exchanges[place].isWithheld = true
       return .withhold(limit: limit)
     }
     return .reply(after: settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now))
@@ -47,6 +48,7 @@ extension Cashier {
   ) -> LSN {
     let place = exchange.place
     guard place != PaidExchange.none else { return Self.never }
+    exchanges[place].isWithheld = false
     return settle(place, outcome: keptOutcome(place, head: Array(fields), body: body.map { Array($0) }), at: now)
   }
 
@@ -162,7 +164,9 @@ extension Cashier {
     case .complete:
       parts = settleUsed(place, at: now)
       finalReceipt(place, &parts, at: now)
-    case .upstreamBroke, .sessionStopped:
+    case .upstreamBroke:
+      parts = endBroken(place, at: now)
+    case .sessionStopped:
       parts = settleUsed(place, at: now)
     case .holdTimeout:
       parts = settleUsed(place, at: now)
@@ -170,7 +174,7 @@ extension Cashier {
         parts.event = SessionEvent.timeout(session: view.id, spent: view.spent, required: exchanges[place].required).octets
       }
     case .upstreamFailed(let beforeHead):
-      if beforeHead { giveBack(place, cause: .upstreamFailed, at: now) } else { parts = settleUsed(place, at: now) }
+      if beforeHead { giveBack(place, cause: .upstreamFailed, at: now) } else { parts = endBroken(place, at: now) }
     case .clientLeft(let requestForwarded, let headSeen, let safe):
       if headSeen {
         parts = settleUsed(place, at: now)
@@ -196,8 +200,12 @@ extension Cashier {
     switch exchanges[place].payment {
     case .vacant, .ended: return parts
     case .held:
-      // The response was withheld and did not come whole: no octet of it left.
-      giveBack(place, cause: .upstreamFailed, at: now)
+      // The response was withheld, and the client left before it was whole: that does not undo what the head decided.
+      if exchanges[place].isCharged {
+        parts.after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
+      } else {
+        giveBack(place, cause: .upstreamFailed, at: now)
+      }
       return parts
     case .debited(let handle):
       guard exchanges[place].isCharged else {
@@ -214,6 +222,13 @@ extension Cashier {
       exchanges[place].payment = .ended
       return parts
     }
+  }
+
+  /// The upstream broke off: what was delivered is paid for, and of a withheld response nothing was.
+  private mutating func endBroken(_ place: UInt32, at now: Timestamp) -> FinalParts {
+    guard exchanges[place].isWithheld else { return settleUsed(place, at: now) }
+    giveBack(place, cause: .upstreamFailed, at: now)
+    return FinalParts()
   }
 
   /// The request went upstream and no head came in time: what may have been changed is paid for.

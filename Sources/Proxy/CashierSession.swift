@@ -130,6 +130,7 @@ extension Cashier {
       return .answer(failed(request, index, ledger.closeResult(session) == nil ? .sessionNotFound : .sessionFinalized, at: now))
     }
     guard view.state == .open else { return .answer(problem(.sessionFinalized)) }
+    guard view.terms.realm == settings.realm else { return .answer(failed(request, index, .sessionNotFound, at: now)) }
     if let credential {
       guard let quote = try? PrepaidSession(parsing: credential.request), isOurs(credential, quote.details),
         quote.currency == view.terms.currency, quote.recipient == view.terms.merchant
@@ -261,24 +262,26 @@ extension Cashier {
     var last = begun
     if let rate = requestRate {
       var meter = Meter(rate: rate, expected: length, at: now)
-      meter.debit(1, entry: begun, at: now)
-      last = max(last, firstStep(&meter, place, wanted: min(length ?? Meter.firstStep, Meter.leastStep), at: now))
+      last = max(last, firstStep(&meter, place, wanted: min(length ?? Meter.firstStep, Meter.leastStep), begun: begun, at: now))
       exchanges[place].requestMeter = meter
     }
     if let rate = responseRate {
       var meter = Meter(rate: rate, at: now)
-      meter.debit(1, entry: begun, at: now)
-      last = max(last, firstStep(&meter, place, wanted: Meter.firstStep, at: now))
+      last = max(last, firstStep(&meter, place, wanted: Meter.firstStep, begun: begun, at: now))
       exchanges[place].responseMeter = meter
     }
     return last
   }
 
-  private func firstStep(_ meter: inout Meter, _ place: UInt32, wanted: UInt64, at now: Timestamp) -> LSN {
-    guard let ledger, case .debited(let handle) = exchanges[place].payment, wanted > meter.debited,
-      let step = try? ledger.extend(handle, rate: meter.rate, wanted: wanted - meter.debited, atLeast: 0, at: now), step.units > 0
-    else { return 0 }
-    meter.debit(step.units, entry: step.lsn, at: now)
+  /// Debits what the first octet, paid with the request, lacks of a first step.
+  private func firstStep(_ meter: inout Meter, _ place: UInt32, wanted: UInt64, begun: LSN, at now: Timestamp) -> LSN {
+    guard let ledger, case .debited(let handle) = exchanges[place].payment, wanted > 1,
+      let step = try? ledger.extend(handle, rate: meter.rate, wanted: wanted - 1, atLeast: 0, at: now), step.units > 0
+    else {
+      meter.debit(1, entry: begun, at: now)
+      return begun
+    }
+    meter.debit(step.units + 1, entry: step.lsn, at: now)
     return step.lsn
   }
 }

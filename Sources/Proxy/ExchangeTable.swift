@@ -43,6 +43,8 @@ struct ExchangeRecord {
   var isCharged = false
   var isEventStream = false
   var wantsTrailer = false
+  /// The response is collected for its idempotency key, and nothing of it has left.
+  var isWithheld = false
   /// A step that would only have been comfortable was refused: the next one is asked for when it is needed.
   var isExhausted = false
   /// The stream has been told that it waits.
@@ -73,6 +75,7 @@ struct ExchangeRecord {
     isCharged = false
     isEventStream = false
     wantsTrailer = false
+    isWithheld = false
     isExhausted = false
     isAnnounced = false
     required = 0
