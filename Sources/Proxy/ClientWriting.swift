@@ -8,6 +8,7 @@ extension Worker {
     guard !isDurable(after) else { return }
     let connection = downstreams.pointer(index)
     connection.pointee.gate = max(connection.pointee.gate, after)
+    connection.pointee.gateEpoch = ledger?.epoch ?? 0
   }
 
   /// Whether an entry is on disk; 0 always is.

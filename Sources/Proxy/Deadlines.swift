@@ -8,6 +8,13 @@ extension Worker {
     if deadline != .max { wheel.schedule(index * 2, deadline: deadline) }
   }
 
+  /// Sets the deadline of an exchange that waits for the rest of its request's content, or else for the upstream's head.
+  mutating func awaitNext(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    let isClientsTurn = connection.pointee.progress != .complete && !connection.pointee.has(.expectsContinue)
+    setDeadline(index, isClientsTurn ? contentDeadline(index) : now &+ plan.timeouts.firstOctet)
+  }
+
   /// Looks at every connection whose timer has come due.
   mutating func expireTimers() {
     wheel.expire(now: now, into: &expired)

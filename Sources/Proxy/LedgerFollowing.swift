@@ -170,7 +170,10 @@ extension Worker {
   private mutating func ledgerWasReloaded() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       let connection = downstreams.pointer(index)
-      let isConcerned = connection.pointee.has(.paid) || connection.pointee.gate != 0 || connection.pointee.state == .pendingAnswer
+      // What was begun after the ledger had been read back is as good as ever.
+      let isConcerned =
+        (connection.pointee.has(.paid) && connection.pointee.exchange.epoch != epoch)
+        || (connection.pointee.gate != 0 && connection.pointee.gateEpoch != epoch) || connection.pointee.state == .pendingAnswer
       guard connection.pointee.state != .closed, isConcerned else { continue }
       connection.pointee.gate = 0
       connection.pointee.pending = nil

@@ -8,7 +8,7 @@ enum OwnPath {
   /// Tells cheaply that a path is surely not one of ours.
   @inline(__always)
   static func mayBe(_ path: UnsafeRawBufferPointer) -> Bool {
-    guard path.count > 7 else { return false }
+    guard path.count >= 7 else { return false }
     switch path[1] {
     case UInt8(ascii: "."), UInt8(ascii: "h"), UInt8(ascii: "r"), UInt8(ascii: "o"), UInt8(ascii: "l"), UInt8(ascii: "p"):
       return true

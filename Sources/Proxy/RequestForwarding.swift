@@ -22,7 +22,7 @@ extension Worker {
       let upstream = upstreams.pointer(Int(slot))
       attach(index, Int(slot))
       writeHead(index, octets, whole, into: &upstream.pointee.output)
-      setDeadline(index, now &+ plan.timeouts.firstOctet)
+      awaitNext(index)
       // Content that came with the head goes in the same send, so the caller flushes.
       if connection.pointee.progress == .complete { flushUpstream(of: index) }
     case .connect:
@@ -57,7 +57,7 @@ extension Worker {
     attach(index, slot)
     swap(&upstream.pointee.output, &connection.pointee.prepared)
     connection.pointee.prepared.release()
-    setDeadline(index, now &+ plan.timeouts.firstOctet)
+    awaitNext(index)
     continueRequest(index)
   }
 
@@ -225,7 +225,7 @@ extension Worker {
       ResponseRewriter.appendTrailers(connection.pointee.decoder, to: &upstream.pointee.output)
       upstream.pointee.output.append("\r\n")
     }
-    setDeadline(index, now &+ plan.timeouts.firstOctet)
+    awaitNext(index)
   }
 
   // MARK: Sending

@@ -53,7 +53,7 @@ extension Worker {
     if state == .connecting {
       setDeadline(index, now &+ plan.timeouts.connect)
     } else {
-      setDeadline(index, now &+ plan.timeouts.firstOctet)
+      awaitNext(index)
       continueRequest(index)
     }
   }
@@ -66,7 +66,7 @@ extension Worker {
       return upstreamFailed(slot, .upstreamUnreachable)
     }
     upstream.pointee.state = .busy
-    setDeadline(index, now &+ plan.timeouts.firstOctet)
+    awaitNext(index)
     continueRequest(index)
   }
 

@@ -40,7 +40,7 @@ extension Worker {
     let index = Int(upstream.pointee.downstream)
     let connection = downstreams.pointer(index)
     if connection.pointee.progress == .complete {
-      setDeadline(index, now &+ plan.timeouts.firstOctet)
+      awaitNext(index)
     } else if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) {
       makeReady(downstream: index)
     }
