@@ -39,4 +39,30 @@ import Testing
     #expect(scan([Array("eventx: payment-receipt\ndata: y\n\n".utf8)]).isEmpty)
     #expect(scan([Array(" event: payment-receipt\ndata: y\n\n".utf8)]).isEmpty)
   }
+
+  /// However the octets are cut, the same events are found.
+  @Test func randomStreamsCutAnywhere() {
+    var seed: UInt64 = 0xFA2E
+    func next(_ bound: Int) -> Int {
+      seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int((seed >> 33) % UInt64(bound))
+    }
+    let words = ["event:payment-receipt\n", "data: y\n", "event:", "data:", " ", "payment-receipt", "payment-need-topup", "\n", "\r", "\r\n", "x", "session-timeout", ":", "é"]
+    var count = 0
+    for _ in 0..<3000 {
+      var stream: [UInt8] = []
+      for _ in 0..<next(40) { stream += Array(words[next(words.count)].utf8) }
+      let whole = scan([stream])
+      count += whole.count
+      var pieces: [[UInt8]] = []
+      var rest = stream[...]
+      while !rest.isEmpty {
+        let piece = rest.prefix(1 + next(7))
+        pieces.append(Array(piece))
+        rest = rest.dropFirst(piece.count)
+      }
+      #expect(scan(pieces) == whole)
+    }
+    #expect(count > 20)
+  }
 }

@@ -314,6 +314,35 @@ import Testing
     #expect(throws: AgentError.overMaximum(price: 10, maximum: nil, currency: Scene.usdc)) { try stranger.fetch(plain) }
   }
 
+  @Test func reportsWallet() throws {
+    let scene = try Scene()
+    let agent = scene.agent()
+    let answer = try agent.fetch(try scene.request("/body"))
+    try answer.drain()
+    let report = try agent.walletReport(at: try WebAddress(scene.server.url + "/any"))
+    #expect(report.wallet == scene.key.wallet)
+    #expect(report.balances.map(\.available) == [5000])
+    #expect(report.left["daily-cap"]?["usdc"]?.stringValue == "7000")
+    #expect(report.sessions.map(\.sessionID) == [answer.payment?.session?.sessionID])
+    #expect(report.sessions.map(\.state.spent) == [100])
+    let address = try WebAddress(scene.server.url)
+    #expect(throws: AgentError.noWalletKey) {
+      try Agent(keeper: nil, walletKey: nil).walletReport(at: address)
+    }
+  }
+
+  @Test func worksWithoutKeeper() throws {
+    let scene = try Scene()
+    var options = AgentOptions()
+    options.deposit = SpendingLimit("0.0005 USDC")
+    let agent = Agent(options: options, keeper: nil, walletKey: scene.key)
+    for _ in 0..<3 { try agent.fetch(try scene.request("/body")).drain() }
+    #expect(scene.booth.books.withLock { $0.opens.count } == 1)
+    let session = try #require(try agent.sessions().first)
+    #expect(try agent.close(session).result == SessionClosed(spent: 300, refunded: 200))
+    #expect(try agent.sessions().isEmpty)
+  }
+
   @Test func quotesWithoutPaying() throws {
     let scene = try Scene()
     let quote = try #require(try scene.agent { $0.maximum = nil }.quote(try scene.request("/charge")))

@@ -87,6 +87,7 @@ final class TollBooth: Sendable {
   /// Answers one request; false ends the connection.
   private func answer(_ request: ScriptedServer.Connection.Request, _ connection: ScriptedServer.Connection) -> Bool {
     if request.target == ServerKeys.path { return send(connection, 200, keyDocument()) }
+    if request.target == Prepaid.walletPath { return wallet(request, connection) }
     if request.target == "/free" { return send(connection, 200, Array("free".utf8)) }
     if let short = request.first("prepaid-session"), let session = shortSession(short) {
       books.withLock { $0.bearers += 1 }
@@ -111,6 +112,20 @@ final class TollBooth: Sendable {
       return false
     }
     return serve(request, credential, connection)
+  }
+
+  private func wallet(_ request: ScriptedServer.Connection.Request, _ connection: ScriptedServer.Connection) -> Bool {
+    let query = request.body.withUnsafeBytes { try? WalletQuery(parsing: $0) }
+    guard let query, query.isAuthentic, query.isTimely(at: .now()) else { return problem(connection, .queryRefused) }
+    let sessions = books.withLock { $0.sessions }.compactMap { id, session -> WalletState.Session? in
+      let status = SessionStatus(
+        phase: .open, deposit: session.deposit, spent: session.spent, held: 0, remaining: session.deposit - session.spent, required: 0)
+      return Digest32(hex: id).map { WalletState.Session(id: $0, currency: "usdc", recipient: "acme", state: status) }
+    }
+    let state = WalletState(
+      wallet: query.wallet, ledger: "test", time: .now(), balances: [.init(currency: "usdc", decimals: 6, available: 5000)],
+      policy: ["daily-cap": ["usdc": "9000"]], left: ["daily-cap": ["usdc": "7000"]], sessions: sessions)
+    return send(connection, 200, JCS.serialize(.object(state.object)))
   }
 
   private func shortSession(_ field: String) -> String? {

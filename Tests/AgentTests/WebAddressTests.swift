@@ -38,4 +38,22 @@ import Testing
   func knowsLoopback(host: String, isLoopback: Bool) throws {
     #expect(try WebAddress("http://\(host)/").isLoopback == isLoopback)
   }
+
+  /// Whatever stands in an address: it is refused, or has one spelling that reads as itself.
+  @Test func randomAddressesHaveOneSpelling() throws {
+    var seed: UInt64 = 0xADD2E55
+    func next(_ bound: Int) -> Int {
+      seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int((seed >> 33) % UInt64(bound))
+    }
+    let words = ["http://", "https://", "h", "EX.ample", ":", "80", "8402", "/", "?", "#", "%7e", "%2F", "%", "[::1]", "@", "..", "a=b", "é", " "]
+    var accepted = 0
+    for _ in 0..<20_000 {
+      let text = (0..<next(9)).map { _ in words[next(words.count)] }.joined()
+      guard let address = try? WebAddress(text) else { continue }
+      accepted += 1
+      #expect(try WebAddress(address.description) == address, "\(text)")
+    }
+    #expect(accepted > 500)
+  }
 }
