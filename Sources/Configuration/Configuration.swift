@@ -19,25 +19,32 @@ public enum Configuration {
   ///   - path: the file.
   ///   - state: the folder for everything that the proxy writes, above what file and environment say.
   ///   - environment: variables; the process's own where nil.
+  ///   - readsSecrets: whether injected fields are read; commands that forward nothing run where the secrets are not.
   /// - Throws: every error that was found at once.
-  public static func load(_ path: String, state: String? = nil, environment: [String: String]? = nil) throws(ConfigurationError) -> Settings {
-    let outcome = inspect(path, state: state, environment: environment)
+  public static func load(
+    _ path: String, state: String? = nil, environment: [String: String]? = nil, readsSecrets: Bool = true
+  ) throws(ConfigurationError) -> Settings {
+    let outcome = inspect(path, state: state, environment: environment, readsSecrets: readsSecrets)
     guard let settings = outcome.settings else { throw .invalid(file: path, outcome.diagnostics) }
     return settings
   }
 
   /// Reads a file for its diagnostics, warnings included.
-  public static func inspect(_ path: String, state: String? = nil, environment: [String: String]? = nil) -> Outcome {
+  public static func inspect(
+    _ path: String, state: String? = nil, environment: [String: String]? = nil, readsSecrets: Bool = true
+  ) -> Outcome {
     let text: String
     switch contents(of: path) {
     case .success(let octets): text = octets
     case .failure(let failure): return Outcome(file: path, settings: nil, diagnostics: [failure.diagnostic])
     }
-    return inspect(text: text, file: path, state: state, environment: environment)
+    return inspect(text: text, file: path, state: state, environment: environment, readsSecrets: readsSecrets)
   }
 
   /// Reads a file's text that is in memory already; relative paths count from the folder of `file`.
-  public static func inspect(text: String, file: String, state: String? = nil, environment: [String: String]? = nil) -> Outcome {
+  public static func inspect(
+    text: String, file: String, state: String? = nil, environment: [String: String]? = nil, readsSecrets: Bool = true
+  ) -> Outcome {
     let document: Document
     do {
       document = try Document(text)
@@ -50,7 +57,7 @@ public enum Configuration {
     let folder = String(absolute[..<(absolute.lastIndex(of: "/") ?? absolute.startIndex)])
     var reader = ConfigurationReader(
       document, environment: environment ?? ProcessInfo.processInfo.environment, stateOption: state,
-      workingDirectory: workingDirectory, folder: folder.isEmpty ? "/" : folder)
+      workingDirectory: workingDirectory, folder: folder.isEmpty ? "/" : folder, readsSecrets: readsSecrets)
     let settings = reader.read(source: absolute)
     return Outcome(file: file, settings: reader.log.hasErrors ? nil : settings, diagnostics: reader.log.sorted)
   }

@@ -54,6 +54,7 @@ extension ConfigurationReader {
       return nil
     }
     if let literal { return Array(literal.utf8) }
+    guard readsSecrets else { return Array("not read".utf8) }
     if let variable {
       guard let value = environment[variable], !value.isEmpty else {
         table.report(.missingVariable, "environment", advice: "set it before the proxy starts, for example by EnvironmentFile= in the systemd unit")

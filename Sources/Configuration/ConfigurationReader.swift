@@ -6,18 +6,22 @@ struct ConfigurationReader {
   let log = DiagnosticLog()
   let environment: [String: String]
   let folder: String
+  /// Whether injected fields are read.
+  let readsSecrets: Bool
   private let stateOption: String?
   private let workingDirectory: String
   private let root: TableReader
   var settings = Settings()
 
   init(
-    _ document: Document, environment: [String: String], stateOption: String?, workingDirectory: String, folder: String
+    _ document: Document, environment: [String: String], stateOption: String?, workingDirectory: String, folder: String,
+    readsSecrets: Bool
   ) {
     self.environment = environment
     self.stateOption = stateOption
     self.workingDirectory = workingDirectory
     self.folder = folder
+    self.readsSecrets = readsSecrets
     root = TableReader(document.root, place: "", at: Position(line: 1, column: 1), log: log)
   }
 

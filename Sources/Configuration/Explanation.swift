@@ -31,7 +31,7 @@ public struct Explanation: Sendable {
     lines.append("keys       \(settings.keys.directory)")
     for upstream in settings.upstreams { lines.append("upstream   \(upstream.name): \(upstream.words)") }
     lines.append("routes")
-    let rows = settings.routes.map { [$0.id, $0.patternWords, $0.priceWords, $0.terms] }
+    let rows = settings.routes.map { [$0.id, $0.patternWords, $0.priceWords] + ($0.price == nil ? [] : [$0.terms]) }
     lines += Explanation.columns(rows).map { "  " + $0 }
     return lines.joined(separator: "\n")
   }

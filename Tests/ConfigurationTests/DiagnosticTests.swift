@@ -277,6 +277,12 @@ private let wholeCases = [
     #expect(!Explanation(outcome).text.contains(secret))
   }
 
+  @Test func commandsNeedNoSecrets() {
+    let text = route(sound + "inject = [{ name = \"X\", environment = \"KEY\" }, { name = \"Y\", file = \"absent\" }]")
+    let outcome = Configuration.inspect(text: text, file: "/etc/proxy.conf", state: "/tmp/s", environment: [:], readsSecrets: false)
+    #expect(outcome.diagnostics == [])
+  }
+
   @Test func missingFileIsADiagnostic() {
     let outcome = Configuration.inspect("/nonexistent/proxy.conf")
     #expect(

@@ -1,0 +1,73 @@
+import Configuration
+import Encoding
+
+/// Shows lines of the audit log to people.
+struct AuditText {
+  private let money: Money
+  private let hasColours: Bool
+
+  init(_ settings: Settings, hasColours: Bool) {
+    money = Money(settings)
+    self.hasColours = hasColours
+  }
+
+  /// The columns' names.
+  var header: String {
+    paint("TIME                     EVENT                       AMOUNT  ROUTE         SESSION   WALLET          MORE", "2")
+  }
+
+  /// One line in columns; a line that is no event is shown as it is.
+  func line(_ text: String) -> String {
+    guard let object = try? JSON.parse(text), let event = object["event"]?.stringValue else { return PayText.printable(text) }
+    let currency = object["currency"]?.stringValue
+    let units = object["amount"]?.stringValue ?? object["refunded"]?.stringValue
+    let amount = units.map { money.words($0, currency) } ?? ""
+    let columns = [
+      Self.padded(object["time"]?.stringValue ?? "", 25), Self.padded(event, 19), Self.right(amount, 15) + "  ",
+      Self.padded(object["route"]?.stringValue ?? "", 14), Self.padded(String((object["session"]?.stringValue ?? "").prefix(8)), 10),
+      Self.padded(Self.short(wallet: object["wallet"]?.stringValue ?? ""), 16), more(object),
+    ].map { PayText.printable($0) }
+    var line = columns[0] + paint(columns[1], Self.colour(event)) + columns[2...].joined()
+    while line.hasSuffix(" ") { line.removeLast() }
+    return line
+  }
+
+  /// `did:key:z6Mk…abcdef`, as much as tells wallets apart.
+  static func short(wallet: String) -> String {
+    guard wallet.hasPrefix("did:key:"), wallet.count > 24 else { return wallet }
+    return "\(wallet.dropFirst(8).prefix(4))…\(wallet.suffix(8))"
+  }
+
+  private func more(_ object: JSONValue) -> String {
+    var words: [String] = []
+    for name in ["cause", "recipient", "reference", "spent", "units", "count", "size", "client"] {
+      guard let value = object[name] else { continue }
+      let text = value.stringValue ?? value.intValue.map { String($0) } ?? ""
+      words.append("\(name)=\(name == "spent" ? money.words(text, object["currency"]?.stringValue) : text)")
+    }
+    return words.joined(separator: " ")
+  }
+
+  private static func padded(_ text: String, _ width: Int) -> String {
+    text.count >= width ? text + " " : text + String(repeating: " ", count: width - text.count)
+  }
+
+  private static func right(_ text: String, _ width: Int) -> String {
+    String(repeating: " ", count: max(0, width - text.count)) + text
+  }
+
+  /// Green earns, yellow moves, red refuses or stops, the rest stays plain.
+  private static func colour(_ event: String) -> String {
+    switch event {
+    case "charge.settled", "session.debited": "32"
+    case "session.opened", "session.toppedup", "session.closed", "session.returned", "merchant.payout", "refund": "33"
+    case "payment.refused", "charge.voided", "wallet.frozen", "stop": "31"
+    case "checkpoint", "challenges": "2"
+    default: event.hasPrefix("wallet.") ? "36" : "0"
+    }
+  }
+
+  private func paint(_ text: String, _ code: String) -> String {
+    hasColours && code != "0" ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+  }
+}

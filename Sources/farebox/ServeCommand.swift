@@ -1,0 +1,146 @@
+import ArgumentParser
+import Configuration
+import Crypto
+import Encoding
+import Foundation
+import Glibc
+import Ledger
+import Proxy
+
+/// `farebox serve`: runs the proxy.
+struct ServeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve", abstract: "Run the proxy.",
+    discussion: """
+      Keys and the ledger are created on first start. SIGTERM or SIGINT drains: nothing more is accepted, exchanges in flight \
+      finish within the configured time, the ledger is closed; a second one ends at once. SIGUSR1 rotates the audit log. SIGHUP is \
+      ignored for now: restart to read the configuration again.
+
+      The start-up summary goes to standard output, the log to standard error. With --json both are JSON.
+      """)
+
+  @Argument(help: ArgumentHelp("The configuration file.", valueName: "file")) var file: String?
+  @Option(help: "How the log is written: logfmt or json.") var logFormat: OperationalLog.Format?
+  @Option(help: "The least level that is written: debug, info, notice, warning, error or critical.") var logLevel = OperationalLog.Level.info
+  @OptionGroup var options: OperatorOptions
+
+  func run() throws {
+    try options.perform { () throws(CommandFailure) in
+      let path = try OperatorOptions.path(file ?? options.config)
+      let outcome = Configuration.inspect(path, state: options.state)
+      guard let settings = outcome.settings else {
+        throw CommandFailure(configuration: .invalid(file: path, outcome.diagnostics))
+      }
+      let log = OperationalLog(format: logFormat ?? (options.json ? .json : .logfmt), least: logLevel)
+      for warning in outcome.diagnostics { log.write(.warning, "configuration", ["diagnostic": warning.text(file: path)]) }
+      let octets = FileManager.default.contents(atPath: path).map { [UInt8]($0) } ?? []
+      do throws(Service.Failure) {
+        try Service.run(settings, digest: "sha256:\(SHA256.hash(octets).hex)") { event in
+          report(event, settings, log)
+        }
+      } catch {
+        throw CommandFailure(error, settings)
+      }
+      log.write(.notice, "stopped")
+    }
+  }
+
+  // MARK: The log
+
+  private func report(_ event: Service.Event, _ settings: Settings, _ log: OperationalLog) {
+    switch event {
+    case .ledgerOpened(let availability):
+      log.write(availability == .selling ? .info : .warning, "ledger open", ["folder": settings.ledger.directory, "state": "\(availability)"])
+    case .running(let ports):
+      summarise(settings, ports)
+      log.write(.notice, "running", ["realm": settings.realm, "routes": "\(settings.routes.count)"])
+    case .ledger(let notice): report(notice, log)
+    case .checkpoint(let note): Output.line(note)
+    case .rotating: log.write(.notice, "audit log is rotated", ["signal": "SIGUSR1"])
+    case .reloadIgnored: log.write(.warning, "SIGHUP is ignored: restart to read the configuration again")
+    case .draining: log.write(.notice, "draining: a second signal ends at once", ["limit": "\(settings.timeouts.drain)"])
+    case .ending: log.write(.warning, "ending at once")
+    case .closing: log.write(.info, "closing the ledger")
+    }
+  }
+
+  private func report(_ notice: LedgerNotice, _ log: OperationalLog) {
+    switch notice {
+    case .commitFailed(let error):
+      log.write(.critical, "a commit failed: paid routes answer 503 until the ledger is read back", ["error": "\(error)"])
+    case .reopenFailed(let error): log.write(.error, "the ledger cannot be read back yet", ["error": "\(error)"])
+    case .reopened(let availability): log.write(.notice, "the ledger is read back", ["state": "\(availability)"])
+    case .availability(.selling): log.write(.notice, "selling again")
+    case .availability(let availability):
+      log.write(.error, "the disk is nearly full: nothing new is sold, closes and refunds go on", ["state": "\(availability)"])
+    case .auditBehind(let error):
+      log.write(.error, "the audit file cannot be written: its lines are kept in the ledger", ["error": "\(error)"])
+    case .auditCaughtUp: log.write(.notice, "the audit file is complete again")
+    case .maintenanceFailed(let error): log.write(.warning, "maintenance of the ledger failed, and is tried again", ["error": "\(error)"])
+    }
+  }
+
+  /// Says on standard output what runs, so that whoever started it sees that it does.
+  private func summarise(_ settings: Settings, _ ports: [UInt16]) {
+    let listeners = zip(settings.listeners, ports).map { listener, port in
+      guard case .address(let address, _) = listener.endpoint else { return listener.words }
+      return "http://" + (address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)")
+    }
+    let paid = settings.routes.count { $0.price != nil }
+    let routes = "\(paid) paid and \(settings.routes.count - paid) free route\(settings.routes.count == 1 ? "" : "s")"
+    let summary: JSONValue = [
+      "listening": .array(listeners.map { .string($0) }), "realm": .string(settings.realm), "paidRoutes": .integer(paid),
+      "routes": .integer(settings.routes.count), "ledger": .string(settings.ledger.directory), "audit": .string(settings.audit.path),
+      "socket": .string(settings.admin.socketPath), "process": .integer(ProcessInfo.processInfo.processIdentifier),
+    ]
+    guard !options.json else { return Output.line(String(decoding: JSON.serialize(summary), as: UTF8.self)) }
+    Output.line("farebox serves \(routes) on \(listeners.joined(separator: ", "))")
+    let rows = [
+      ["realm", settings.realm], ["ledger", settings.ledger.directory], ["audit log", settings.audit.path], ["operators", settings.admin.socketPath],
+    ]
+    for line in Columns.lines(rows, indent: "  ") { Output.line(line) }
+  }
+}
+
+extension CommandFailure {
+  /// Why the proxy did not start.
+  init(_ failure: Service.Failure, _ settings: Settings) {
+    switch failure {
+    case .keys(let error): self.init(error)
+    case .ledger(let error): self.init(error, settings)
+    case .server(let error): self.init(error, settings)
+    case .socket(let error):
+      let path = settings.admin.socketPath
+      switch error {
+      case .cannotBind(let code) where code == EADDRINUSE:
+        self.init(.unavailable, "socket-in-use", "another proxy answers on the operators' socket \(path)", advice: "give this one its own --state")
+      default:
+        self.init(
+          .cannotCreate, "socket", "the operators' socket \(path) cannot be made: \(SystemText.of(error.code))",
+          advice: "its folder must be writable for this user: [admin] socket, or --state")
+      }
+    case .signals(let error): self.init(.systemError, "thread", "no thread can be started: \(SystemText.of(error.code))")
+    }
+  }
+
+  private init(_ error: ServerError, _ settings: Settings) {
+    switch error {
+    case .cannotListen(let number, let io):
+      let words = settings.listeners.indices.contains(number) ? settings.listeners[number].words : "a listener"
+      switch io.code {
+      case EADDRINUSE:
+        self.init(.unavailable, "address-in-use", "\(words) is in use by another program", advice: "stop it, or choose another address in [[listen]]")
+      case EACCES, EPERM:
+        self.init(
+          .notPermitted, "address-not-permitted", "this user may not listen on \(words)",
+          advice: "choose a port from 1024 on, or give the program CAP_NET_BIND_SERVICE")
+      case EADDRNOTAVAIL:
+        self.init(.configuration, "address-not-available", "\(words) is no address of this machine", advice: "correct [[listen]] in the configuration")
+      default: self.init(.systemError, "cannot-listen", "\(words) cannot be listened on: \(SystemText.of(io.code))")
+      }
+    case .system(let io): self.init(.systemError, "system", "the system refused a thread or descriptor: \(SystemText.of(io.code))")
+    case .routesInvalid, .fieldsInvalid, .upstreamUnknown, .addressInvalid, .offersInvalid:
+      self.init(.configuration, "settings", "the configuration cannot be served: \(error)", advice: "`farebox check` says more")
+    }
+  }
+}

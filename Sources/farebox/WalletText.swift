@@ -1,0 +1,55 @@
+import Configuration
+import Encoding
+import Proxy
+
+/// Shows wallets to people, and runs the commands that answer with one.
+enum WalletText {
+  /// Runs a command whose only argument is the wallet.
+  static func show(_ command: Administration.Command, _ wallet: String, _ options: OperatorOptions) throws {
+    try options.perform { () throws(CommandFailure) in
+      let backend = Backend(try options.settings())
+      let answer = try backend.run(command, ["wallet": .string(wallet)])
+      options.show(answer) { lines(answer, backend.settings) }
+    }
+  }
+
+  /// Runs a command that moves money in or out.
+  static func move(
+    _ command: Administration.Command, _ wallet: String, _ amount: String, _ reference: String, _ options: OperatorOptions
+  ) throws {
+    try options.perform { () throws(CommandFailure) in
+      let backend = Backend(try options.settings())
+      let answer = try backend.run(command, ["wallet": .string(wallet), "amount": .string(amount), "reference": .string(reference)])
+      options.show(answer) {
+        let note = answer["repeated"] == true ? ["reference \(reference) is known: nothing has changed"] : []
+        return note + lines(answer, backend.settings)
+      }
+    }
+  }
+
+  static func lines(_ wallet: JSONValue, _ settings: Settings) -> [String] {
+    let money = Money(settings)
+    var rows = [
+      ["wallet", wallet["wallet"]?.stringValue ?? ""], ["state", wallet["state"]?.stringValue ?? ""],
+      ["balance", money.words(wallet["balances"])], ["policy", policy(wallet["policy"], money)],
+    ]
+    let today = (wallet["today"]?.objectValue?.members ?? []).compactMap { currency, day -> String? in
+      guard day["outflow"]?.stringValue != "0" || day["left"] != nil else { return nil }
+      let left = day["left"].map { ", \(money.words($0.stringValue, currency)) left" } ?? ""
+      return "\(money.words(day["outflow"]?.stringValue, currency)) spent\(left)"
+    }
+    if !today.isEmpty { rows.append(["today", today.joined(separator: "; ")]) }
+    let sessions = wallet["sessions"]?.arrayValue?.compactMap(\.stringValue) ?? []
+    rows.append(["sessions", sessions.isEmpty ? "none open" : sessions.joined(separator: "\n          ")])
+    return Columns.lines(rows)
+  }
+
+  private static func policy(_ policy: JSONValue?, _ money: Money) -> String {
+    let words = (policy?.objectValue?.members ?? []).map { name, value in
+      if value.objectValue != nil { return "\(name) \(money.words(value))" }
+      if let names = value.arrayValue { return "\(name) \(names.compactMap(\.stringValue).joined(separator: ", "))" }
+      return "\(name) \(value.stringValue ?? value.intValue.map { String($0) } ?? "")"
+    }
+    return words.isEmpty ? "no limits" : words.joined(separator: "; ")
+  }
+}
