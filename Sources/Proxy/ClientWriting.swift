@@ -110,7 +110,8 @@ extension Worker {
   /// Ends an answer when its last octet has left.
   private mutating func settle(_ index: Int) {
     let connection = downstreams.pointer(index)
-    guard connection.pointee.state == .answer, connection.pointee.output.isEmpty, connection.pointee.gate == 0 else { return }
-    answerWritten(index)
+    guard connection.pointee.state == .answer, connection.pointee.output.isEmpty else { return }
+    // Without octets of its own the end still waits for its entry: the next request must not overtake it.
+    if connection.pointee.gate == 0 { answerWritten(index) } else { makeWaiting(index) }
   }
 }

@@ -187,7 +187,7 @@ extension Worker {
   }
 
   /// Whether the rest of the request's content is worth reading, to keep the connection.
-  private func mayDiscard(_ index: Int) -> Bool {
+  func mayDiscard(_ index: Int) -> Bool {
     let connection = downstreams.pointer(index)
     // A client that waits for 100 (Continue) does not say whether the content still comes.
     guard !connection.pointee.has(.expectsContinue), !connection.pointee.has(.closing) else { return false }

@@ -112,6 +112,8 @@ extension Worker {
     case .chunked, .untilClose: chosen = isNew ? .chunked : .untilClose
     }
     if chosen == .untilClose { connection.pointee.flags.insert(.closing) }
+    // An early answer to content that is too much to be read to its end, or that perhaps never comes.
+    if connection.pointee.progress != .complete, !mayDiscard(index) { connection.pointee.flags.insert(.closing) }
     connection.pointee.responseFraming = OutgoingFraming(chosen)
     metrics.count(status: responseHead.pointee.status)
     let delivery = ResponseDelivery(
