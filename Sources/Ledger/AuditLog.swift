@@ -11,6 +11,8 @@ struct AuditLog: ~Copyable {
   private(set) var previous = Digest32()
   private var tree = MerkleTree()
   private(set) var totals = AuditTotals()
+  /// Where each currency's sums stand in the totals; -1 for those without.
+  private var places: [Int] = []
   /// The last checkpoint.
   private(set) var checkpoint: (size: UInt64, root: Digest32)
   /// Lines since then.
@@ -47,7 +49,7 @@ struct AuditLog: ~Copyable {
     pieces.appendAfterPrevious(entry, words, sequence: next, to: &lines)
     if entry.kind.movesMoney, entry.currency != .max {
       // Cannot overflow before 2^128 base units have moved.
-      _ = totals.add(entry.amount, event: entry.kind, currency: pieces.code(entry.currency).utf8)
+      _ = totals.add(entry.amount, event: entry.kind, place: place(entry.currency))
     }
     close(start, &lines)
     uncovered += 1
@@ -102,6 +104,13 @@ struct AuditLog: ~Copyable {
     lines.append(byte: 0x0A)
   }
 
+  private mutating func place(_ currency: UInt8) -> Int {
+    let index = Int(currency)
+    while places.count <= index { places.append(-1) }
+    if places[index] < 0 { places[index] = totals.place(of: pieces.code(currency).utf8) }
+    return places[index]
+  }
+
   // MARK: the head, as stored with each batch
 
   func head() -> [UInt8] {
@@ -130,6 +139,7 @@ struct AuditLog: ~Copyable {
       checkpoint = (try reader.integer(), try reader.digest())
       uncovered = try reader.integer()
       totals = try AuditTotals(&reader)
+      places = []
       try reader.end()
     }
   }

@@ -12,6 +12,8 @@ struct AuditPieces: ~Copyable {
   private var currencies: [[UInt8]] = []
   private var codes: [String] = []
   private var clients: [ClientAddress: [UInt8]] = [:]
+  private var lastClient = ClientAddress.none
+  private var lastClientPiece: [UInt8] = []
   private var time = ByteBuffer()
   private var millisecond = Int64.min
 
@@ -124,14 +126,19 @@ struct AuditPieces: ~Copyable {
   }
 
   private mutating func appendClient(_ client: ClientAddress, to line: inout ByteBuffer) {
-    if let known = clients[client] {
-      line.append(known)
-      return
+    if client != lastClient {
+      lastClient = client
+      lastClientPiece = piece(client)
     }
+    line.append(lastClientPiece)
+  }
+
+  private mutating func piece(_ client: ClientAddress) -> [UInt8] {
+    if let known = clients[client] { return known }
     if clients.count >= Self.clientLimit { clients.removeAll(keepingCapacity: true) }
     let piece = Array("\"client\":\"\(client.description)\",".utf8)
     clients[client] = piece
-    line.append(piece)
+    return piece
   }
 
   private mutating func appendTime(_ now: Timestamp, to line: inout ByteBuffer) {

@@ -16,8 +16,18 @@ struct AuditTotals: Equatable {
 
   /// Adds an amount; false when the sum passes 128 bits.
   mutating func add(_ amount: UInt128, event: AuditEventKind, currency code: some Collection<UInt8>) -> Bool {
+    add(amount, event: event, place: place(of: code))
+  }
+
+  /// The place of a currency's sums, made where there is none.
+  mutating func place(of code: some Collection<UInt8>) -> Int {
     let index = currencies.firstIndex { $0.code.elementsEqual(code) } ?? currencies.count
     if index == currencies.count { currencies.append(Sums(code: Array(code))) }
+    return index
+  }
+
+  /// Adds an amount at a currency's place.
+  mutating func add(_ amount: UInt128, event: AuditEventKind, place index: Int) -> Bool {
     let (sum, overflows) = (currencies[index].sums[Int(event.rawValue)] ?? 0).addingReportingOverflow(amount)
     currencies[index].sums[Int(event.rawValue)] = sum
     return !overflows

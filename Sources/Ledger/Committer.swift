@@ -27,6 +27,8 @@ final class Committer: @unchecked Sendable {
   static let lingering: Duration = .milliseconds(50)
   /// The longest sleep: checkpoints, disk space and the reserve are looked at in between.
   static let housekeeping: Duration = .milliseconds(250)
+  /// Short pauses between two attempts to open the store again: about a quarter of a second.
+  static let retryPauses = 1_000
   /// Free disk space below which nothing new is sold.
   static let lowWater: UInt64 = 4 << 20
 
@@ -151,7 +153,8 @@ final class Committer: @unchecked Sendable {
     if log.checkpoint.size != before { lastCheckpoint = Instant.now() }
     export()
     if log.checkpoint.size != before { shipCheckpoint() }
-    if store.isUntidy { tidyStore() }
+    // Moving needs room of its own; what waits is bounded by what can still be closed.
+    if store.isUntidy, ledger.availability == .selling { tidyStore() }
   }
 
   private func export() {
@@ -226,8 +229,9 @@ final class Committer: @unchecked Sendable {
   private func fail(_ error: LedgerError) {
     options.notify?(.commitFailed(error))
     let epoch = ledger.stopSelling()
-    store.close()
+    store.close(afterFailure: true)
     if error == .full { reserve.release() }
+    var known: LedgerError?
     while !ledger.isStopping {
       do throws(LedgerError) {
         store = try makeStore()
@@ -237,17 +241,18 @@ final class Committer: @unchecked Sendable {
         ledger.kick(isNews: true)
         return
       } catch {
-        options.notify?(.reopenFailed(error))
-        store.close()
+        if error != known { options.notify?(.reopenFailed(error)) }
+        known = error
+        store.close(afterFailure: true)
         if error == .full { reserve.release() }
-        ledger.signal.sleep(deep: false, nanoseconds: 200_000_000) { ledger.isStopping }
+        for _ in 0..<Self.retryPauses where !ledger.isStopping { Pause.briefly() }
       }
     }
   }
 
   /// The orderly end: everything queued, the stop line and a last checkpoint become durable.
   private func finish() {
-    defer { store.close() }
+    defer { store.close(afterFailure: false) }
     guard ledger.drains, ledger.availability != .unavailable else { return }
     if options.recordsLifecycle { ledger.appendStop(at: Timestamp.now()) }
     do throws(LedgerError) {

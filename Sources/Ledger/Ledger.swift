@@ -62,7 +62,9 @@ public final class Ledger: Sendable {
     state = Mutex(LedgerState(epoch: 1, at: now, tick: Instant.now()))
   }
 
-  /// Has to be called: the committer's thread keeps the ledger until then. Commits what has queued, writes the stop line and a last checkpoint, and releases the lock. Later calls are refused as unavailable.
+  /// Commits what has queued, writes the stop line and a last checkpoint, and releases the lock. Later calls are refused as unavailable.
+  ///
+  /// Has to be called: the committer's thread keeps the ledger until then.
   public func close() { stop(drains: true) }
 
   /// Ends as a kill would: nothing more is written.

@@ -30,11 +30,12 @@ extension LedgerState {
   /// Adds every account up, from the accounts themselves.
   func books() -> BooksReport {
     BooksReport(
-      balances: currencies.indices.map { index in
+      balances: currencies.indices.map { (index: Int) -> CurrencyBalances in
         var walletSum: UInt128? = 0
         for wallet in wallets { walletSum = Self.add(walletSum, wallet.accounts[index].balance) }
         var sessionSum: UInt128? = 0
-        for balance in balances where balance.phase != .vacant && Int(balance.currency) == index {
+        for slot in balances.indices where balances[slot].phase != .vacant && Int(balances[slot].currency) == index {
+          let balance = balances[slot]
           let (rest, isShort) = balance.deposit.subtractingReportingOverflow(balance.settled.ceiling)
           sessionSum = isShort ? nil : Self.add(sessionSum, rest)
         }

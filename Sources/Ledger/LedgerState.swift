@@ -36,7 +36,7 @@ struct LedgerState: ~Copyable {
   var walletIndex: [Digest32: UInt32] = [:]
   var merchants: [Merchant] = []
   var merchantIndex: [String: UInt32] = [:]
-  var balances: [SessionBalance] = []
+  var balances = Slab<SessionBalance>()
   var details: [SessionDetails?] = []
   var sessionIndex: [Digest32: UInt32] = [:]
   var vacant: [UInt32] = []

@@ -22,7 +22,9 @@ final class SQLiteConnection: @unchecked Sendable {
 
   deinit { close() }
 
-  func close() {
+  /// Closes; unless told not to, the last connection copies the log into the database and removes it.
+  func close(keepsLog: Bool = false) {
+    if keepsLog, handle != nil { csqlite_skip_checkpoint_on_close(handle) }
     sqlite3_close_v2(handle)
     handle = nil
   }

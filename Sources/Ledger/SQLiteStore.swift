@@ -11,8 +11,8 @@ final class SQLiteStore: Store, @unchecked Sendable {
   static let applicationID: Int64 = 0x4661_7265
   static let version: Int64 = 1
   /// How much redo waits at most before it is moved to the records.
-  static let redoLimit = 1 << 20
-  static let batchLimit = 1_024
+  static let redoLimit = 4 << 20
+  static let batchLimit = 256
   /// Octets of log that are written in advance, so that a commit does not grow the file.
   static let preallocatedLog = 4 << 20
 
@@ -33,6 +33,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   init(path: String) throws(LedgerError) {
     connection = try SQLiteConnection(path: path)
     try Self.prepare(connection)
+    try Self.preallocate(connection, path: path)
     begin = try connection.prepare("BEGIN IMMEDIATE")
     end = try connection.prepare("COMMIT")
     insertBatch = try connection.prepare("INSERT INTO batch(lsn, line, lines, redo, text, head) VALUES(?, ?, ?, ?, ?, ?)")
@@ -58,17 +59,28 @@ final class SQLiteStore: Store, @unchecked Sendable {
       try connection.execute(
         """
         BEGIN IMMEDIATE;
-        CREATE TABLE IF NOT EXISTS record(kind INTEGER NOT NULL, key BLOB NOT NULL, image BLOB NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS batch(lsn INTEGER PRIMARY KEY, line INTEGER NOT NULL, lines INTEGER NOT NULL, redo BLOB NOT NULL, text BLOB NOT NULL, head BLOB NOT NULL);
+        CREATE TABLE IF NOT EXISTS record(
+          kind INTEGER NOT NULL, key BLOB NOT NULL, image BLOB NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS batch(
+          lsn INTEGER PRIMARY KEY, line INTEGER NOT NULL, lines INTEGER NOT NULL, redo BLOB NOT NULL, text BLOB NOT NULL, head BLOB NOT NULL);
         CREATE TABLE IF NOT EXISTS progress(id INTEGER PRIMARY KEY, moved INTEGER NOT NULL);
         PRAGMA application_id = \(applicationID); PRAGMA user_version = \(Self.version);
         COMMIT;
         """)
     }
-    // Pages that were written once are reused from the start of the log, so later commits change no file size.
+  }
+
+  /// Writes the log's pages once: they are reused from its start, so later commits change no file size. Left out where space is short.
+  private static func preallocate(_ connection: SQLiteConnection, path: String) throws(LedgerError) {
+    let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+    let free = DiskReserve(path: "", folder: folder, octets: 0).free() ?? 0
+    var status = stat()
+    let isThere = stat("\(path)-wal", &status) == 0 && status.st_size >= preallocatedLog
+    guard !isThere, free > UInt64(8 * preallocatedLog) else { return }
     try connection.execute(
       """
-      BEGIN IMMEDIATE; CREATE TABLE scratch(octets BLOB); INSERT INTO scratch VALUES(zeroblob(\(preallocatedLog))); DROP TABLE scratch; COMMIT;
+      BEGIN IMMEDIATE; CREATE TABLE scratch(octets BLOB); INSERT INTO scratch VALUES(zeroblob(\(preallocatedLog)));
+      DROP TABLE scratch; COMMIT;
       """)
     try connection.checkpoint(SQLITE_CHECKPOINT_RESTART)
   }
@@ -190,8 +202,8 @@ final class SQLiteStore: Store, @unchecked Sendable {
     }
   }
 
-  func close() {
+  func close(afterFailure: Bool) {
     for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, dropBatches] { statement.finalise() }
-    connection.close()
+    connection.close(keepsLog: afterFailure)
   }
 }

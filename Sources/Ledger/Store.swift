@@ -37,6 +37,7 @@ protocol Store: AnyObject, Sendable {
   /// Moves what batches changed to the records' own table, and drops batches whose lines below `exported` are all in the audit file.
   func tidy(exported: UInt64) throws(LedgerError)
 
-  /// Closes the store; nothing may be called afterwards.
-  func close()
+  /// Closes the store; nothing may be called afterwards. After a failure nothing more is written, and no space is given back that the
+  /// next opening may need.
+  func close(afterFailure: Bool)
 }

@@ -75,5 +75,5 @@ final class FaultyStore: Store {
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? { try store.record(key) }
   var isUntidy: Bool { store.isUntidy }
   func tidy(exported: UInt64) throws(LedgerError) { try store.tidy(exported: exported) }
-  func close() { store.close() }
+  func close(afterFailure: Bool) { store.close(afterFailure: afterFailure) }
 }

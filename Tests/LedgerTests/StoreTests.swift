@@ -100,12 +100,12 @@ import Testing
       redo.put(UInt8(9))
       redo.endRecord(place)
     }
-    store.close()
+    store.close(afterFailure: true)
     let again = try SQLiteStore(path: "\(folder.path)/ledger.db")
     var found: [[UInt8]] = []
     let head = try again.load(order: [.reference]) { (_, image) throws(LedgerError) in found.append(Array(image)) }
     #expect(found == [[9]])
     #expect(head == [UInt8(lsn)])
-    again.close()
+    again.close(afterFailure: false)
   }
 }
