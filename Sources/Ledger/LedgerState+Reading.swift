@@ -24,8 +24,13 @@ extension LedgerState {
       lsn = try reader.integer()
       clock = max(clock, Timestamp(microseconds: try reader.integer()))
       horizon = Timestamp(microseconds: try reader.integer())
-    case .currency: try readCurrency(&reader)
-    case .merchant: try readMerchant(&reader)
+    // Other records name currencies and merchants by their place, so every place has to be there.
+    case .currency:
+      guard key == RecordKey(.currency, number: UInt64(currencies.count)) else { throw .malformed(.currency) }
+      try readCurrency(&reader)
+    case .merchant:
+      guard key == RecordKey(.merchant, number: UInt64(merchants.count)) else { throw .malformed(.merchant) }
+      try readMerchant(&reader)
     case .wallet: try readWallet(&reader, &reading)
     case .session: try readDetails(&reader, &reading)
     case .balance: try readBalance(&reader, &reading)

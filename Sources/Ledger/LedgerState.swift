@@ -128,7 +128,10 @@ struct LedgerState: ~Copyable {
     if let index = merchantIndex[name] { return index }
     guard Self.isName(name) else { throw .malformedName }
     guard merchants.count < LedgerLimit.merchants.most else { throw .tooMany(.merchants) }
-    return addMerchant(Merchant(name: name, balances: Array(repeating: 0, count: currencies.count)))
+    let index = addMerchant(Merchant(name: name, balances: Array(repeating: 0, count: currencies.count)))
+    // Stored even where the payment is then refused: records name merchants by their place, so no place may be left out.
+    touchMerchant(index)
+    return index
   }
 
   mutating func addMerchant(_ merchant: Merchant) -> UInt32 {

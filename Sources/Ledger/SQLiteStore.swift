@@ -13,6 +13,10 @@ final class SQLiteStore: Store, @unchecked Sendable {
   /// How much redo waits at most before it is moved to the records.
   static let redoLimit = 4 << 20
   static let batchLimit = 256
+  /// Settled charges are kept for refunds until this many entries have followed.
+  static let chargeRetention: LSN = 1 << 28
+  /// The most charges that one tidying forgets.
+  static let forgetLimit = 1_024
   /// Octets of log that are written in advance, so that a commit does not grow the file.
   static let preallocatedLog = 4 << 20
 
@@ -25,6 +29,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   private let getRecord: SQLiteStatement
   private let setMoved: SQLiteStatement
   private let dropBatches: SQLiteStatement
+  private let dropCharges: SQLiteStatement
   /// The redo of the batches that are not moved yet, and where each record's last image stands in it.
   private var waiting = ByteBuffer()
   private var waitingBatches = 0
@@ -41,6 +46,11 @@ final class SQLiteStore: Store, @unchecked Sendable {
     removeRecord = try connection.prepare("DELETE FROM record WHERE kind = ? AND key = ?")
     getRecord = try connection.prepare("SELECT image FROM record WHERE kind = ? AND key = ?")
     setMoved = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(0, ?)")
+    dropCharges = try connection.prepare(
+      """
+      DELETE FROM record WHERE kind = \(RecordKind.charge.rawValue) AND key IN (
+        SELECT key FROM record WHERE kind = \(RecordKind.charge.rawValue) AND key < ? ORDER BY key LIMIT \(Self.forgetLimit))
+      """)
     dropBatches = try connection.prepare("DELETE FROM batch WHERE lsn < ? AND line + lines <= ?")
   }
 
@@ -174,7 +184,15 @@ final class SQLiteStore: Store, @unchecked Sendable {
     dropBatches.bind(1, Int64(bitPattern: lastBatch))
     dropBatches.bind(2, Int64(bitPattern: exported))
     try dropBatches.run()
+    if lastBatch > Self.chargeRetention { try forgetCharges(before: lastBatch - Self.chargeRetention) }
     waitingBatches = 0
+  }
+
+  private func forgetCharges(before reference: LSN) throws(LedgerError) {
+    try RecordKey(.charge, number: reference).digest.withUnsafeBytes { (raw) throws(LedgerError) in
+      dropCharges.bind(1, borrowed: raw)
+      try dropCharges.run()
+    }
   }
 
   /// Writes the last image of every record that waits to the records' table.
@@ -203,7 +221,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   }
 
   func close(afterFailure: Bool) {
-    for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, dropBatches] { statement.finalise() }
+    for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, dropBatches, dropCharges] { statement.finalise() }
     connection.close(keepsLog: afterFailure)
   }
 }

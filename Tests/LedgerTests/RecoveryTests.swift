@@ -59,6 +59,21 @@ import Testing
     #expect(verified(again.folder).isValid)
   }
 
+  @Test func aRefusedPaymentLeavesMerchantsInTheirPlaces() throws {
+    let fixture = try LedgerFixture()
+    #expect(throws: Refusal.insufficientFunds(required: 2_000_000, available: 1_000_000)) {
+      try fixture.ledger.hold(fixture.charge(1, amount: 2_000_000, merchant: "never"), at: noon)
+    }
+    _ = try fixture.ledger.settle(try fixture.ledger.hold(fixture.charge(2, amount: 5, merchant: "second"), at: noon), at: noon)
+    _ = try fixture.open(1)
+    fixture.ledger.close()
+    let again = try LedgerFixture(in: fixture.folder)
+    #expect(again.ledger.merchants().map(\.name) == ["never", "second", "shop"])
+    #expect(again.ledger.merchants()[1].balances[0].balance == 5)
+    #expect(again.ledger.sessions().first?.terms.merchant == "shop")
+    #expect(again.ledger.verify().isBalanced)
+  }
+
   @Test func whatWasNotDurableIsGone() throws {
     let folder = try TemporaryFolder()
     let plan = FaultPlan()

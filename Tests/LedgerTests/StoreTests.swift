@@ -66,6 +66,23 @@ import Testing
     #expect(throws: LedgerError.unbalanced(currency: "usdc")) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
   }
 
+  @Test func forgetsChargesOfLongAgo() throws {
+    let folder = try TemporaryFolder()
+    let store = try SQLiteStore(path: "\(folder.path)/ledger.db")
+    var batch = CommitBatch()
+    batch.lsn = SQLiteStore.chargeRetention + 100
+    for reference in [99, 100, batch.lsn] {
+      let place = batch.redo.beginRecord(RecordKey(.charge, number: reference))
+      batch.redo.endRecord(place)
+    }
+    try store.commit(batch)
+    try store.tidy(exported: 1)
+    #expect(try store.record(RecordKey(.charge, number: 99)) == nil)
+    #expect(try store.record(RecordKey(.charge, number: 100)) == [])
+    #expect(try store.record(RecordKey(.charge, number: batch.lsn)) == [])
+    store.close(afterFailure: false)
+  }
+
   @Test func keepsTheLastImageOfEachRecordWhenTidied() throws {
     let folder = try TemporaryFolder()
     let store = try SQLiteStore(path: "\(folder.path)/ledger.db")
