@@ -92,11 +92,11 @@ extension Worker {
     breakExchange(index, .upstreamSilent)
   }
 
-  /// The budget ran dry over the request's content, and nobody topped it up.
+  /// The budget ran dry over the request's content, and nobody topped it up: that costs what it costs a client that leaves.
   private mutating func holdExpiredBeforeHead(_ index: Int) {
     let connection = downstreams.pointer(index)
     connection.pointee.flags.insert(.closing)
-    let parts = finishPaid(index, .holdTimeout)
+    let parts = finishPaid(index, .abandoned(safe: connection.pointee.method.isSafe))
     var reply = parts.answer ?? Failure.contentTimeout.answer()
     reply.after = max(reply.after, parts.after)
     answer(index, reply)

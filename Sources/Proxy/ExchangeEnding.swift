@@ -90,7 +90,11 @@ extension Worker {
       .descriptorsExhausted, .notReady:
       return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
     case .ledgerUnavailable: return .ledgerLost
-    case .sessionEnded: return .sessionStopped
+    case .sessionEnded:
+      // Closing the session does not undo a request that the upstream has: it would be the way to be served for nothing.
+      guard !connection.pointee.has(.headSeen) else { return .sessionStopped }
+      return .clientLeft(
+        requestForwarded: connection.pointee.has(.forwarded), headSeen: false, safe: connection.pointee.method.isSafe)
     }
   }
 
