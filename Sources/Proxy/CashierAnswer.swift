@@ -31,6 +31,10 @@ extension Cashier {
     }
   }
 
+  /// The last entry that was applied: an answer that tells what the books say waits for it, since a commit that fails
+  /// would make it untrue.
+  var lastEntry: LSN { ledger?.applied ?? 0 }
+
   /// A problem document without a challenge.
   func problem(
     _ problem: PaymentProblem, detail: String? = nil, members: JSONObject? = nil, challengeID: String? = nil, after: LSN = 0,
@@ -160,7 +164,8 @@ extension Cashier {
     case .claimSettled(let reference): return alreadyPaid(reference, id)
     case .claimExpired: return failed(request, index, .paymentExpired, at: now)
     case .alreadyOpen(let receipt):
-      return problem(.alreadyOpen, members: ["receipt": .string(String(decoding: receipt, as: UTF8.self))], challengeID: id)
+      return problem(
+        .alreadyOpen, members: ["receipt": .string(String(decoding: receipt, as: UTF8.self))], challengeID: id, after: lastEntry)
     case .sessionExists: return problem(.sessionExists, challengeID: id)
     case .unknownSession: return problem(.sessionNotFound, challengeID: id)
     case .sessionClosing, .sessionClosed: return problem(.sessionFinalized, challengeID: id)
@@ -181,7 +186,7 @@ extension Cashier {
 
   /// 403 for a credential that has been used: its payment stands, and no challenge invites to pay again.
   func alreadyPaid(_ reference: LSN, _ challengeID: String?) -> Answer {
-    problem(.alreadyPaid, members: ["reference": .string(String(reference))], challengeID: challengeID)
+    problem(.alreadyPaid, members: ["reference": .string(String(reference))], challengeID: challengeID, after: lastEntry)
   }
 
   private func record(_ payment: RefusedPayment?, _ request: borrowing PaidRequest, _ index: RouteIndex, cause: String) {

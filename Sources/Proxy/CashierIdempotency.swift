@@ -67,8 +67,8 @@ extension Cashier {
   private func replay(_ outcome: StoredOutcome) -> Answer {
     guard let body = outcome.body else {
       let receipt = String(decoding: outcome.receipt, as: UTF8.self)
-      return problem(.outcomeNotKept, members: ["receipt": .string(receipt)])
+      return problem(.outcomeNotKept, members: ["receipt": .string(receipt)], after: lastEntry)
     }
-    return Answer(status: outcome.status, fields: outcome.head, body: body)
+    return Answer(status: outcome.status, fields: outcome.head, body: body, after: lastEntry)
   }
 }

@@ -143,6 +143,24 @@ private let key = [("Idempotency-Key", "order-1")]
     shop.settleBooks()
   }
 
+  /// What is told again must be on the disk: a commit that fails would make it untrue.
+  @Test func whatIsToldAgainWaitsForItsEntry() throws {
+    let shop = try Shop()
+    let fields = try shop.chargeFields("/weather", method: "POST")
+    var exchange = try shop.pay("/weather", method: "POST", fields + key)
+    try shop.finish(&exchange, body: "ok")
+    let settled = shop.ledger.applied
+    #expect(try shop.answer("/weather", method: "POST", fields + key).after >= settled)
+    #expect(try shop.answer("/weather", method: "POST", fields).after >= settled)
+    let challenge = try shop.challenge("/weather", "session")
+    let open = authorization(PrepaidCredential.open(challenge, deposit: 100_000, secret: .generate(), wallet: shop.wallet))
+    var opened = try shop.pay("/weather", open)
+    let again = try shop.answer("/weather", open)
+    #expect(again.problem == "already-open")
+    #expect(again.after >= opened.replyAfter)
+    try shop.finish(&opened)
+  }
+
   @Test func aMalformedKeyIsRefused() throws {
     let shop = try Shop()
     let fields = try shop.chargeFields("/weather")
