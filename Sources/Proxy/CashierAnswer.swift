@@ -56,6 +56,8 @@ extension Cashier {
     members: JSONObject? = nil, at now: Timestamp
   ) -> Answer {
     guard problem.status == 402 else { return self.problem(problem, detail: detail, members: members) }
+    // A challenge invites to pay, and the payment would be refused.
+    guard isSelling else { return unavailable() }
     switch admission.challenge(request.client, at: request.monotonic) {
     case .admitted: break
     case .refused(let seconds): return self.problem(.rateLimited, retryAfter: seconds)

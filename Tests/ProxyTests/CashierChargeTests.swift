@@ -4,13 +4,13 @@ import Dispatch
 import Crypto
 import Encoding
 import HTTP
-import Ledger
 import Metering
 import Methods
 import Payments
 import Synchronization
 import Testing
 
+@testable import Ledger
 @testable import Proxy
 
 @Suite struct CashierChargeTests {
@@ -434,6 +434,18 @@ import Testing
     shop.ledger.close()
     #expect(try shop.answer("/weather", fields).status == 503)
     #expect(try shop.answer("/weather").status == 503)
+  }
+
+  /// With the disk nearly full a challenge would invite to a payment that is refused; what is open can still be managed.
+  @Test func aLedgerThatOnlyClosesIssuesNoChallenge() throws {
+    let shop = try Shop()
+    let (challenge, secret) = try shop.openSession("/weather", deposit: 100_000)
+    let status = authorization(PrepaidCredential.status(challenge, secret: secret))
+    shop.ledger.setAvailability(.closingOnly)
+    let answer = try shop.answer("/weather", [("Authorization", "Payment e30")])
+    #expect(answer.status == 503)
+    #expect(answer.challenges.isEmpty)
+    #expect(try shop.answer("/weather", status).status == 200)
   }
 
   // MARK: free methods and preflights
