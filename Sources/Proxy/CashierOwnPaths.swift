@@ -50,6 +50,10 @@ extension Cashier {
     }
     guard query.isTimely(at: now) else { return refuse(request, "The query's time is not within 60 seconds of ours.") }
     guard query.isAuthentic else { return refuse(request, "The signature does not verify.") }
+    // Anybody can make keys and sign with them: only wallets that exist, or may be made, take up room among the nonces.
+    guard settings.registration || ledger.walletView(query.wallet.octets) != nil else {
+      return refuse(request, "The wallet is not known here.")
+    }
     guard QueryNonces.shared.use(query.claim, at: now) else { return refuse(request, "The nonce has been used.") }
     var registered: LSN = 0
     if ledger.walletView(query.wallet.octets) == nil, settings.registration {

@@ -233,6 +233,16 @@ import Testing
     #expect(try shop.answer(Prepaid.walletPath).status == 405)
   }
 
+  /// Whoever makes keys by the thousand must not use up the memory for nonces.
+  @Test func strangersTakeUpNoNonces() throws {
+    let stranger = Ed25519.SigningKey.generate()
+    let shop = try Shop()
+    #expect(try query(shop, stranger, nonce: "nonce-0009").status == 403)
+    _ = try shop.ledger.createWallet(stranger.publicKey.octets, at: shop.now)
+    #expect(try query(shop, stranger, nonce: "nonce-0009").status == 200)
+    #expect(try query(shop, stranger, nonce: "nonce-0009").status == 403)
+  }
+
   @Test func registrationIsTheOperatorsToAllow() throws {
     let stranger = Ed25519.SigningKey.generate()
     let shop = try Shop()
