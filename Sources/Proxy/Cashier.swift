@@ -153,7 +153,7 @@ struct Cashier: ~Copyable {
   /// Resolves a session's short form.
   private mutating func short(_ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, at now: Timestamp) -> Verdict {
     let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
-    if let verdict = cached(request, index, octets, at: now) { return verdict }
+    if let verdict = cached(request, index, octets, field: nil, at: now) { return verdict }
     guard isSelling else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     do throws(PrepaidError) {
@@ -169,7 +169,7 @@ struct Cashier: ~Copyable {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, _ field: CredentialField, at now: Timestamp
   ) -> Verdict {
     let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
-    if let verdict = cached(request, index, octets, at: now) { return verdict }
+    if let verdict = cached(request, index, octets, field: field, at: now) { return verdict }
     guard isAvailable else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     let credential: Credential

@@ -101,9 +101,9 @@ extension Cashier {
 
   /// Serves a request whose credential was resolved before; nil where that is to be done again.
   mutating func cached(
-    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, at now: Timestamp
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, field: CredentialField?, at now: Timestamp
   ) -> Verdict? {
-    guard let session = cache.find(octets, route: index) else { return nil }
+    guard let session = cache.find(octets, route: index, field: field) else { return nil }
     do throws(Refusal) {
       if request.head.pointee.has(.idempotencyKey) { return try serve(request, index, session, at: now) }
       return .paid(try begin(request, index, session, key: nil, at: now))
@@ -150,7 +150,7 @@ extension Cashier {
         currency: view.terms.currency, recipient: view.terms.merchant))
     do throws(Refusal) {
       let verdict = try serve(request, index, resolved, at: now)
-      cache.insert(octets, route: index, resolved)
+      cache.insert(octets, route: index, field: credential?.field, resolved)
       return verdict
     } catch {
       return .answer(answer(error, request, index, credential, nil, at: now))

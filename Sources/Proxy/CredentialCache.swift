@@ -24,6 +24,7 @@ struct CredentialCache {
   private struct Entry {
     var octets: [UInt8]
     var route: RouteIndex
+    var field: CredentialField?
     var hash: UInt64
     var session: ResolvedSession
   }
@@ -45,21 +46,24 @@ struct CredentialCache {
     self.seed = seed
   }
 
-  /// Finds what a credential was resolved to on a route.
-  func find(_ octets: UnsafeRawBufferPointer, route: RouteIndex) -> ResolvedSession? {
+  /// Finds what a credential was resolved to on a route; `field` is nil for the short form.
+  func find(_ octets: UnsafeRawBufferPointer, route: RouteIndex, field: CredentialField?) -> ResolvedSession? {
     let hash = hash(octets, route)
     let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
-    for place in first...first + 1 where isEntry(place, octets, route, hash) { return entries[place]?.session }
+    for place in first...first + 1 where isEntry(place, octets, route, hash) {
+      // A credential counts only in the field that its challenge selected.
+      return entries[place]?.field == field ? entries[place]?.session : nil
+    }
     return nil
   }
 
   /// Remembers a credential.
-  mutating func insert(_ octets: UnsafeRawBufferPointer, route: RouteIndex, _ session: ResolvedSession) {
+  mutating func insert(_ octets: UnsafeRawBufferPointer, route: RouteIndex, field: CredentialField?, _ session: ResolvedSession) {
     guard octets.count <= Self.octetLimit else { return }
     let hash = hash(octets, route)
     let set = (Int(truncatingIfNeeded: hash) & (Self.capacity - 2)) / 2
     let offset = entries[2 * set] == nil || isEntry(2 * set, octets, route, hash) ? 0 : newer[set] ? 0 : 1
-    entries[2 * set + offset] = Entry(octets: Array(octets), route: route, hash: hash, session: session)
+    entries[2 * set + offset] = Entry(octets: Array(octets), route: route, field: field, hash: hash, session: session)
     newer[set] = offset == 1
   }
 

@@ -191,6 +191,23 @@ import Testing
     #expect(shop.earned() == before)
   }
 
+  /// The cache of verified credentials must not forget the field that the challenge selected.
+  @Test func aBearerCountsOnlyInTheFieldThatItsChallengeSelected() throws {
+    let shop = try Shop()
+    let challenge = try shop.challenge("/alternate", "session")
+    let secret = SessionSecret.generate()
+    let open = PrepaidCredential.open(challenge, deposit: 100_000, secret: secret, wallet: shop.wallet)
+    var opened = try shop.pay("/alternate", authorization(open, field: "Payment-Authorization"))
+    try shop.finish(&opened)
+    let bearer = PrepaidCredential.bearer(challenge, secret: secret)
+    for _ in 0..<2 {
+      var exchange = try shop.pay("/alternate", authorization(bearer, field: "Payment-Authorization"))
+      try shop.finish(&exchange)
+      #expect(try shop.answer("/alternate", authorization(bearer)).problem == "invalid-challenge")
+    }
+    #expect(shop.earned() == 3000)
+  }
+
   @Test func aBearerOfACheapRouteDoesNotOpenADearOne() throws {
     let shop = try Shop()
     let (challenge, secret) = try shop.openSession("/weather", deposit: 5_000_000)
