@@ -111,9 +111,9 @@ extension Cashier {
   /// Makes the receipt of what has been paid so far: signed for charges and opens, by the session's prepared one else.
   private mutating func makeReceipt(_ place: UInt32, at now: Timestamp) {
     guard let ledger else { return }
-    let log = ledger.lastCheckpoint
     switch exchanges[place].payment {
     case .held(let hold):
+      let log = ledger.lastCheckpoint
       let record = exchanges[place]
       exchanges[place].receipt = ReceiptStub(
         signer: keys.signer, intent: "charge", reference: String(hold.id), challengeID: record.challengeID, amount: record.amount,
@@ -122,6 +122,7 @@ extension Cashier {
     case .debited, .ended:
       guard let handle = exchanges[place].handle, let view = ledger.view(handle) else { return }
       if let stub = exchanges[place].opening {
+        let log = ledger.lastCheckpoint
         var facts = ReceiptFacts(time: now, logSize: log.size, logRoot: log.root)
         facts.spent = view.spent
         facts.remaining = view.remaining

@@ -8,7 +8,9 @@ import Methods
 import Payments
 
 /// What the cashier needs of a priced route, worked out once.
-struct PricedRoute {
+///
+/// A class, since each request looks at its route several times: a copy would count references to all of its arrays.
+final class PricedRoute: Sendable {
   let id: String
   let price: Price
   let printer: ChallengePrinter
