@@ -3,7 +3,8 @@ import Payments
 
 /// Names everything that can keep a paid request from being answered.
 ///
-/// The cases say whether money may have moved: only `.answerLost`, `.cutShort` and `.receipt` can follow a payment.
+/// Where a call ends with an error before it has returned an answer, money may have moved only by `.answerLost`; what an
+/// answer's body throws says nothing about the payment, which stands.
 public enum AgentError: Error, Equatable, Sendable {
   /// The address is not one that the agent can ask.
   case address(AddressFault)

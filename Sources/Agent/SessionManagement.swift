@@ -71,7 +71,13 @@ extension Agent {
     let challenge = try freshChallenge(for: session, probe: probe)
     let credential = PrepaidCredential.topUp(
       challenge, additionalDeposit: amount, session: sessionID, wallet: walletKey.signingKey)
-    let (head, octets) = try askRepeatedly(probe, extra: [field(challenge, credential)])
+    let head: ReceivedHead
+    let octets: [UInt8]
+    do throws(AgentError) {
+      (head, octets) = try askRepeatedly(probe, extra: [field(challenge, credential)])
+    } catch {
+      throw error.isLoss ? .answerLost(reference: session.sessionID) : error
+    }
     try refuse(head, octets, from: request.address, document: .topUp)
     try note(session.sessionID) { $0.deposit &+= amount }
     let check = ReceiptCheck(
