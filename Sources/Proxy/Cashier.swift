@@ -24,6 +24,8 @@ struct Cashier: ~Copyable {
   let cors: CORS
   /// Scheme and `://` of the URLs in challenges and receipts.
   let scheme: [UInt8]
+  /// The settings' origin, for requests that name no host.
+  let ownOrigin: [UInt8]
   /// By route index; nil where a route is free.
   var routes: [PricedRoute?]
   var admission: Admission
@@ -33,8 +35,9 @@ struct Cashier: ~Copyable {
   var fields = ByteBuffer()
   var body = ByteBuffer()
   var receiptScratch = ByteBuffer()
-  /// Challenges since the last report to the audit log.
-  var challengeCount: UInt64 = 0
+  /// Challenges since the last report to the audit log, and when that was.
+  private var challengeCount: UInt64 = 0
+  private var lastReport = Timestamp.earliest
 
   /// Makes a worker's cashier; without a ledger priced routes answer 503.
   ///
@@ -47,6 +50,7 @@ struct Cashier: ~Copyable {
     self.keys = keys.keys
     cors = CORS(origins: settings.cors.origins)
     scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
+    ownOrigin = Array(settings.origin.utf8)
     var routes: [PricedRoute?] = []
     for route in settings.routes {
       routes.append(try PricedRoute(route, settings: settings, label: ledger?.label(route: route.id) ?? .none))
@@ -56,6 +60,25 @@ struct Cashier: ~Copyable {
     admission = Admission(limits: AdmissionLimits(settings), seed: Self.randomSeed())
     cache = CredentialCache(seed: Self.randomSeed())
   }
+
+  /// Counts a challenge; the audit log gets one line with the count a minute, whatever comes.
+  mutating func countChallenge(at now: Timestamp) {
+    challengeCount += 1
+    if lastReport == .earliest { lastReport = now }
+    if now - lastReport >= Self.reportInterval { reportChallenges(at: now) }
+  }
+
+  /// Writes the count of challenges into the audit log, where there were any; also to be called when a worker ends.
+  mutating func reportChallenges(at now: Timestamp) {
+    guard let ledger, challengeCount > 0, isAvailable else { return }
+    var event = AuditEvent(.challenges)
+    event.count = challengeCount
+    ledger.record(event, at: now)
+    challengeCount = 0
+    lastReport = now
+  }
+
+  private static var reportInterval: Duration { .seconds(60) }
 
   /// Takes over rotated keys.
   mutating func renewKeys() {
@@ -82,8 +105,10 @@ struct Cashier: ~Copyable {
   }
 
   private mutating func decide(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
-    let presented = PresentedCredential(request.octets, request.head)
-    switch presented {
+    if let value = PresentedCredential.only(request.octets, request.head), let verdict = cached(request, index, value, at: now) {
+      return verdict
+    }
+    switch PresentedCredential(request.octets, request.head) {
     case .none: return unpaid(request, index, at: now)
     case .several: return .answer(problem(.badRequest, detail: "The request carries more than one payment credential."))
     case .short(let range): return short(request, index, range, at: now)
@@ -153,12 +178,11 @@ struct Cashier: ~Copyable {
   /// Resolves a session's short form.
   private mutating func short(_ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, at now: Timestamp) -> Verdict {
     let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
-    if let verdict = cached(request, index, octets, field: nil, at: now) { return verdict }
     guard isSelling else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     do throws(PrepaidError) {
       let (session, secret) = try PrepaidSessionField.parse(octets)
-      return bearer(request, index, octets, session: session, secret: secret, credential: nil, at: now)
+      return bearer(request, index, session: session, secret: secret, credential: nil, at: now)
     } catch {
       return .answer(failed(request, index, .malformedCredential, detail: "Prepaid-Session is not \"<id>; key=<preimage>\".", at: now))
     }
@@ -169,7 +193,6 @@ struct Cashier: ~Copyable {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, _ field: CredentialField, at now: Timestamp
   ) -> Verdict {
     let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
-    if let verdict = cached(request, index, octets, field: field, at: now) { return verdict }
     guard isAvailable else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     let credential: Credential
@@ -190,12 +213,11 @@ struct Cashier: ~Copyable {
     } catch {
       return .answer(failed(request, index, .invalidPayload, detail: error.detail, at: now))
     }
-    return dispatch(request, index, octets, credential, payload, at: now)
+    return dispatch(request, index, credential, payload, at: now)
   }
 
   private mutating func dispatch(
-    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, _ credential: Credential,
-    _ payload: PrepaidPayload, at now: Timestamp
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: PrepaidPayload, at now: Timestamp
   ) -> Verdict {
     switch payload {
     case .transfer(let wallet, let signature):
@@ -204,7 +226,7 @@ struct Cashier: ~Copyable {
       let open = OpenPayload(wallet: wallet, deposit: deposit, session: session, signature: signature)
       return self.open(request, index, credential, open, at: now)
     case .bearer(let session, let secret):
-      return bearer(request, index, octets, session: session, secret: secret, credential: credential, at: now)
+      return bearer(request, index, session: session, secret: secret, credential: credential, at: now)
     case .topUp, .status, .close:
       guard case .none = request.content else {
         return .answer(problem(.badRequest, detail: "A request that manages a session has no content."))

@@ -136,23 +136,10 @@ extension Cashier {
     return PaidExchange(forwardAfter: hold.lsn, replyAfter: hold.lsn, epoch: hold.epoch, place: place)
   }
 
-  /// Keeps what receipts say of the request, and what its debits' lines need.
+  /// Keeps what receipts say of the request.
   mutating func remember(_ request: borrowing PaidRequest, _ index: RouteIndex, at place: UInt32) {
     let method = UnsafeRawBufferPointer(rebasing: request.octets[request.head.pointee.methodRange])
-    let origin = settings.origin
-    exchanges[place].route = index
-    exchanges[place].methodCount = method.count
-    exchanges[place].resource.append(contentsOf: method)
-    if request.host.isEmpty {
-      exchanges[place].resource.append(contentsOf: origin.utf8)
-    } else {
-      exchanges[place].resource.append(contentsOf: scheme)
-      exchanges[place].resource.append(contentsOf: request.host)
-    }
-    exchanges[place].originCount = exchanges[place].resource.count - method.count
-    exchanges[place].pathCount = request.path.count
-    exchanges[place].resource.append(contentsOf: request.path)
-    exchanges[place].hasQuery = request.query != nil
-    if let query = request.query { exchanges[place].resource.append(contentsOf: query) }
+    let origin = request.host.isEmpty ? ownOrigin : scheme
+    exchanges[place].remember(index, method: method, scheme: origin, host: request.host, path: request.path, query: request.query)
   }
 }

@@ -36,7 +36,7 @@ extension Cashier {
     switch exchanges[exchange.place].payment {
     // A charge's money is aside already.
     case .vacant, .held, .ended: return false
-    case .debited(let handle): return ledger.view(handle)?.state != .open
+    case .debited(let handle): return ledger.figures(handle)?.isOpen != true
     }
   }
 
@@ -94,8 +94,10 @@ extension Cashier {
 
   /// The event that tells a stream's client once that it waits.
   private mutating func announcement(_ place: UInt32, _ handle: SessionHandle) -> [UInt8] {
-    guard exchanges[place].isEventStream, !exchanges[place].isAnnounced, let view = ledger?.view(handle) else { return [] }
+    guard exchanges[place].isEventStream, !exchanges[place].isAnnounced, let session = exchanges[place].session,
+      let figures = ledger?.figures(handle)
+    else { return [] }
     exchanges[place].isAnnounced = true
-    return SessionEvent.needTopUp(session: view.id, spent: view.spent, required: exchanges[place].required).octets
+    return SessionEvent.needTopUp(session: session.id, spent: figures.spent, required: exchanges[place].required).octets
   }
 }

@@ -99,58 +99,46 @@ extension Cashier {
 
   // MARK: receipts
 
-  /// Appends the receipt's field line, and keeps the receipt for the end of an event stream.
+  /// Appends the receipt's field line; keeps the receipt where something later needs it.
   private mutating func appendReceipt(_ place: UInt32, to fields: inout ByteBuffer, at now: Timestamp) {
-    makeReceipt(place, at: now)
-    guard !exchanges[place].receipt.isEmpty else { return }
     fields.append("Payment-Receipt: ")
-    fields.append(exchanges[place].receipt)
+    let start = fields.count
+    guard printReceipt(place, to: &fields, at: now) else { return fields.truncate(to: start - 17) }
+    if exchanges[place].idempotency != nil || exchanges[place].isEventStream {
+      fields.withUnsafeBytes { exchanges[place].receipt = Array($0[start...]) }
+    }
     fields.append("\r\n")
   }
 
-  /// Makes the receipt of what has been paid so far: signed for charges and opens, by the session's prepared one else.
-  private mutating func makeReceipt(_ place: UInt32, at now: Timestamp) {
-    guard let ledger else { return }
-    switch exchanges[place].payment {
-    case .held(let hold):
-      let log = ledger.lastCheckpoint
-      let record = exchanges[place]
-      exchanges[place].receipt = ReceiptStub(
-        signer: keys.signer, intent: "charge", reference: String(hold.id), challengeID: record.challengeID, amount: record.amount,
-        currency: record.currency, recipient: record.recipient, resource: record.resourceValue, session: nil
-      ).encoded(ReceiptFacts(time: now, logSize: log.size, logRoot: log.root))
-    case .debited, .ended:
-      guard let handle = exchanges[place].handle, let view = ledger.view(handle) else { return }
-      if let stub = exchanges[place].opening {
-        let log = ledger.lastCheckpoint
-        var facts = ReceiptFacts(time: now, logSize: log.size, logRoot: log.root)
-        facts.spent = view.spent
-        facts.remaining = view.remaining
-        facts.units = view.units
-        exchanges[place].receipt = stub.encoded(facts)
-      } else {
-        printReceipt(place, view, at: now)
-      }
-    case .vacant: return
+  /// Prints the receipt of what has been paid so far: signed for charges and opens, by the session's prepared one else. False
+  /// where the session is not known any more.
+  private mutating func printReceipt(_ place: UInt32, to out: inout ByteBuffer, at now: Timestamp) -> Bool {
+    guard let ledger else { return false }
+    guard let session = exchanges[place].session else {
+      guard case .held(let hold) = exchanges[place].payment else { return false }
+      out.append(chargeReceipt(place, hold, log: ledger.lastCheckpoint, at: now))
+      return true
     }
+    guard let figures = ledger.figures(session.handle) else { return false }
+    if let stub = exchanges[place].opening {
+      let log = ledger.lastCheckpoint
+      var facts = ReceiptFacts(time: now, logSize: log.size, logRoot: log.root)
+      facts.spent = figures.spent
+      facts.remaining = figures.remaining
+      facts.units = figures.units
+      out.append(stub.encoded(facts))
+      return true
+    }
+    exchanges[place].print(session.receipt, figures, scratch: &receiptScratch, to: &out, at: now)
+    return true
   }
 
-  private mutating func printReceipt(_ place: UInt32, _ view: SessionView, at now: Timestamp) {
-    guard let printer = exchanges[place].sessionReceipt else { return }
-    body.removeAll()
-    let amount = exchanges[place].used.ceiling
-    exchanges[place].resource.withUnsafeBytes { resource in
-      let method = UnsafeRawBufferPointer(rebasing: resource[..<exchanges[place].methodCount])
-      let originEnd = exchanges[place].methodCount + exchanges[place].originCount
-      let pathEnd = originEnd + exchanges[place].pathCount
-      printer.append(
-        amount: amount, spent: view.spent, remaining: view.remaining, units: view.units, timestamp: now, requestMethod: method,
-        origin: UnsafeRawBufferPointer(rebasing: resource[exchanges[place].methodCount..<originEnd]),
-        path: UnsafeRawBufferPointer(rebasing: resource[originEnd..<pathEnd]),
-        query: exchanges[place].hasQuery ? UnsafeRawBufferPointer(rebasing: resource[pathEnd...]) : nil, scratch: &receiptScratch, to: &body)
-    }
-    exchanges[place].receipt.removeAll(keepingCapacity: true)
-    body.withUnsafeBytes { exchanges[place].receipt.append(contentsOf: $0) }
+  private func chargeReceipt(_ place: UInt32, _ hold: Hold, log: (size: UInt64, root: Digest32), at now: Timestamp) -> [UInt8] {
+    let record = exchanges[place]
+    return ReceiptStub(
+      signer: keys.signer, intent: "charge", reference: String(hold.id), challengeID: record.challengeID, amount: record.amount,
+      currency: record.currency, recipient: record.recipient, resource: record.resourceValue, session: nil
+    ).encoded(ReceiptFacts(time: now, logSize: log.size, logRoot: log.root))
   }
 
   // MARK: the end
@@ -165,14 +153,12 @@ extension Cashier {
     case .complete:
       parts = settleUsed(place, at: now)
       finalReceipt(place, &parts, at: now)
-    case .upstreamBroke:
+    case .upstreamBroke, .sessionStopped:
       parts = endBroken(place, at: now)
-    case .sessionStopped:
-      parts = settleUsed(place, at: now)
     case .holdTimeout:
       parts = settleUsed(place, at: now)
-      if exchanges[place].isEventStream, let view = exchanges[place].handle.flatMap({ ledger?.view($0) }) {
-        parts.event = SessionEvent.timeout(session: view.id, spent: view.spent, required: exchanges[place].required).octets
+      if exchanges[place].isEventStream, let session = exchanges[place].session, let figures = ledger?.figures(session.handle) {
+        parts.event = SessionEvent.timeout(session: session.id, spent: figures.spent, required: exchanges[place].required).octets
       }
     case .upstreamFailed(let beforeHead):
       if beforeHead { giveBack(place, cause: .upstreamFailed, at: now) } else { parts = endBroken(place, at: now) }
@@ -225,7 +211,7 @@ extension Cashier {
     }
   }
 
-  /// The upstream broke off: what was delivered is paid for, and of a withheld response nothing was.
+  /// The response was cut off: what was delivered is paid for, and of a withheld response nothing was.
   private mutating func endBroken(_ place: UInt32, at now: Timestamp) -> FinalParts {
     guard exchanges[place].isWithheld else { return settleUsed(place, at: now) }
     giveBack(place, cause: .upstreamFailed, at: now)
@@ -249,7 +235,10 @@ extension Cashier {
   private mutating func finalReceipt(_ place: UInt32, _ parts: inout FinalParts, at now: Timestamp) {
     let isStream = exchanges[place].isEventStream
     guard (200...299).contains(exchanges[place].status), isStream || exchanges[place].wantsTrailer else { return }
-    if exchanges[place].handle != nil { makeReceipt(place, at: now) }
+    if exchanges[place].session != nil {
+      var out = ByteBuffer()
+      if printReceipt(place, to: &out, at: now) { exchanges[place].receipt = out.array() }
+    }
     guard !exchanges[place].receipt.isEmpty else { return }
     if isStream { parts.event = SessionEvent.receipt(encoded: exchanges[place].receipt).octets }
     if exchanges[place].wantsTrailer {

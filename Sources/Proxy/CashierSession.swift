@@ -101,9 +101,9 @@ extension Cashier {
 
   /// Serves a request whose credential was resolved before; nil where that is to be done again.
   mutating func cached(
-    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, field: CredentialField?, at now: Timestamp
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, at now: Timestamp
   ) -> Verdict? {
-    guard let session = cache.find(octets, route: index, field: field) else { return nil }
+    guard let session = cache.find(value, route: index) else { return nil }
     do throws(Refusal) {
       if request.head.pointee.has(.idempotencyKey) { return try serve(request, index, session, at: now) }
       return .paid(try begin(request, index, session, key: nil, at: now))
@@ -111,7 +111,7 @@ extension Cashier {
       switch error {
       // The session has ended, or the ledger was read back: the credential is resolved again.
       case .sessionClosed, .sessionClosing, .unavailable, .unknownSession:
-        cache.remove(octets, route: index)
+        cache.remove(value, route: index)
         return nil
       default:
         return .answer(answer(error, request, index, nil, nil, at: now))
@@ -121,8 +121,7 @@ extension Cashier {
 
   /// Resolves a bearer credential and serves its request. The short form comes without `credential`, and adds no terms.
   mutating func bearer(
-    _ request: borrowing PaidRequest, _ index: RouteIndex, _ octets: UnsafeRawBufferPointer, session: Digest32, secret: SessionSecret,
-    credential: Credential?, at now: Timestamp
+    _ request: borrowing PaidRequest, _ index: RouteIndex, session: Digest32, secret: SessionSecret, credential: Credential?, at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)], isSelling else { return .answer(unavailable()) }
     guard secret.opens(session) else { return .answer(failed(request, index, .verificationFailed, at: now)) }
@@ -150,7 +149,7 @@ extension Cashier {
         currency: view.terms.currency, recipient: view.terms.merchant))
     do throws(Refusal) {
       let verdict = try serve(request, index, resolved, at: now)
-      cache.insert(octets, route: index, field: credential?.field, resolved)
+      if let value = PresentedCredential.only(request.octets, request.head) { cache.insert(value, route: index, resolved) }
       return verdict
     } catch {
       return .answer(answer(error, request, index, credential, nil, at: now))
@@ -213,13 +212,7 @@ extension Cashier {
     }
     let place = exchanges.take()
     remember(request, index, at: place)
-    exchanges[place].payment = .debited(session.handle)
-    exchanges[place].handle = session.handle
-    exchanges[place].session = session.id
-    exchanges[place].sessionReceipt = session.receipt
-    exchanges[place].requestCost = session.requestCost
-    exchanges[place].context = context
-    exchanges[place].idempotency = key
+    exchanges[place].begin(session, context, key)
     if isMetered { last = startMeters(request, requestRate, responseRate, place, begun: last, at: now) }
     var exchange = PaidExchange(forwardAfter: Self.waitsForDisk(method) ? last : 0, replyAfter: last, epoch: epoch, place: place)
     exchange.metersRequest = requestRate != nil
@@ -283,14 +276,5 @@ extension Cashier {
     }
     meter.debit(step.units + 1, entry: step.lsn, at: now)
     return step.lsn
-  }
-}
-
-extension ResolvedSession {
-  /// Takes from a price what each request needs of it.
-  init(handle: SessionHandle, id: Digest32, wallet: Digest32, price: Price, receipt: SessionReceipt) {
-    self.init(
-      handle: handle, id: id, wallet: wallet, requestCost: price.requestCost, requestRate: price.requestRate,
-      responseRate: price.responseRate, receipt: receipt)
   }
 }

@@ -1,30 +1,16 @@
 import Bytes
 import Gateway
-import Ledger
-import Metering
-import Payments
+import HTTP
 
-/// A session as a bearer credential opens it on one route: everything that a request of it needs again and again.
-struct ResolvedSession {
-  let handle: SessionHandle
-  let id: Digest32
-  /// The wallet's key.
-  let wallet: Digest32
-  let requestCost: ExactCost
-  let requestRate: Rate?
-  let responseRate: Rate?
-  let receipt: SessionReceipt
-}
-
-/// Remembers what bearer credentials were resolved to, by their octets: the same ones come again with each request.
+/// Remembers what bearer credentials were resolved to, by the octets of their fields: the same ones come again with each request.
 ///
 /// It has a fixed number of places in sets of two; a new entry takes the older place of its set. Only credentials that were
 /// verified come in, and an entry is found only by all of its octets, compared in constant time.
 struct CredentialCache {
   private struct Entry {
     var octets: [UInt8]
+    var field: FieldName
     var route: RouteIndex
-    var field: CredentialField?
     var hash: UInt64
     var session: ResolvedSession
   }
@@ -46,37 +32,36 @@ struct CredentialCache {
     self.seed = seed
   }
 
-  /// Finds what a credential was resolved to on a route; `field` is nil for the short form.
-  func find(_ octets: UnsafeRawBufferPointer, route: RouteIndex, field: CredentialField?) -> ResolvedSession? {
-    let hash = hash(octets, route)
+  /// Finds what a credential was resolved to on a route.
+  func find(_ value: PresentedCredential.Value, route: RouteIndex) -> ResolvedSession? {
+    let hash = hash(value.octets, route)
     let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
-    for place in first...first + 1 where isEntry(place, octets, route, hash) {
-      // A credential counts only in the field that its challenge selected.
-      return entries[place]?.field == field ? entries[place]?.session : nil
-    }
+    for place in first...first + 1 where isEntry(place, value, route, hash) { return entries[place]?.session }
     return nil
   }
 
   /// Remembers a credential.
-  mutating func insert(_ octets: UnsafeRawBufferPointer, route: RouteIndex, field: CredentialField?, _ session: ResolvedSession) {
-    guard octets.count <= Self.octetLimit else { return }
-    let hash = hash(octets, route)
+  mutating func insert(_ value: PresentedCredential.Value, route: RouteIndex, _ session: ResolvedSession) {
+    guard value.octets.count <= Self.octetLimit else { return }
+    let hash = hash(value.octets, route)
     let set = (Int(truncatingIfNeeded: hash) & (Self.capacity - 2)) / 2
-    let offset = entries[2 * set] == nil || isEntry(2 * set, octets, route, hash) ? 0 : newer[set] ? 0 : 1
-    entries[2 * set + offset] = Entry(octets: Array(octets), route: route, field: field, hash: hash, session: session)
+    let offset = entries[2 * set] == nil || isEntry(2 * set, value, route, hash) ? 0 : newer[set] ? 0 : 1
+    entries[2 * set + offset] = Entry(octets: Array(value.octets), field: value.field, route: route, hash: hash, session: session)
     newer[set] = offset == 1
   }
 
   /// Forgets a credential whose session has ended.
-  mutating func remove(_ octets: UnsafeRawBufferPointer, route: RouteIndex) {
-    let hash = hash(octets, route)
+  mutating func remove(_ value: PresentedCredential.Value, route: RouteIndex) {
+    let hash = hash(value.octets, route)
     let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
-    for place in first...first + 1 where isEntry(place, octets, route, hash) { entries[place] = nil }
+    for place in first...first + 1 where isEntry(place, value, route, hash) { entries[place] = nil }
   }
 
-  private func isEntry(_ place: Int, _ octets: UnsafeRawBufferPointer, _ route: RouteIndex, _ hash: UInt64) -> Bool {
-    guard let entry = entries[place], entry.hash == hash, entry.route == route, entry.octets.count == octets.count else { return false }
-    return entry.octets.withUnsafeBytes { Self.isEqual($0, octets) }
+  private func isEntry(_ place: Int, _ value: PresentedCredential.Value, _ route: RouteIndex, _ hash: UInt64) -> Bool {
+    guard entries[place]?.hash == hash, let entry = entries[place], entry.route == route, entry.field == value.field,
+      entry.octets.count == value.octets.count
+    else { return false }
+    return entry.octets.withUnsafeBytes { Self.isEqual($0, value.octets) }
   }
 
   private func hash(_ octets: UnsafeRawBufferPointer, _ route: RouteIndex) -> UInt64 {

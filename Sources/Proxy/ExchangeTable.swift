@@ -31,12 +31,10 @@ struct ExchangeRecord {
   var requestCost = ExactCost.zero
   var requestMeter: Meter?
   var responseMeter: Meter?
-  var session = Digest32()
-  var sessionReceipt: SessionReceipt?
+  /// The session that pays; nil for a charge.
+  var session: ResolvedSession?
   /// The signed receipt of the request that opened its session.
   var opening: ReceiptStub?
-  /// The session's handle, kept after the exchange ended for its final receipt.
-  var handle: SessionHandle?
   var idempotency: OutcomeKey?
   /// The upstream's status; 0 before its head.
   var status: UInt16 = 0
@@ -67,9 +65,8 @@ struct ExchangeRecord {
     payment = .vacant
     requestMeter = nil
     responseMeter = nil
-    sessionReceipt = nil
+    session = nil
     opening = nil
-    handle = nil
     idempotency = nil
     status = 0
     isCharged = false
@@ -82,6 +79,32 @@ struct ExchangeRecord {
     resource.removeAll(keepingCapacity: true)
     receipt.removeAll(keepingCapacity: true)
     corsLines.removeAll(keepingCapacity: true)
+  }
+
+  /// Begins a session's request.
+  mutating func begin(_ session: ResolvedSession, _ context: DebitContext, _ key: OutcomeKey?) {
+    payment = .debited(session.handle)
+    self.session = session
+    requestCost = session.requestCost
+    self.context = context
+    idempotency = key
+  }
+
+  /// Keeps what receipts say of the request.
+  mutating func remember(
+    _ route: RouteIndex, method: UnsafeRawBufferPointer, scheme: [UInt8], host: UnsafeRawBufferPointer, path: UnsafeRawBufferPointer,
+    query: UnsafeRawBufferPointer?
+  ) {
+    self.route = route
+    methodCount = method.count
+    originCount = scheme.count + host.count
+    pathCount = path.count
+    hasQuery = query != nil
+    resource.append(contentsOf: method)
+    resource.append(contentsOf: scheme)
+    resource.append(contentsOf: host)
+    resource.append(contentsOf: path)
+    if let query { resource.append(contentsOf: query) }
   }
 
   /// Octets of content that passed in both directions; one request where nothing is metered.

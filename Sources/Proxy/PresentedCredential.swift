@@ -15,6 +15,31 @@ enum PresentedCredential {
   /// The fields that may carry one.
   private static let fields = FieldSet([.authorization, .paymentAuthorization, .prepaidSession])
 
+  /// A field value that may have been resolved before, and the field that it stands in: the same octets in another field are
+  /// another credential.
+  struct Value {
+    let octets: UnsafeRawBufferPointer
+    let field: FieldName
+  }
+
+  /// The value of the only field that carries a credential; nil where none does, or several do.
+  static func only(_ octets: UnsafeRawBufferPointer, _ head: UnsafePointer<RequestHead>) -> Value? {
+    let present = head.pointee.present.intersection(fields)
+    guard !present.isEmpty, head.pointee.repeated.isDisjoint(with: fields) else { return nil }
+    let name: FieldName
+    switch present {
+    case FieldSet(.authorization): name = .authorization
+    case FieldSet(.paymentAuthorization): name = .paymentAuthorization
+    case FieldSet(.prepaidSession): name = .prepaidSession
+    case FieldSet([.authorization, .prepaidSession]):
+      // The short form leaves Authorization to the upstream's own scheme.
+      guard let other = head.pointee.first(.authorization), case .none = CredentialScan(other.value(in: octets)) else { return nil }
+      name = .prepaidSession
+    default: return nil
+    }
+    return head.pointee.first(name).map { Value(octets: $0.value(in: octets), field: name) }
+  }
+
   /// Finds the credential of a request.
   init(_ octets: UnsafeRawBufferPointer, _ head: UnsafePointer<RequestHead>) {
     let present = head.pointee.present.intersection(Self.fields)

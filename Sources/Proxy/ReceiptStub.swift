@@ -57,6 +57,22 @@ extension Cashier {
 }
 
 extension ExchangeRecord {
+  /// Prints the unsigned receipt of a session's request.
+  func print(
+    _ printer: SessionReceipt, _ figures: SessionFigures, scratch: inout ByteBuffer, to out: inout ByteBuffer, at now: Timestamp
+  ) {
+    resource.withUnsafeBytes { resource in
+      let originEnd = methodCount + originCount
+      let pathEnd = originEnd + pathCount
+      printer.append(
+        amount: used.ceiling, spent: figures.spent, remaining: figures.remaining, units: figures.units, timestamp: now,
+        requestMethod: UnsafeRawBufferPointer(rebasing: resource[..<methodCount]),
+        origin: UnsafeRawBufferPointer(rebasing: resource[methodCount..<originEnd]),
+        path: UnsafeRawBufferPointer(rebasing: resource[originEnd..<pathEnd]),
+        query: hasQuery ? UnsafeRawBufferPointer(rebasing: resource[pathEnd...]) : nil, scratch: &scratch, to: &out)
+    }
+  }
+
   /// Method and URL of the exchange's request.
   var resourceValue: Resource {
     let path = resource[(methodCount + originCount)...]
