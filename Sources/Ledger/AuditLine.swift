@@ -1,5 +1,3 @@
-import Bytes
-
 /// The members of an audit line that a verifier looks at, found in one pass. Values are ranges of the line's octets.
 struct AuditLine {
   var sequence: UInt64?
@@ -61,16 +59,33 @@ struct AuditLine {
   }
 
   private static func isOrdered(_ line: UnsafeRawBufferPointer, _ a: Range<Int>, _ b: Range<Int>) -> Bool {
-    line[a].lexicographicallyPrecedes(line[b])
+    for offset in 0..<min(a.count, b.count) {
+      let left = line[a.lowerBound + offset]
+      let right = line[b.lowerBound + offset]
+      if left != right { return left < right }
+    }
+    return a.count < b.count
   }
 
-  static func equals(_ line: UnsafeRawBufferPointer, _ range: Range<Int>, _ text: StaticString) -> Bool {
-    range.count == text.utf8CodeUnitCount
-      && UnsafeRawBufferPointer(rebasing: line[range]).elementsEqual(UnsafeRawBufferPointer(start: text.utf8Start, count: range.count))
+  private static func equals(_ line: UnsafeRawBufferPointer, _ range: Range<Int>, _ text: StaticString) -> Bool {
+    guard range.count == text.utf8CodeUnitCount else { return false }
+    for offset in 0..<range.count where line[range.lowerBound + offset] != text.utf8Start[offset] { return false }
+    return true
   }
 
-  private static func number(_ line: UnsafeRawBufferPointer, _ range: Range<Int>) -> UInt64? {
-    DecimalUInt128.parse(line[range]).flatMap { UInt64(exactly: $0) }
+  /// Reads a decimal number without sign or leading zero; nil for anything else, and where it does not fit.
+  static func number<Value: FixedWidthInteger>(_ line: UnsafeRawBufferPointer, _ range: Range<Int>) -> Value? {
+    guard !range.isEmpty, range.count == 1 || line[range.lowerBound] != 0x30 else { return nil }
+    var value: Value = 0
+    for index in range {
+      let digit = line[index] &- 0x30
+      guard digit <= 9 else { return nil }
+      let (product, overflows) = value.multipliedReportingOverflow(by: 10)
+      let (sum, carries) = product.addingReportingOverflow(Value(digit))
+      if overflows || carries { return nil }
+      value = sum
+    }
+    return value
   }
 
   /// Reads a string with its quotes; the range is what stands between them, escapes and all.

@@ -129,7 +129,7 @@ public struct AuditVerifier {
 
   private mutating func count(_ octets: UnsafeRawBufferPointer, _ line: AuditLine, _ kind: AuditEventKind) -> Bool {
     guard let digits = kind == .sessionClosed ? line.refunded : line.amount, let code = line.currency,
-      let amount = DecimalUInt128.parse(octets[digits])
+      let amount: UInt128 = AuditLine.number(octets, digits)
     else { return false }
     return totals.add(amount, event: kind, currency: octets[code])
   }
