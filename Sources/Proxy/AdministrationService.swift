@@ -77,8 +77,19 @@ public enum Service {
     var options = LedgerOptions(settings, checkpointKey: keys.checkpointKey)
     options.notify = { report(.ledger($0)) }
     if settings.audit.shipsCheckpoints { options.ship = { report(.checkpoint($0)) } }
-    do { return try Ledger.open(options, at: .now()) } catch { throw .ledger(error) }
+    var attempt = 0
+    while true {
+      do throws(LedgerError) { return try Ledger.open(options, at: .now()) } catch {
+        // An operators' command may be at work on the ledger itself, since they use it where no proxy runs.
+        guard case .locked = error, attempt < lockAttempts else { throw .ledger(error) }
+        attempt += 1
+        AdministrationPause.briefly()
+      }
+    }
   }
+
+  /// How often the ledger's lock is tried again while another process holds it, every two milliseconds.
+  private static let lockAttempts = 1000
 
   private static func serve(
     _ server: Server, _ settings: Settings, _ ledger: Ledger, _ keys: KeyRing, _ report: @escaping @Sendable (Event) -> Void

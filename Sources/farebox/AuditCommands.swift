@@ -74,6 +74,8 @@ struct AuditVerify: ParsableCommand {
   @Option(help: ArgumentHelp("A checkpoint or receipt kept elsewhere: a file, or the text itself.", valueName: "pin")) var pin: String?
   @Option(help: ArgumentHelp("The log's file, in place of the configured one.", valueName: "file")) var file: String?
   @Option(help: ArgumentHelp("The verifier key (name+hash+key), in place of the keys folder's.", valueName: "verifier")) var key: String?
+  @Flag(help: "The oldest files are kept elsewhere: chain and signatures are verified then, tree and totals cannot be.")
+  var beginsLater = false
   @OptionGroup var options: OperatorOptions
 
   func run() throws {
@@ -94,7 +96,7 @@ struct AuditVerify: ParsableCommand {
 
   private func verify(_ name: String, _ keys: [Ed25519.PublicKey], _ path: String) throws(CommandFailure) -> AuditReport {
     do {
-      var verifier = AuditVerifier(realm: name, keys: keys, pin: try parsedPin())
+      var verifier = AuditVerifier(realm: name, keys: keys, pin: try parsedPin(), mayBeginLater: beginsLater)
       return try verifier.verify(path: path)
     } catch let failure as CommandFailure {
       throw failure

