@@ -80,24 +80,21 @@ class PrepaidWallet:
     def from_seed(cls, seed: bytes) -> "PrepaidWallet":
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
-    def credential(self, challenge: dict, payload: dict, *, signed: bool = True, source: bool = True) -> str:
+    def credential(self, challenge: dict, payload: dict, *, signed: bool = True) -> str:
         """Build the value of an `Authorization` field: `challenge` is the echoed challenge (parameters as received)."""
         members = {"challenge": challenge, "payload": payload}
-        if source and signed:
-            members["source"] = self.did
         if signed:
-            payload = {**payload, "wallet": self.did}
-            members["payload"] = payload
+            members["source"] = self.did
             signature = self.key.sign(SIGNATURE_DOMAIN + rfc8785.dumps(members))
             members["payload"] = {**payload, "signature": b64u(signature)}
         return "Payment " + b64u(rfc8785.dumps(members))
 
     def transfer(self, challenge: dict) -> str:
         """Pay a `charge` challenge."""
-        return self.credential(challenge, {"type": "transfer"})
+        return self.credential(challenge, {"type": "transfer", "wallet": self.did})
 
     def open(self, challenge: dict, secret: SessionSecret, deposit: int) -> str:
-        payload = {"action": "open", "deposit": str(deposit), "sessionId": secret.session_id}
+        payload = {"action": "open", "deposit": str(deposit), "sessionId": secret.session_id, "wallet": self.did}
         return self.credential(challenge, payload)
 
     def top_up(self, challenge: dict, session_id: str, additional: int) -> str:
