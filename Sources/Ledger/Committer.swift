@@ -20,6 +20,7 @@ final class Committer: @unchecked Sendable {
   private var fragments: [Fragment] = []
   private var lastCheckpoint = Instant.now()
   private var lastCheck = Instant.now()
+  private var lastSweep = Instant.now()
 
   /// Entries that make a batch worth committing before the delay is over.
   static let gatherLimit: UInt64 = 64
@@ -27,6 +28,8 @@ final class Committer: @unchecked Sendable {
   static let lingering: Duration = .milliseconds(50)
   /// The longest sleep: checkpoints, disk space and the reserve are looked at in between.
   static let housekeeping: Duration = .milliseconds(250)
+  /// Time between two looks for idle sessions and expired records.
+  static let sweepInterval: Duration = .seconds(1)
   /// Short pauses between two attempts to open the store again: about a quarter of a second.
   static let retryPauses = 1_000
   /// Free disk space below which nothing new is sold.
@@ -221,6 +224,10 @@ final class Committer: @unchecked Sendable {
     lastCheck = Instant.now()
     if isFileBehind { catchUp() }
     if ledger.availability != .unavailable { updateReserve() }
+    if options.sweeps, lastCheck - lastSweep >= Self.sweepInterval {
+      lastSweep = lastCheck
+      ledger.sweep(at: Timestamp.now())
+    }
   }
 
   // MARK: failure

@@ -183,7 +183,7 @@ extension Ledger {
 
   // MARK: time
 
-  /// Closes idle sessions and forgets what has expired; to be called each second by one thread.
+  /// Closes idle sessions and forgets what has expired: each second, by the committer where `LedgerOptions.sweeps` says so.
   public func sweep(at now: Timestamp) {
     try? apply { (state) throws(Refusal) in state.sweep(at: now, tick: Instant.now()) }
   }

@@ -23,6 +23,8 @@ public struct LedgerOptions: Sendable {
   public var reserveOctets = 8 << 20
   /// Whether opening and closing write their lines; the operators' commands on a ledger that nobody serves leave them out.
   public var recordsLifecycle = true
+  /// Whether the committer closes idle sessions and forgets expired records by itself, each second; otherwise `sweep` is the caller's.
+  public var sweeps = false
   /// Called on the committer's thread with each checkpoint's signed note, once it is durable: for keeping it elsewhere.
   public var ship: (@Sendable (String) -> Void)?
   /// Called on any thread with what operators should read.

@@ -75,6 +75,7 @@ public enum Service {
     _ settings: Settings, _ keys: KeyRing, _ report: @escaping @Sendable (Event) -> Void
   ) throws(Failure) -> Ledger {
     var options = LedgerOptions(settings, checkpointKey: keys.checkpointKey)
+    options.sweeps = true
     options.notify = { report(.ledger($0)) }
     if settings.audit.shipsCheckpoints { options.ship = { report(.checkpoint($0)) } }
     var attempt = 0
