@@ -61,7 +61,7 @@ extension Cashier {
     }
     let wallet = Ed25519.PublicKey(owner.wallet)
     guard credential.source == nil || credential.source == DIDKey.encode(wallet) else {
-      return failed(request, index, .sessionSignerMismatch, at: now)
+      return problem(.sessionMismatch, challengeID: credential.challenge.id)
     }
     // The same credential again gets its stored answer, however old it is by then.
     let isUsed = ledger.claimState(credential.challengeID) != nil
