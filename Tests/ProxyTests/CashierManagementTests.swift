@@ -57,7 +57,7 @@ import Testing
     let (_, secret) = try shop.openSession("/weather", deposit: 10000)
     let challenge = try shop.challenge("/weather", "session")
     let foreign = PrepaidCredential.topUp(challenge, additionalDeposit: 5000, session: secret.id, wallet: stranger)
-    #expect(try shop.answer("/weather", authorization(foreign)).problem == "session/signer-mismatch")
+    #expect(try shop.answer("/weather", authorization(foreign)).problem == "session-mismatch")
     var unsigned = foreign
     unsigned.remove("source")
     #expect(try shop.answer("/weather", authorization(unsigned)).problem == "session/invalid-signature")
