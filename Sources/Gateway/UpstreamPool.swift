@@ -92,13 +92,6 @@ public struct UpstreamPool: ~Copyable {
   /// Gives a place back that a ticket did not use after all (its request has gone). As `closed`, another may use it.
   public mutating func unused() -> UInt64? { closed(slot: -1) }
 
-  /// Takes the idle connections out, to close them one by one with `closed`.
-  public mutating func takeIdle() -> [Int32] {
-    let taken = idle
-    idle.removeAll(keepingCapacity: true)
-    return taken
-  }
-
   private mutating func nextTicket() -> UInt64? {
     guard queueStart < queue.count else { return nil }
     let ticket = queue[queueStart]

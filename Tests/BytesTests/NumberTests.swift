@@ -20,35 +20,6 @@ import Testing
   }
 }
 
-@Suite struct UInt256Tests {
-  @Test func multipliesAndDividesBack() {
-    let values: [UInt128] = [1, 2, 3, 1 << 64, (1 << 64) - 1, .max, .max - 1, 1_000_000_007, 1 << 127]
-    for left in values {
-      for right in values {
-        let product = UInt256(multiplying: left, by: right)
-        let (quotient, remainder) = product.dividedByUInt128(right)
-        #expect(quotient == left)
-        #expect(remainder == 0)
-        if right > 1, let more = product.adding(UInt256(low: right - 1)) {
-          #expect(more.dividedByUInt128(right) == (left, right - 1))
-          #expect(more.subtracting(product) == UInt256(low: right - 1))
-          #expect(product < more)
-          #expect(product.subtracting(more) == nil)
-        }
-      }
-    }
-  }
-
-  @Test func saysWhatDoesNotFit() {
-    let most = UInt256(high: .max, low: .max)
-    #expect(most.adding(UInt256(low: 1)) == nil)
-    #expect(UInt256(high: 1, low: .max).adding(UInt256(low: 1)) == UInt256(high: 2, low: 0))
-    #expect(UInt256(high: 2, low: 0).subtracting(UInt256(low: 1)) == UInt256(high: 1, low: .max))
-    #expect(UInt256(high: 7, low: 3).dividedByUInt128(7) == (nil, 3))
-    #expect(UInt256(low: 3).dividedByUInt128(0) == (nil, 0))
-  }
-}
-
 @Suite struct Digest32Tests {
   private let octets = (0..<32).map { UInt8($0 * 8) }
 

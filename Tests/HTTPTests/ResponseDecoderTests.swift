@@ -46,12 +46,6 @@ import Testing
     #expect(head.keepAlive == keepAlive)
   }
 
-  @Test func tellsADeclaredLength() throws {
-    let octets = octets("HTTP/1.1 200 OK\r\nContent-Length: 77\r\n\r\n")
-    let head = try #require(decodeResponse(octets, method: .head).head)
-    #expect(octets.withUnsafeBytes { head.declaredLength(in: $0) } == 77)
-  }
-
   @Test(arguments: [
     ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "switchUnexpected"),
     ("HTTP/1.1 20 OK\r\n\r\n", "statusInvalid"), ("HTTP/1.1 2000 OK\r\n\r\n", "statusInvalid"),

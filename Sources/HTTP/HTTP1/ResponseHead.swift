@@ -52,10 +52,4 @@ public struct ResponseHead: Sendable {
   @inlinable public func count(of name: FieldName) -> Int { section.count(of: name) }
   /// Where the reason phrase stands.
   @inlinable public var reasonRange: Range<Int> { Int(reasonStart)..<Int(reasonStart) + Int(reasonCount) }
-
-  /// Gives the declared length, whether or not content follows (HEAD and 304 declare what GET would have sent).
-  public func declaredLength(in octets: UnsafeRawBufferPointer) -> UInt64? {
-    guard has(.contentLength) else { return nil }
-    return try? Framing.length(octets.bytes, section)
-  }
 }
