@@ -12,7 +12,6 @@ extension Worker {
     guard !connection.pointee.has(.listedWaiting) else { return }
     connection.pointee.flags.insert(.listedWaiting)
     waiting.append(index)
-    hasNewWaiter = true
   }
 
   /// Whether the ledger has moved in a way that somebody here waits for.
@@ -36,9 +35,8 @@ extension Worker {
     guard !waiting.isEmpty else { return }
     let durable = ledger.durable
     let isPollDue = now &- lastPoll >= Self.pendingInterval
-    guard durable != seenDurable || hasChanged || isPollDue || hasNewWaiter else { return }
+    guard durable != seenDurable || hasChanged || isPollDue else { return }
     seenDurable = durable
-    hasNewWaiter = false
     if isPollDue { lastPoll = now }
     swap(&waiting, &waitingNow)
     for index in waitingNow {

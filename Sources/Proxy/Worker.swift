@@ -79,8 +79,6 @@ struct Worker: ~Copyable {
   var seenDurable: LSN = 0
   /// When answers that wait for others were asked for last.
   var lastPoll: Int64 = 0
-  /// Whether somebody has begun to wait since the list was looked through.
-  var hasNewWaiter = false
   var waitingNow: [Int] = []
   var readyNow: [Int] = []
   var epoch: UInt32 = 0
@@ -178,13 +176,21 @@ struct Worker: ~Copyable {
     if let ledger, !waiting.isEmpty {
       let count = epoll.wait(milliseconds: 0)
       if count > 0 { return count }
-      ledger.urge()
+      if everybodyWaits { ledger.urge() }
     }
     control.waker.prepareToSleep()
     defer { control.waker.didWake() }
     if let ledger, mustFollow(ledger) || control.mailbox.mayHaveMessages { return epoll.wait(milliseconds: 0) }
     if control.mailbox.mayHaveMessages { return epoll.wait(milliseconds: 0) }
     return epoll.wait(milliseconds: sleepMilliseconds())
+  }
+
+  /// Whether no paid exchange is still at its upstream: then the next commit would gather nothing more, and the ones
+  /// that wait for the disk should not wait for the ledger's delay as well.
+  private var everybodyWaits: Bool {
+    var blocked = 0
+    for index in waiting where downstreams.isInUse(index) && downstreams.pointer(index).pointee.has(.paid) { blocked += 1 }
+    return paidCount <= blocked
   }
 
   private func sleepMilliseconds() -> Int32 {
