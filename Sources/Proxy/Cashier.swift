@@ -61,6 +61,14 @@ struct Cashier: ~Copyable {
     cache = CredentialCache(seed: Self.randomSeed())
   }
 
+  /// What was counted since the last report is not lost.
+  deinit {
+    guard let ledger, challengeCount > 0 else { return }
+    var event = AuditEvent(.challenges)
+    event.count = challengeCount
+    ledger.record(event)
+  }
+
   /// Counts a challenge; the audit log gets one line with the count a minute, whatever comes.
   mutating func countChallenge(at now: Timestamp) {
     challengeCount += 1
@@ -68,8 +76,8 @@ struct Cashier: ~Copyable {
     if now - lastReport >= Self.reportInterval { reportChallenges(at: now) }
   }
 
-  /// Writes the count of challenges into the audit log, where there were any; also to be called when a worker ends.
-  mutating func reportChallenges(at now: Timestamp) {
+  /// Writes the count of challenges into the audit log, where there were any.
+  private mutating func reportChallenges(at now: Timestamp) {
     guard let ledger, challengeCount > 0, isAvailable else { return }
     var event = AuditEvent(.challenges)
     event.count = challengeCount

@@ -12,6 +12,20 @@ extension Cashier {
   /// How long a close waits for its session's exchanges.
   private static var closeLimit: Duration { .seconds(30) }
 
+  /// Whether a request, of any method, manages a session: it has no content, and its credential's action says so.
+  func manages(_ request: borrowing PaidRequest) -> Bool {
+    guard let index = request.route, Int(index) < routes.count, let route = routes[Int(index)], case .none = request.content else {
+      return false
+    }
+    let head = request.head
+    guard !route.freeMethods.allows(head.pointee.method), !head.pointee.has(.accessControlRequestMethod),
+      case .token(let range, let field) = PresentedCredential(request.octets, head),
+      let credential = try? Credential.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field),
+      let payload = try? PrepaidPayload(parsing: credential.payload, intent: credential.challenge.intent, source: credential.source)
+    else { return false }
+    return payload.isManagement
+  }
+
   /// Answers a management request; `payload` is a top-up, status or close.
   mutating func manage(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: PrepaidPayload, at now: Timestamp
@@ -51,12 +65,10 @@ extension Cashier {
     signature: [UInt8], at now: Timestamp
   ) -> Answer {
     guard let ledger else { return unavailable() }
-    guard let quote = try? PrepaidSession(parsing: credential.request), isOurs(credential, quote.details) else {
-      return failed(request, index, .invalidChallenge, detail: "The challenge was issued for another ledger.", at: now)
-    }
+    guard let quote = try? PrepaidSession(parsing: credential.request) else { return failed(request, index, .invalidChallenge, at: now) }
     guard let owner = ownership(of: session) else { return failed(request, index, .sessionNotFound, at: now) }
     let decimals = settings.currencies.first { $0.code == owner.currency }?.decimals
-    guard quote.currency == owner.currency, quote.recipient == owner.recipient, quote.details.decimals == decimals else {
+    guard isOurs(credential, quote.details), quote.currency == owner.currency, quote.recipient == owner.recipient, quote.details.decimals == decimals else {
       return problem(.sessionMismatch, challengeID: credential.challenge.id)
     }
     let wallet = Ed25519.PublicKey(owner.wallet)

@@ -65,6 +65,10 @@ extension Worker {
       if head.pointee.method == .options, head.pointee.has(.accessControlRequestMethod), plan.routes[Int(route)].isPriced {
         return admit(index, route, octets, path, query, whole, host)
       }
+      // A session is managed on its route's URL by any method, known to the route or not.
+      if plan.routes[Int(route)].isPriced, carriesCredential(octets), cashier.manages(paidRequest(index, route, octets, path, query)) {
+        return admit(index, route, octets, path, query, whole, host)
+      }
       fail(index, .methodNotAllowed(allowed))
     case .route(let route): admit(index, route, octets, path, query, whole, host)
     }

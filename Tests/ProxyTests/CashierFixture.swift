@@ -96,19 +96,27 @@ final class Shop {
 
   // MARK: what clients send
 
+  /// What the cashier is asked about a request.
+  enum Question {
+    case admit
+    /// Whether it manages a session; `.free` says yes, 405 no.
+    case manages
+  }
+
   /// Sends a request through routing's result into the cashier.
   func send(
     _ target: String, method: String = "GET", _ fields: [(String, String)] = [], body: String? = nil, streaming: Bool = false,
-    client: ClientAddress = ClientAddress(ipv4: 0x7F00_0001)
+    client: ClientAddress = ClientAddress(ipv4: 0x7F00_0001), asking question: Question = .admit
   ) throws -> Verdict {
     try Self.send(
-      &cashier, settings, target, method: method, fields, body: body, streaming: streaming, client: client, at: now, tick: tick)
+      &cashier, settings, target, method: method, fields, body: body, streaming: streaming, client: client, asking: question, at: now,
+      tick: tick)
   }
 
   static func send(
     _ cashier: inout Cashier, _ settings: Settings, _ target: String, method: String = "GET", _ fields: [(String, String)] = [],
-    body: String? = nil, streaming: Bool = false, client: ClientAddress = ClientAddress(ipv4: 0x7F00_0001), at now: Timestamp,
-    tick: Instant
+    body: String? = nil, streaming: Bool = false, client: ClientAddress = ClientAddress(ipv4: 0x7F00_0001),
+    asking question: Question = .admit, at now: Timestamp, tick: Instant
   ) throws -> Verdict {
     var text = "\(method) \(target) HTTP/1.1\r\nHost: api.example.com\r\n"
     for (name, value) in fields { text += "\(name): \(value)\r\n" }
@@ -130,6 +138,9 @@ final class Shop {
                 host: UnsafeRawBufferPointer(rebasing: raw[pointer.pointee.hostRange]), path: path, query: parts.count > 1 ? query : nil,
                 content: body == nil ? .none : streaming ? .streaming(length: UInt64(content.count)) : .buffered(content), client: client,
                 monotonic: tick)
+              if question == .manages {
+                return cashier.manages(request) ? .free : .answer(Answer(status: 405, fields: [], body: []))
+              }
               return route == nil ? cashier.answerOwn(request, at: now) : cashier.admit(request, at: now)
             }
           }

@@ -98,6 +98,26 @@ import Testing
     #expect(try shop.answer("/weather", method: "POST", fields, body: "x").status == 400)
   }
 
+  @Test func onlyManagementPassesWithAMethodThatTheRouteDoesNotKnow() throws {
+    let shop = try Shop()
+    let (challenge, secret) = try shop.openSession("/weather", deposit: 10000)
+    func manages(_ fields: [(String, String)], method: String = "POST", body: String? = nil) throws -> Bool {
+      let verdict = try shop.send("/weather", method: method, fields, body: body, asking: .manages)
+      guard case .free = verdict else { return false }
+      return true
+    }
+    let close = authorization(PrepaidCredential.close(challenge, secret: secret))
+    #expect(try manages(close))
+    #expect(try manages(authorization(PrepaidCredential.status(challenge, secret: secret)), method: "HEAD"))
+    #expect(try !manages(close, body: "x"))
+    #expect(try !manages(close, method: "OPTIONS"))
+    #expect(try !manages(close + [("Access-Control-Request-Method", "POST")]))
+    #expect(try !manages(authorization(PrepaidCredential.bearer(challenge, secret: secret))))
+    #expect(try !manages(short(secret)))
+    #expect(try !manages([("Authorization", "Payment e30")]))
+    #expect(try !manages([]))
+  }
+
   // MARK: status
 
   @Test func statusTellsTheFiguresAndCostsNothing() throws {
