@@ -40,6 +40,15 @@ public struct Listener: ~Copyable {
     unixPath = nil
   }
 
+  /// Refuses an address on which another process listens: with SO_REUSEPORT alone, two proxies would share its connections.
+  public static func checkUnused(_ address: SocketAddress) throws(IOError) {
+    let opened = clinux_stream_socket(Int32(address.family.rawValue))
+    guard opened >= 0 else { throw .cannotOpen(code: -opened) }
+    defer { Syscalls.close(opened) }
+    let bound = clinux_bind_inet(opened, address.octets, address.port, Int32(address.family.rawValue), 0)
+    guard bound >= 0 else { throw .cannotBind(code: -bound) }
+  }
+
   /// Listens on a Unix socket; a file left over by a dead process is replaced, one in use is refused.
   public init(unixPath: String, backlog: Int32 = 4096) throws(IOError) {
     let opened = clinux_stream_socket(0)

@@ -263,7 +263,8 @@ final class Committer: @unchecked Sendable {
     guard ledger.drains, ledger.availability != .unavailable else { return }
     if options.recordsLifecycle { ledger.appendStop(at: Timestamp.now()) }
     do throws(LedgerError) {
-      try commit(at: Timestamp.now(), checkpoint: true)
+      // A command that only looked leaves no trace.
+      try commit(at: Timestamp.now(), checkpoint: options.recordsLifecycle || log.uncovered > 0 || ledger.pending > 0)
       try file.synchronise()
       try store.tidy(exported: file.next)
     } catch {

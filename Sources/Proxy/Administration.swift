@@ -117,9 +117,13 @@ public struct Administration: Sendable {
 
   /// Makes a change and waits until it is durable.
   @discardableResult
-  private func commit(_ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
+  private func commit(in currency: Currency? = nil, _ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
     let lsn: LSN
-    do { lsn = try change() } catch { throw .refused(error) }
+    do { lsn = try change() } catch {
+      guard let currency, case .insufficientFunds(let required, let available) = error else { throw .refused(error) }
+      throw .tooLittle(
+        required: "\(currency.format(required)) \(currency.symbol)", available: "\(currency.format(available)) \(currency.symbol)")
+    }
     guard ledger.awaitDurable(lsn) else { throw .notDurable }
     return lsn
   }
@@ -160,7 +164,7 @@ public struct Administration: Sendable {
     let (units, currency) = try arguments.amount("amount")
     let reference = try arguments.text("reference")
     try arguments.finish()
-    let lsn = try commit { () throws(Refusal) in
+    let lsn = try commit(in: currency) { () throws(Refusal) in
       command == .walletFund
         ? try ledger.fund(wallet, currency: currency.code, amount: units, reference: reference, at: now)
         : try ledger.defund(wallet, currency: currency.code, amount: units, reference: reference, at: now)
@@ -223,7 +227,7 @@ public struct Administration: Sendable {
     let (units, currency) = try arguments.amount("amount")
     let reference = try arguments.text("reference")
     try arguments.finish()
-    let lsn = try commit { () throws(Refusal) in
+    let lsn = try commit(in: currency) { () throws(Refusal) in
       try ledger.payout(merchant: merchant, currency: currency.code, amount: units, reference: reference, at: now)
     }
     return [

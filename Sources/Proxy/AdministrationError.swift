@@ -13,6 +13,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
   case malformedMember(String, form: Form)
   /// The ledger refused.
   case refused(Refusal)
+  /// The account has too little; both in words, such as `5 USDC`.
+  case tooLittle(required: String, available: String)
   /// The entry did not become durable in time: it may yet, so repeat the command with the same reference, or look.
   case notDurable
   /// The session still has exchanges in flight; it closes when they end.
@@ -44,6 +46,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .missingMember: "missing-member"
     case .malformedMember: "malformed-member"
     case .refused(let refusal): refusal.code
+    case .tooLittle: "insufficient-funds"
     case .notDurable: "not-durable"
     case .stillClosing: "still-closing"
     case .keys: "keys"
@@ -58,7 +61,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .unknownMember, .missingMember, .malformedMember: 400
     case .refused(.unavailable), .notDurable, .noLedger: 503
     case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference): 404
-    case .refused, .stillClosing: 409
+    case .refused, .tooLittle, .stillClosing: 409
     case .keys: 500
     }
   }
@@ -71,6 +74,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .missingMember(let name): "the member \(name) is missing"
     case .malformedMember(let name, let form): "\(name) must be \(form.rawValue)"
     case .refused(let refusal): refusal.message
+    case .tooLittle(let required, let available): "too little money: \(required) are needed, \(available) are there"
     case .notDurable: "the change did not reach the disk within ten seconds"
     case .stillClosing: "the session is closing; exchanges in flight have not ended yet"
     case .keys(let error): error.message
@@ -85,7 +89,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .notDurable: "look at the proxy's log; repeating the command with the same reference is safe"
     case .stillClosing: "ask again with `farebox session show`"
     case .keys(let error): error.advice
-    case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .noLedger: nil
+    case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .tooLittle, .noLedger: nil
     }
   }
 

@@ -81,6 +81,7 @@ public final class Server: Sendable {
           guard let address = ClientAddress(text) else { throw ServerError.addressInvalid(listener: number) }
           var socket = SocketAddress(
             family: address.isIPv4 ? .inet : .inet6, high: address.high, low: address.low, port: wanted)
+          if wanted != 0 { try Listener.checkUnused(socket) }
           for box in boxes {
             let opened = try Listener(address: socket)
             socket.port = opened.port

@@ -17,10 +17,14 @@ struct AuditCommand: ParsableCommand {
 struct AuditTail: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "tail", abstract: "Show the audit log's last events, and go on with -f.",
-    discussion: "With --json the lines come as they stand in the file: one canonical JSON object each.")
+    discussion: """
+      Checkpoints are left out unless --all asks for them. With --json the lines come as they stand in the file: one canonical \
+      JSON object each.
+      """)
 
   @Option(name: [.customShort("n"), .customLong("lines")], help: ArgumentHelp("How many events.", valueName: "count")) var count = 10
   @Flag(name: [.customShort("f"), .customLong("follow")], help: "Go on showing events as they happen.") var follows = false
+  @Flag(help: "Show checkpoints too.") var all = false
   @Option(help: ArgumentHelp("Only events of one session; its first digits are enough.", valueName: "session")) var session: String?
   @Option(help: ArgumentHelp("Only events of one wallet.", valueName: "did:key:…")) var wallet: String?
   @Option(help: ArgumentHelp("The log's file, in place of the configured one.", valueName: "file")) var file: String?
@@ -52,6 +56,8 @@ struct AuditTail: ParsableCommand {
   private func show(_ line: String, _ text: AuditText) { Output.line(options.json ? line : text.line(line)) }
 
   private func matches(_ line: String) -> Bool {
+    // JCS sorts the members, and no member of a checkpoint sorts before its event.
+    guard all || !line.hasPrefix("{\"event\":\"checkpoint\"") else { return false }
     guard session != nil || wallet != nil else { return true }
     guard let object = try? JSON.parse(line) else { return false }
     if let session, object["session"]?.stringValue?.hasPrefix(session.lowercased()) != true { return false }
