@@ -90,9 +90,13 @@ final class AuditFollower {
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  /// Gives each new line to `body`, for ever.
-  func run(_ body: (String) -> Void) -> Never {
-    while true {
+  /// Whether `run` goes on. Nothing ends it but the end of the process; a call that could never return crashed Swift 6.3's optimiser.
+  private var isFollowing = true
+
+  /// Gives each new line to `body`, until the process ends.
+  @inline(never)
+  func run(_ body: (String) -> Void) {
+    while isFollowing {
       drain(body)
       if Self.identity(path) ?? (0, 0) != identity ?? (0, 0) {
         // What came between the last look and the rename is still in the old file.
