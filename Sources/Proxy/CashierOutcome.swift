@@ -153,8 +153,11 @@ extension Cashier {
     case .complete:
       parts = settleUsed(place, at: now)
       finalReceipt(place, &parts, at: now)
-    case .upstreamBroke, .sessionStopped:
+    case .upstreamBroke:
       parts = endBroken(place, at: now)
+    case .sessionStopped:
+      // Who closes the session while a response is withheld must not be served for nothing: the head has decided.
+      parts = settleUsed(place, at: now)
     case .holdTimeout:
       parts = settleUsed(place, at: now)
       if exchanges[place].isEventStream, let session = exchanges[place].session, let figures = ledger?.figures(session.handle) {
@@ -211,7 +214,7 @@ extension Cashier {
     }
   }
 
-  /// The response was cut off: what was delivered is paid for, and of a withheld response nothing was.
+  /// The upstream broke off: what was delivered is paid for, and of a withheld response nothing was.
   private mutating func endBroken(_ place: UInt32, at now: Timestamp) -> FinalParts {
     guard exchanges[place].isWithheld else { return settleUsed(place, at: now) }
     giveBack(place, cause: .upstreamFailed, at: now)

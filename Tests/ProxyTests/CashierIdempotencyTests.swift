@@ -143,6 +143,21 @@ private let key = [("Idempotency-Key", "order-1")]
     shop.settleBooks()
   }
 
+  /// Who closes the session while the response is collected must not be served for nothing either.
+  @Test func closingTheSessionIsNoWayOutOfAWithheldResponse() throws {
+    let shop = try Shop()
+    let (_, secret) = try shop.openSession("/weather", deposit: 100_000)
+    let before = shop.earned()
+    var exchange = try shop.pay("/weather", method: "POST", short(secret) + key)
+    var head = ByteBuffer()
+    let gate = shop.cashier.answered(&exchange, status: 200, isEventStream: false, contentLength: nil, fields: &head, at: shop.now)
+    guard case .withhold = gate else { throw ShopError.unexpectedVerdict }
+    _ = shop.cashier.finish(&exchange, .sessionStopped, at: shop.now)
+    #expect(shop.earned() == before + 2000)
+    #expect(try shop.answer("/weather", method: "POST", short(secret) + key).status == 409)
+    shop.settleBooks()
+  }
+
   /// What is told again must be on the disk: a commit that fails would make it untrue.
   @Test func whatIsToldAgainWaitsForItsEntry() throws {
     let shop = try Shop()
