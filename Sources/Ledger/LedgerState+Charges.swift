@@ -130,20 +130,23 @@ extension LedgerState {
     if let record = outcomes[key.key], record.outcome == nil, record.request == key.request { outcomes[key.key] = nil }
   }
 
-  /// Keeps an outcome for 24 hours; past the memory's bound its body is left out.
+  /// Keeps an outcome for 24 hours; past the memory's bound only its receipt, so that nobody pays again.
   mutating func store(_ outcome: StoredOutcome, for key: OutcomeKey, at now: Timestamp) {
     var outcome = outcome
-    if outcomeOctets + (outcome.body?.count ?? 0) > Self.outcomeOctetLimit { outcome.body = nil }
+    if outcomeOctets + outcome.octetCount > Self.outcomeOctetLimit {
+      outcome.head = []
+      outcome.body = nil
+    }
     let expires = (now > clock ? now : clock) + Self.answerRetention
     outcomes[key.key] = OutcomeRecord(request: key.request, outcome: outcome)
-    outcomeOctets += outcome.body?.count ?? 0
+    outcomeOctets += outcome.octetCount
     expiries.add(.outcome(key.key), at: expires)
     write(OutcomeRecord(request: key.request, outcome: outcome), expires: expires, key: key.key)
   }
 
   /// How long answers are kept after the fact.
   static var answerRetention: Duration { .seconds(86_400) }
-  /// The most octets of stored bodies in memory.
+  /// The most octets of stored outcomes in memory, up to which whole ones are kept.
   static var outcomeOctetLimit: Int { 64 << 20 }
 }
 

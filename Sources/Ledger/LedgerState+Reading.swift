@@ -207,7 +207,7 @@ extension LedgerState {
       status: try reader.integer(), head: try reader.bytes(),
       body: try reader.optional { (reader) throws(LedgerError) in try reader.bytes() }, receipt: try reader.bytes())
     outcomes[key] = OutcomeRecord(request: request, outcome: outcome)
-    outcomeOctets += outcome.body?.count ?? 0
+    outcomeOctets += outcome.octetCount
     expiries.add(.outcome(key), at: expires)
   }
 

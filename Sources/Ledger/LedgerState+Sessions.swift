@@ -312,7 +312,7 @@ extension LedgerState {
         _ = advance(at: now)
       case .outcome(let key):
         guard let record = outcomes.removeValue(forKey: key) else { continue }
-        outcomeOctets -= record.outcome?.body?.count ?? 0
+        outcomeOctets -= record.outcome?.octetCount ?? 0
         redo.removeRecord(RecordKey(.outcome, key))
         _ = advance(at: now)
       }

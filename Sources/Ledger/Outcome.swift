@@ -29,6 +29,9 @@ public struct StoredOutcome: Sendable, Hashable {
     self.body = body
     self.receipt = receipt
   }
+
+  /// What it takes up in memory, about.
+  var octetCount: Int { head.count + (body?.count ?? 0) + receipt.count }
 }
 
 /// What is known of an idempotency key.

@@ -124,6 +124,18 @@ import Testing
     #expect(again.ledger.outcome(key) == nil)
   }
 
+  @Test func pastTheMemorysBoundOnlyReceiptsAreKept() throws {
+    let fixture = try LedgerFixture()
+    let outcome = StoredOutcome(status: 200, head: [1, 1, 1], body: [2, 2], receipt: [3])
+    fixture.ledger.state.withLock { $0.outcomeOctets = LedgerState.outcomeOctetLimit - 6 }
+    let keys = (0..<2).map { OutcomeKey(key: id(20 + $0), request: id(30)) }
+    for key in keys { _ = try fixture.ledger.store(outcome, for: key, at: noon) }
+    #expect(fixture.ledger.outcome(keys[0]) == .stored(outcome))
+    #expect(fixture.ledger.outcome(keys[1]) == .stored(StoredOutcome(status: 200, head: [], body: nil, receipt: [3])))
+    fixture.ledger.sweep(at: noon + .seconds(86_400 + 120))
+    #expect(fixture.ledger.state.withLock { $0.outcomeOctets } == LedgerState.outcomeOctetLimit - 6)
+  }
+
   @Test func aVoidFreesTheIdempotencyKey() throws {
     let fixture = try LedgerFixture()
     var order = fixture.charge(1)
