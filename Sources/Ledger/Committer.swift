@@ -73,7 +73,11 @@ final class Committer: @unchecked Sendable {
   func updateReserve() {
     let free = reserve.free() ?? .max
     if !reserve.isFilled, free >= UInt64(reserve.octets) + Self.lowWater, !reserve.fill() { reserve.release() }
-    ledger.setAvailability(reserve.isFilled && (reserve.free() ?? .max) >= Self.lowWater ? .selling : .closingOnly)
+    let availability: Availability = reserve.isFilled && (reserve.free() ?? .max) >= Self.lowWater ? .selling : .closingOnly
+    let before = ledger.availability
+    ledger.setAvailability(availability)
+    // What follows an opening is told with it.
+    if before != .unavailable, before != availability { options.notify?(.availability(availability)) }
   }
 
   // MARK: running
