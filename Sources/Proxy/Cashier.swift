@@ -77,7 +77,7 @@ struct Cashier: ~Copyable {
   }
 
   /// Writes the count of challenges into the audit log, where there were any.
-  private mutating func reportChallenges(at now: Timestamp) {
+  mutating func reportChallenges(at now: Timestamp) {
     guard let ledger, challengeCount > 0, isAvailable else { return }
     var event = AuditEvent(.challenges)
     event.count = challengeCount

@@ -154,6 +154,7 @@ struct Worker: ~Copyable {
   /// Runs until it is stopped, or has drained.
   mutating func run() {
     while !isStopped { turn() }
+    cashier.reportChallenges(at: wall)
     closeEverything()
   }
 
