@@ -1,13 +1,17 @@
 /// A place in a file: both count from 1, columns in Unicode scalars.
 public struct Position: Sendable, Hashable, Comparable {
+  /// The line.
   public var line: Int
+  /// The column within it.
   public var column: Int
 
+  /// Makes a place.
   public init(line: Int, column: Int) {
     self.line = line
     self.column = column
   }
 
+  /// Orders places as they are read.
   public static func < (left: Position, right: Position) -> Bool {
     (left.line, left.column) < (right.line, right.column)
   }
@@ -84,7 +88,9 @@ public struct Diagnostic: Sendable, Hashable {
     }
   }
 
+  /// How bad it is.
   public var severity: Severity
+  /// The rule that was broken.
   public var rule: Rule
   /// Where it is; nil where no place in the file is to blame.
   public var position: Position?

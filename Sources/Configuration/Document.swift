@@ -69,6 +69,10 @@ struct Document {
     } catch {
       throw ConfigurationSyntaxError(position: nil, reason: "TOML 1.0")
     }
+    // The same holds for one that an escape makes; where it is not wanted anyway, the spelling costs nothing.
+    for escape in ["\\u0000", "\\U00000000"] where text.contains(escape) {
+      throw ConfigurationSyntaxError(position: nil, reason: "text without NUL characters")
+    }
     root = Self.members(table, SourceMap(text).root)
   }
 

@@ -98,8 +98,10 @@ extension Settings {
 
   /// How a route may be paid.
   public struct Intents: OptionSet, Sendable, Hashable {
+    /// One bit an intent.
     public let rawValue: UInt8
 
+    /// Makes a set of bits.
     public init(rawValue: UInt8) {
       self.rawValue = rawValue
     }
@@ -155,7 +157,10 @@ public struct SecretValue: Sendable, CustomStringConvertible, CustomDebugStringC
     self.bytes = bytes
   }
 
+  /// Says that there is a secret, and nothing of it.
   public var description: String { "<secret>" }
+  /// The same.
   public var debugDescription: String { "<secret>" }
+  /// Shows no children.
   public var customMirror: Mirror { Mirror(self, children: []) }
 }

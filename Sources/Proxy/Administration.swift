@@ -40,6 +40,7 @@ public struct Administration: Sendable {
   private let ledger: Ledger
   private let keys: KeyRing
 
+  /// Makes a handler for a ledger that this process keeps.
   public init(settings: Settings, ledger: Ledger, keys: KeyRing) {
     self.settings = settings
     self.ledger = ledger

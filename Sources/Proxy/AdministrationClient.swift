@@ -23,7 +23,9 @@ public struct AdministrationClient {
 
   /// A status and content.
   public struct Answer: Sendable {
+    /// The HTTP status.
     public let status: UInt16
+    /// The content's octets, JSON or text.
     public let content: [UInt8]
   }
 
@@ -34,6 +36,7 @@ public struct AdministrationClient {
 
   private let socketPath: String
 
+  /// Makes a client; nothing is connected yet.
   public init(socketPath: String) {
     self.socketPath = socketPath
   }

@@ -18,6 +18,7 @@ public final class AdministrationServer: Sendable {
     /// Whether paid routes can be served.
     public var isReady: @Sendable () -> Bool
 
+    /// Gathers what the server asks for.
     public init(
       administration: Administration?, metrics: @escaping @Sendable (inout ByteBuffer) -> Void, isReady: @escaping @Sendable () -> Bool
     ) {

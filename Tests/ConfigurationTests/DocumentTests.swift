@@ -72,7 +72,7 @@ private func node(_ text: String, _ path: String...) throws -> Document.Node {
     #expect(try node(text, "a").value.typeName == "an array")
   }
 
-  @Test(arguments: ["a = ", "[a", "a = 1\na = 2", "a = \"\\x\"", "= 1", "a = [1", "\u{0}", "a = 1\n\u{0}b = 2"])
+  @Test(arguments: ["a = ", "[a", "a = 1\na = 2", "a = \"\\x\"", "= 1", "a = [1", "\u{0}", "a = 1\n\u{0}b = 2", "a = \"x\\u0000y\""])
   func whatIsNoDocumentIsRefused(_ text: String) {
     #expect(throws: ConfigurationSyntaxError.self) { try Document(text) }
   }
