@@ -29,7 +29,7 @@ extension Worker {
   mutating func accept(_ listenerIndex: Int) {
     guard !isDraining, listeners.isInUse(listenerIndex) else { return }
     for _ in 0..<Self.acceptsPerTurn {
-      guard !downstreams.isFull else { return deferAccepting() }
+      guard downstreams.count < plan.connectionLimit else { return deferAccepting() }
       switch listeners.pointer(listenerIndex).pointee.accept() {
       case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer))
       case .wouldBlock: return

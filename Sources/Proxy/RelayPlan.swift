@@ -87,6 +87,20 @@ struct RelayPlan: Sendable {
   }
 }
 
+extension RelayPlan {
+  /// Descriptors that are left to the ledger, the audit log, listeners and epoll.
+  private static let ownDescriptors = 64
+
+  /// Gives one worker's plan: its share of the connections, of which clients may take three quarters of the descriptors,
+  /// so that upstreams can still be reached when clients take all they can get.
+  func share(of workers: Int, descriptors: Int) -> RelayPlan {
+    var share = self
+    let reachable = max(16, (descriptors - Self.ownDescriptors) * 3 / 4)
+    share.connectionLimit = (min(connectionLimit, reachable) + workers - 1) / workers
+    return share
+  }
+}
+
 extension RelayPlan.Timeouts {
   init(_ timeouts: Settings.Timeouts) {
     headerRead = timeouts.headerRead.nanoseconds

@@ -35,9 +35,10 @@ public final class Server: Sendable {
 
   /// Opens the listeners and starts the loops. Call it once.
   public func start() throws(ServerError) {
-    Syscalls.raiseDescriptorLimit()
+    let descriptors = Syscalls.raiseDescriptorLimit()
     Syscalls.tuneAllocator()
     let count = settings.workers > 0 ? settings.workers : Syscalls.coreCount
+    let plan = plan.share(of: count, descriptors: descriptors)
     let resolver = UpstreamResolver(plan.upstreams)
     let addresses = plan.upstreams.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []
@@ -46,7 +47,7 @@ public final class Server: Sendable {
       for _ in 0..<count {
         let control = try WorkerControl(resolver: resolver)
         controls.append(control)
-        boxes.append(WorkerBox(try makeWorker(control, addresses)))
+        boxes.append(WorkerBox(try makeWorker(plan, control, addresses)))
       }
     } catch let error as IOError {
       throw .system(error)
@@ -60,7 +61,7 @@ public final class Server: Sendable {
     running.withLock { $0 = Running(controls: controls, threads: threads) }
   }
 
-  private func makeWorker(_ control: WorkerControl, _ addresses: [[SocketAddress]]) throws -> Worker {
+  private func makeWorker(_ plan: RelayPlan, _ control: WorkerControl, _ addresses: [[SocketAddress]]) throws -> Worker {
     let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys)
     let epoll = try Worker.makeEpoll(control)
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)

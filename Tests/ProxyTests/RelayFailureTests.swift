@@ -321,7 +321,15 @@ import Testing
     #expect(relay.metric("requests_total") == 1000)
   }
 
-  @Test func aPortInUseIsAnError() throws {
+  @Test func aPortThatAnotherProxyServesIsAnError() throws {
+    let upstream = try answering()
+    let relay = try RelayFixture(upstreamPort: upstream.port)
+    #expect(throws: ServerError.cannotListen(listener: 0, .cannotBind(code: EADDRINUSE))) {
+      _ = try RelayFixture(upstreamPort: upstream.port) { $0.listeners = [.init(.address("127.0.0.1", port: relay.port))] }
+    }
+  }
+
+  @Test func anAddressOfAnotherMachineIsAnError() throws {
     let upstream = try answering()
     var settings = Settings()
     settings.workers = 1
