@@ -75,7 +75,9 @@ extension Worker {
     let slot = Int(connection.pointee.upstream)
     let isSafe = connection.pointee.method.isSafe
     if connection.pointee.has(.gone) || (connection.pointee.has(.peerClosing) && connection.pointee.has(.paid) && !connection.pointee.has(.headSeen)) {
-      _ = finishPaid(index, .abandoned(safe: isSafe))
+      let isForwarded = connection.pointee.has(.forwarded)
+      let end = isForwarded ? ExchangeEnd.abandoned(safe: isSafe) : .clientLeft(requestForwarded: false, headSeen: false, safe: isSafe)
+      _ = finishPaid(index, end)
       return closeDownstream(index)
     }
     if connection.pointee.has(.dry) {

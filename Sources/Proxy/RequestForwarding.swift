@@ -124,6 +124,7 @@ extension Worker {
   func upstreamTakes(_ slot: Int32) -> Bool {
     guard slot >= 0 else { return false }
     let upstream = upstreams.pointer(Int(slot))
+    if upstream.pointee.has(.deaf) { return false }
     if upstream.pointee.unsentCount == 0 { return true }
     return upstream.pointee.sentCount == 0 && upstream.pointee.output.count < RelayPlan.bufferLimit / 4
   }
@@ -212,8 +213,16 @@ extension Worker {
     case .moved(let count):
       if count < content.count { upstream.pointee.output.append(UnsafeRawBufferPointer(rebasing: content[count...])) }
     case .wouldBlock, .ended: upstream.pointee.output.append(content)
-    case .failed: upstreamFailed(Int(connection.pointee.upstream), .upstreamClosed)
+    case .failed: becomeDeaf(Int(connection.pointee.upstream))
     }
+  }
+
+  /// The upstream takes nothing more. It may have answered before it closed, so that is read before the exchange is
+  /// given up.
+  private mutating func becomeDeaf(_ slot: Int) {
+    upstreams.pointer(slot).pointee.flags.formUnion([.deaf, .readable])
+    upstreams.pointer(slot).pointee.flags.remove(.persistent)
+    makeReady(upstream: slot)
   }
 
   private mutating func endContentIfComplete(_ index: Int) {
@@ -247,7 +256,7 @@ extension Worker {
 
   mutating func flushUpstream(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
-    guard upstream.pointee.state == .busy else { return }
+    guard upstream.pointee.state == .busy, !upstream.pointee.has(.deaf) else { return }
     while upstream.pointee.unsentCount > 0 {
       // Safe because: the send ends before `output` changes.
       let octets = upstream.pointee.output.withUnsafeBytes { $0 }
@@ -259,7 +268,7 @@ extension Worker {
         // A short send has filled the socket; the next room makes an edge.
         if count < unsent.count { return }
       case .wouldBlock, .ended: return
-      case .failed: return upstreamFailed(slot, .upstreamClosed)
+      case .failed: return becomeDeaf(slot)
       }
     }
   }

@@ -14,7 +14,7 @@ struct UpstreamConnection: ~Copyable {
   }
 
   struct Flags: OptionSet {
-    let rawValue: UInt8
+    let rawValue: UInt16
     /// An edge said that there is something to receive.
     static let readable = Flags(rawValue: 1 << 0)
     static let peerClosing = Flags(rawValue: 1 << 1)
@@ -29,6 +29,8 @@ struct UpstreamConnection: ~Copyable {
     /// The connection may serve another request when this response is complete.
     static let persistent = Flags(rawValue: 1 << 6)
     static let listedReady = Flags(rawValue: 1 << 7)
+    /// It takes no more octets, but may have answered before.
+    static let deaf = Flags(rawValue: 1 << 8)
   }
 
   let descriptor: Int32

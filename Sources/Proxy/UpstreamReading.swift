@@ -170,7 +170,7 @@ extension Worker {
       ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
     }
     let isReusable =
-      upstream.pointee.has(.persistent) && upstream.pointee.unsentCount == 0 && connection.pointee.progress == .complete
+      upstream.pointee.has(.persistent) && !upstream.pointee.has(.deaf) && upstream.pointee.unsentCount == 0 && connection.pointee.progress == .complete
       && !upstream.pointee.has(.peerClosing) && !upstream.pointee.has(.readable) && connection.pointee.prepared.isEmpty
     connection.pointee.upstream = -1
     connection.pointee.flags.insert(.responseWhole)

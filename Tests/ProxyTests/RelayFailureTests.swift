@@ -108,6 +108,23 @@ import Testing
     #expect(sized.readToEnd().hasSuffix("\r\n\r\nabc"))
   }
 
+  @Test func anEarlyRefusalIsPassedOnThoughTheUpstreamCloses() throws {
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard (try? wire.read(through: "\r\n\r\n")) != nil else { return }
+      wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+    }
+    let relay = try RelayFixture(upstreamPort: upstream.port)
+    for _ in 0..<5 {
+      let wire = try relay.connect()
+      wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
+      let sender = try LoopThread(name: "sender") { wire.send([UInt8](repeating: 1, count: 3_000_000)) }
+      let response = try wire.response()
+      sender.join()
+      #expect(response.status == 413)
+      #expect(response.body == "big")
+    }
+  }
+
   @Test func octetsBehindAResponseReachNobody() throws {
     let upstream = try ScriptedUpstream { wire, _ in
       while (try? wire.read(through: "\r\n\r\n")) != nil { wire.send(Self.ok + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil") }
