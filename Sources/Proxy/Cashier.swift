@@ -248,8 +248,9 @@ extension AdmissionLimits {
   /// The cashier's share of the settings: what clients may do that costs nothing. Connections are the relay's to count.
   fileprivate init(_ settings: Settings) {
     func limit(_ perSecond: Int, _ burst: Int) -> RateLimit {
-      perSecond <= 0
-        ? RateLimit(perSecond: .max, burst: .max) : RateLimit(perSecond: UInt32(clamping: perSecond), burst: UInt32(clamping: max(1, burst)))
+      // Zero switches a limit off.
+      guard perSecond > 0 else { return RateLimit(perSecond: .max, burst: .max) }
+      return RateLimit(perSecond: UInt32(clamping: perSecond), burst: UInt32(clamping: max(1, burst)))
     }
     let rates = settings.rates
     self.init(

@@ -68,7 +68,9 @@ extension Cashier {
     guard let quote = try? PrepaidSession(parsing: credential.request) else { return failed(request, index, .invalidChallenge, at: now) }
     guard let owner = ownership(of: session) else { return failed(request, index, .sessionNotFound, at: now) }
     let decimals = settings.currencies.first { $0.code == owner.currency }?.decimals
-    guard isOurs(credential, quote.details), quote.currency == owner.currency, quote.recipient == owner.recipient, quote.details.decimals == decimals else {
+    guard isOurs(credential, quote.details), quote.currency == owner.currency, quote.recipient == owner.recipient,
+      quote.details.decimals == decimals
+    else {
       return problem(.sessionMismatch, challengeID: credential.challenge.id)
     }
     let wallet = Ed25519.PublicKey(owner.wallet)

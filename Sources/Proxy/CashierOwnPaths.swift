@@ -63,7 +63,8 @@ extension Cashier {
     }
     guard let view = ledger.walletView(query.wallet.octets) else { return refuse(request, "The wallet is not known here.") }
     let body = JCS.serialize(state(view, of: query.wallet, at: now).object)
-    return Answer(status: 200, fields: Array("Content-Type: application/json\r\nCache-Control: no-store\r\n".utf8), body: body, after: registered)
+    let lines = Array("Content-Type: application/json\r\nCache-Control: no-store\r\n".utf8)
+    return Answer(status: 200, fields: lines, body: body, after: registered)
   }
 
   private mutating func refuse(_ request: borrowing PaidRequest, _ detail: String) -> Answer {

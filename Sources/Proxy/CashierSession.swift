@@ -32,7 +32,8 @@ extension Cashier {
     if let verdict = bindContent(request, index, credential, at: now) { return verdict }
     guard payload.deposit >= quote.minimumDeposit else {
       let members: JSONObject = ["required": .string(String(quote.minimumDeposit))]
-      return .answer(challenge(request, index, .paymentInsufficient, detail: "The deposit is below the minimum.", members: members, at: now))
+      let detail = "The deposit is below the minimum."
+      return .answer(challenge(request, index, .paymentInsufficient, detail: detail, members: members, at: now))
     }
     // The same credential again is told that its session is open, however old it is by then.
     let isUsed = ledger.claimState(credential.challengeID) != nil
@@ -82,7 +83,8 @@ extension Cashier {
       }
     } catch {
       let payment = RefusedPayment(
-        wallet: payload.wallet.octets, session: payload.session, amount: payload.deposit, currency: quote.currency, recipient: quote.recipient)
+        wallet: payload.wallet.octets, session: payload.session, amount: payload.deposit, currency: quote.currency,
+        recipient: quote.recipient)
       return .answer(answer(error, request, index, credential, payment, at: now))
     }
   }
@@ -121,7 +123,8 @@ extension Cashier {
 
   /// Resolves a bearer credential and serves its request. The short form comes without `credential`, and adds no terms.
   mutating func bearer(
-    _ request: borrowing PaidRequest, _ index: RouteIndex, session: Digest32, secret: SessionSecret, credential: Credential?, at now: Timestamp
+    _ request: borrowing PaidRequest, _ index: RouteIndex, session: Digest32, secret: SessionSecret, credential: Credential?,
+    at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)], isSelling else { return .answer(unavailable()) }
     guard secret.opens(session) else { return .answer(failed(request, index, .verificationFailed, at: now)) }

@@ -77,7 +77,8 @@ final class PricedRoute: Sendable {
     var offers: [Offer] = []
     if intents.contains(.charge) {
       let charge = PrepaidCharge(
-        amount: price.chargeAmount, currency: price.currency.code, recipient: route.merchant, description: route.description, details: details)
+        amount: price.chargeAmount, currency: price.currency.code, recipient: route.merchant, description: route.description,
+        details: details)
       offers.append(
         Offer(
           method: Prepaid.method, intent: "charge", amount: charge.amount, currency: charge.currency, recipient: charge.recipient,
