@@ -8,6 +8,10 @@ struct AuditFile: ~Copyable {
   let path: String
   /// The sequence of the line that comes next.
   private(set) var next: UInt64 = 1
+  /// The sequence after the last line that is known to be on the disk; the rows of the lines from here on have to be kept.
+  private(set) var synchronised: UInt64 = 1
+  /// The octets of those lines in this file.
+  private var synchronisedCount: UInt64 = 0
   /// The sequence of the file's first line; nil while it is empty.
   private var first: UInt64?
   private var descriptor: Int32 = -1
@@ -49,6 +53,11 @@ struct AuditFile: ~Copyable {
       }
     }
     if octetCount == 0, let newest = AuditFiles.renamed(beside: path).last { next = try Self.nextSequence(after: newest) }
+    // What an earlier process wrote may never have reached the disk.
+    guard fdatasync(descriptor) == 0 else { throw .file(.audit, code: errno) }
+    try synchroniseFolder(of: path)
+    synchronised = next
+    synchronisedCount = octetCount
   }
 
   /// The sequence after the last line of a renamed file.
@@ -105,8 +114,21 @@ struct AuditFile: ~Copyable {
   }
 
   /// Waits until the lines are on the disk.
-  func synchronise() throws(LedgerError) {
-    guard fdatasync(descriptor) == 0 else { throw .file(.audit, code: errno) }
+  ///
+  /// A failure says nothing about what was written since the last success, nor would a later success: those lines are cut off, to be
+  /// appended again.
+  mutating func synchronise() throws(LedgerError) {
+    guard fdatasync(descriptor) == 0 else {
+      let code = errno
+      if next > synchronised, octetCount >= synchronisedCount {
+        try cut(to: synchronisedCount)
+        next = synchronised
+        if octetCount == 0 { first = nil }
+      }
+      throw .file(.audit, code: code)
+    }
+    synchronised = next
+    synchronisedCount = octetCount
   }
 
   /// Renames the file and begins a new one, that goes on with the chain.
@@ -117,14 +139,19 @@ struct AuditFile: ~Copyable {
     if hasMoved {
       // Somebody else renamed it; the rest is to begin a new file under the path.
       try reopen()
-      self.next = next
+      goOn(at: next)
       return
     }
     let digits = String(first)
     let target = "\(path).\(String(repeating: "0", count: 20 - digits.count))\(digits)"
     guard rename(path, target) == 0 else { throw .file(.audit, code: errno) }
     try reopen()
-    self.next = next
+    goOn(at: next)
+  }
+
+  private mutating func goOn(at sequence: UInt64) {
+    next = sequence
+    synchronised = sequence
   }
 
   /// Whether the path no longer leads to the file that is open.

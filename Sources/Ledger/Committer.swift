@@ -120,9 +120,21 @@ final class Committer: @unchecked Sendable {
 
   private func serve(_ requests: Ledger.Requests) {
     if requests.rotates { rotate() }
+    var failure: LedgerError?
     for read in requests.reads {
-      do throws(LedgerError) { read.finish(try store.record(read.key)) } catch { read.finish(nil) }
+      guard failure == nil else {
+        read.finish(nil)
+        continue
+      }
+      do throws(LedgerError) {
+        read.finish(try store.record(read.key))
+      } catch {
+        failure = error
+        read.finish(nil)
+      }
     }
+    // Reading may write first, and a failed write is unknown whatever it was for.
+    if let failure { fail(failure) }
   }
 
   private func attempt(checkpoint: Bool) {
@@ -165,11 +177,8 @@ final class Committer: @unchecked Sendable {
   }
 
   private func export() {
-    if isFileBehind {
-      catchUp()
-      return
-    }
-    guard batch.lineCount > 0 else { return }
+    // A file that is behind is looked at by `tidy`, not with each commit.
+    guard !isFileBehind, batch.lineCount > 0 else { return }
     do throws(LedgerError) {
       try batch.lines.withUnsafeBytes { (lines) throws(LedgerError) in
         try file.append(lines, first: batch.firstLine, count: batch.lineCount)
@@ -206,21 +215,33 @@ final class Committer: @unchecked Sendable {
 
   /// Ends the current audit file with a checkpoint, and begins the next one.
   private func rotate() {
+    // The batch that ends the file is as good as any other: where it fails, the ledger is read back.
+    attempt(checkpoint: log.uncovered > 0)
     do throws(LedgerError) {
-      try commit(at: Timestamp.now(), checkpoint: log.uncovered > 0)
       try file.rotate()
     } catch {
+      isFileBehind = true
       options.notify?(.maintenanceFailed(error))
     }
   }
 
   private func tidyStore() {
+    synchroniseFile()
     do throws(LedgerError) {
-      if !isFileBehind { try file.synchronise() }
-      try store.tidy(exported: file.next)
+      try store.tidy(exported: file.synchronised)
     } catch {
       // The move is a transaction of its own, and its failure is as unknown as any other.
       fail(error)
+    }
+  }
+
+  /// Puts the audit file's lines on the disk. Where that fails no money is in doubt: their rows stay, and are written again.
+  private func synchroniseFile() {
+    do throws(LedgerError) {
+      try file.synchronise()
+    } catch {
+      if !isFileBehind { options.notify?(.auditBehind(error)) }
+      isFileBehind = true
     }
   }
 
@@ -239,7 +260,7 @@ final class Committer: @unchecked Sendable {
   /// Stops selling, and reads the store back until that works. What the failed transaction did is unknown until then.
   private func fail(_ error: LedgerError) {
     options.notify?(.commitFailed(error))
-    let epoch = ledger.stopSelling()
+    var epoch = ledger.stopSelling()
     store.close(afterFailure: true)
     if error == .full { reserve.release() }
     var known: LedgerError?
@@ -254,6 +275,8 @@ final class Committer: @unchecked Sendable {
       } catch {
         if error != known { options.notify?(.reopenFailed(error)) }
         known = error
+        // What was accepted between the reading and the failure is lost, and its numbers will be given out again.
+        if ledger.isAccepting { epoch = ledger.stopSelling() }
         store.close(afterFailure: true)
         if error == .full { reserve.release() }
         for _ in 0..<Self.retryPauses where !ledger.isStopping { Pause.briefly() }
@@ -269,8 +292,9 @@ final class Committer: @unchecked Sendable {
     do throws(LedgerError) {
       // A command that only looked leaves no trace.
       try commit(at: Timestamp.now(), checkpoint: options.recordsLifecycle || log.uncovered > 0 || ledger.pending > 0)
-      try file.synchronise()
-      try store.tidy(exported: file.next)
+      if isFileBehind { catchUp() }
+      synchroniseFile()
+      try store.tidy(exported: file.synchronised)
     } catch {
       options.notify?(.commitFailed(error))
     }

@@ -25,7 +25,7 @@ extension Ledger {
   /// Tells what a challenge has been used for: the cheap check before a signature is verified.
   public func claimState(_ id: Digest32) -> ClaimState? {
     state.withLock { state in
-      guard let claim = state.claims[id] else { return nil }
+      guard state.availability != .unavailable, let claim = state.claims[id] else { return nil }
       switch claim.use {
       case .held: return .held
       case .settled, .opened, .toppedUp: return .settled(reference: claim.reference)
@@ -131,9 +131,10 @@ extension Ledger {
     try apply { (state) throws(Refusal) in try state.beginClose(handle, cause: cause, claim: claim, at: now, receipt: receipt) }
   }
 
-  /// Tells what became of a close; nil for a session that is open, or unknown.
+  /// Tells what became of a close; nil for a session that is open, or unknown, and while the ledger is `unavailable`.
   public func closeResult(_ id: Digest32) -> CloseResult? {
     state.withLock { state in
+      guard state.availability != .unavailable else { return nil }
       if let record = state.closed[id] { return record.isPending ? .pending : .closed(record) }
       guard let index = state.sessionIndex[id] else { return nil }
       return state.balances[Int(index)].phase == .closing ? .pending : nil
@@ -156,9 +157,10 @@ extension Ledger {
 
   // MARK: idempotency
 
-  /// Tells what is known of a key; nil when it is new.
+  /// Tells what is known of a key; nil when it is new, and while the ledger is `unavailable`. A stored outcome may leave when what was
+  /// `applied` by then is durable.
   public func outcome(_ key: OutcomeKey) -> OutcomeState? {
-    state.withLock { $0.outcome(key) }
+    state.withLock { $0.availability == .unavailable ? nil : $0.outcome(key) }
   }
 
   /// Marks a session request's key as in flight; a charge does so with its hold.

@@ -183,6 +183,8 @@ public final class Ledger: Sendable {
     for close in closes {
       let octets = close.receipt(close.facts)
       state.withLock { state in
+        // Memory that was read back may have closed the session with other figures.
+        guard state.epoch == close.epoch else { return }
         state.answer(close.id, octets, at: close.facts.time)
         appliedLSN.store(state.lsn, ordering: .sequentiallyConsistent)
       }
@@ -244,10 +246,15 @@ public final class Ledger: Sendable {
   }
 
   func setAvailability(_ availability: Availability) {
-    let before = Availability(rawValue: availabilityCode.exchange(availability.rawValue, ordering: .sequentiallyConsistent))
-    state.withLock { $0.availability = availability }
+    let before = state.withLock { state in
+      state.availability = availability
+      return Availability(rawValue: availabilityCode.exchange(availability.rawValue, ordering: .sequentiallyConsistent))
+    }
     if before != availability { kick(isNews: true) }
   }
+
+  /// Whether changes are applied to memory, though they may not be sold yet.
+  var isAccepting: Bool { state.withLock { $0.availability != .unavailable } }
 
   /// Refuses everything until the store has been read back; returns the new epoch.
   func stopSelling() -> UInt32 {
@@ -255,9 +262,10 @@ public final class Ledger: Sendable {
       state.availability = .unavailable
       state.epoch &+= 1
       epochNumber.store(state.epoch, ordering: .sequentiallyConsistent)
+      // Under the lock: whoever finds nothing in the memory that is no longer valid can see why.
+      availabilityCode.store(Availability.unavailable.rawValue, ordering: .sequentiallyConsistent)
       return state.epoch
     }
-    availabilityCode.store(Availability.unavailable.rawValue, ordering: .sequentiallyConsistent)
     kick(isNews: true)
     return epoch
   }

@@ -68,8 +68,22 @@ struct DiskReserve {
   }
 }
 
+/// Puts a folder's names on the disk: a file that is created or renamed is lost in a power cut as long as its name is.
+func synchroniseFolder(of path: String) throws(LedgerError) {
+  let folder = path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+  let descriptor = Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  guard descriptor >= 0 else { throw .folderNotWritable(code: errno) }
+  defer { Glibc.close(descriptor) }
+  // File systems without such a call keep names as they please.
+  guard fsync(descriptor) == 0 || errno == EINVAL else { throw .folderNotWritable(code: errno) }
+}
+
 /// Makes sure that a folder exists and can be written.
 func prepareFolder(_ path: String) throws(LedgerError) {
-  if mkdir(path, 0o700) != 0, errno != EEXIST { throw .folderNotWritable(code: errno) }
+  if mkdir(path, 0o700) == 0 {
+    try synchroniseFolder(of: path)
+  } else if errno != EEXIST {
+    throw .folderNotWritable(code: errno)
+  }
   guard access(path, R_OK | W_OK | X_OK) == 0 else { throw .folderNotWritable(code: errno) }
 }

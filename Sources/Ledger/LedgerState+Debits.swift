@@ -44,6 +44,8 @@ extension LedgerState {
     _ handle: SessionHandle, rate: Rate, wanted: UInt64, atLeast: UInt64, at now: Timestamp
   ) throws(Refusal) -> (units: UInt64, lsn: LSN) {
     let index = try openSlot(handle)
+    // Less than is wanted can be enough, more cannot be.
+    let atLeast = min(atLeast, wanted)
     let deposit = balances[index].deposit
     let before = balances[index].total
     var units = wanted
@@ -54,8 +56,10 @@ extension LedgerState {
     }
     guard units >= atLeast, let total, total.ceiling <= deposit else {
       guard let needed = ExactCost(units: atLeast, rate: rate).flatMap({ before.adding($0) }) else { throw .overflow }
-      balances[index].required = needed.ceiling - deposit
-      throw .insufficientBudget(required: needed.ceiling - deposit)
+      let (required, isEnough) = needed.ceiling.subtractingReportingOverflow(deposit)
+      if isEnough { throw .overflow }
+      balances[index].required = required
+      throw .insufficientBudget(required: required)
     }
     balances[index].total = total
     balances[index].required = 0

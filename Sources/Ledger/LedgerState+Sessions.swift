@@ -137,6 +137,7 @@ extension LedgerState {
     guard wallet.key == order.wallet else { throw .wrongWallet }
     guard more.terms.currency == order.currency, more.terms.merchant == order.merchant else { throw .wrongTerms }
     try checkClaim(order.challengeID, expires: order.expires)
+    guard more.claims.count <= LedgerLimit.sessionTopUps.most else { throw .tooMany(.sessionTopUps) }
     let (deposit, overflows) = balances[index].deposit.addingReportingOverflow(order.amount)
     guard !overflows else { throw .overflow }
     let currency = Int(balances[index].currency)
@@ -250,14 +251,14 @@ extension LedgerState {
       facts.spent = spent
       facts.refunded = refunded
       facts.units = balance.units
-      unanswered.append(Unanswered(id: more.id, facts: facts, receipt: receipt))
+      unanswered.append(Unanswered(id: more.id, epoch: epoch, facts: facts, receipt: receipt))
       record.isPending = true
     }
     redo.removeRecord(RecordKey(.session, number: balance.number))
     redo.removeRecord(RecordKey(.balance, number: balance.number))
     balances[index].phase = .vacant
     balances[index].generation &+= 1
-    vacant.append(UInt32(index))
+    vacated.append(UInt32(index))
     details[index] = nil
     sessionIndex[more.id] = nil
     closed[more.id] = record

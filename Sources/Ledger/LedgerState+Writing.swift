@@ -31,6 +31,8 @@ extension LedgerState {
       if balances[Int(index)].phase != .vacant { write(slot: Int(index)) }
     }
     dirtyBalances.removeAll(keepingCapacity: true)
+    vacant += vacated
+    vacated.removeAll(keepingCapacity: true)
     let place = redo.beginRecord(RecordKey(.meta, number: 0))
     redo.put(lsn)
     redo.put(clock.microseconds)

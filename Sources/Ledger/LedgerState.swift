@@ -40,6 +40,8 @@ struct LedgerState: ~Copyable {
   var details: [SessionDetails?] = []
   var sessionIndex: [Digest32: UInt32] = [:]
   var vacant: [UInt32] = []
+  /// Slots that the batch to come has vacated: its lines still name their sessions, so nobody else moves in before it is taken.
+  var vacated: [UInt32] = []
   var holds: [LSN: HeldCharge] = [:]
   var claims: [Digest32: Claim] = [:]
   var closed: [Digest32: ClosedSession] = [:]
@@ -68,6 +70,7 @@ struct LedgerState: ~Copyable {
   /// A close whose receipt is made outside the lock.
   struct Unanswered {
     var id: Digest32
+    var epoch: UInt32
     var facts: ReceiptFacts
     var receipt: @Sendable (ReceiptFacts) -> [UInt8]
   }

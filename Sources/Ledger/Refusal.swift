@@ -52,7 +52,7 @@ public enum Refusal: Error, Equatable, Sendable {
 
 /// The limits of the ledger's memory, and their values.
 public enum LedgerLimit: UInt8, Sendable, Equatable {
-  case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, wallets, merchants, outcomes, labels, currencies, nonces
+  case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces
 
   /// The most there may be at once.
   public var most: Int {
@@ -62,6 +62,7 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .holds: 100_000
     case .inFlight: 4_096
     case .sessionRoutes: 64
+    case .sessionTopUps: 1_024
     case .wallets: 4_000_000
     case .merchants: 100_000
     case .outcomes: 1_000_000

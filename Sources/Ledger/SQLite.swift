@@ -9,6 +9,11 @@ final class SQLiteConnection: @unchecked Sendable {
 
   /// Opens a database file, creating it where it is missing.
   init(path: String) throws(LedgerError) {
+    // Made here, so that nobody else may read it; the log beside it gets the same mode. One that is there is not opened:
+    // closing it would end the locks that another connection of this process has on it.
+    let descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 || errno == EEXIST else { throw .file(.database, code: errno) }
+    if descriptor >= 0 { Glibc.close(descriptor) }
     let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE
     let code = sqlite3_open_v2(path, &handle, flags, nil)
     guard code == SQLITE_OK else {

@@ -37,6 +37,12 @@ final class TemporaryFolder: Sendable {
     return names.sorted()
   }
 
+  /// A file's permission bits.
+  func mode(_ name: String) -> mode_t {
+    var status = stat()
+    return stat("\(path)/\(name)", &status) == 0 ? status.st_mode & 0o777 : 0
+  }
+
   func read(_ name: String) -> [UInt8] { FileMap(path: "\(path)/\(name)")?.withOctets { Array($0) } ?? [] }
 
   func write(_ octets: [UInt8], to name: String) {

@@ -1,0 +1,361 @@
+import Bytes
+import Encoding
+import Metering
+import Synchronization
+import Testing
+
+@testable import Ledger
+
+/// Counts what the ledger asks of its store, and lets chosen ones of these fail.
+private final class FaultScript: Sendable {
+  /// On which side of the write the failure is.
+  enum Side: Sendable { case before, after }
+
+  private let plan = Mutex<(count: Int, at: Int, length: Int, side: Side)>((0, .max, 0, .before))
+
+  /// Lets `length` writes fail, from the `at`-th from now on.
+  func arm(at: Int, length: Int = 1, side: Side = .before) { plan.withLock { $0 = (0, at, length, side) } }
+
+  var hasFired: Bool { plan.withLock { $0.count >= $0.at } }
+
+  func step() -> Side? {
+    plan.withLock { plan in
+      plan.count += 1
+      guard plan.count >= plan.at, plan.count - plan.at < plan.length else { return nil }
+      return plan.side
+    }
+  }
+}
+
+/// A store whose every write may fail, tidying and reading for refunds included.
+private final class ScriptedStore: Store {
+  private let store: SQLiteStore
+  private let script: FaultScript
+  private let tidiesAlways: Bool
+
+  init(path: String, script: FaultScript, tidiesAlways: Bool = false) throws(LedgerError) {
+    store = try SQLiteStore(path: path)
+    self.script = script
+    self.tidiesAlways = tidiesAlways
+  }
+
+  private func run<Value>(_ body: () throws(LedgerError) -> Value) throws(LedgerError) -> Value {
+    let side = script.step()
+    if side == .before { throw .store(code: 10) }
+    let value = try body()
+    if side == .after { throw .store(code: 10) }
+    return value
+  }
+
+  func commit(_ batch: borrowing CommitBatch) throws(LedgerError) {
+    let side = script.step()
+    if side == .before { throw .store(code: 10) }
+    try store.commit(batch)
+    if side == .after { throw .store(code: 10) }
+  }
+
+  func load(order: [RecordKind], _ body: (RecordKey, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError) -> [UInt8]? {
+    try store.load(order: order, body)
+  }
+
+  func lines(from first: UInt64, _ body: (UInt64, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError) {
+    try store.lines(from: first, body)
+  }
+
+  func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? {
+    try run { () throws(LedgerError) in try store.record(key) }
+  }
+
+  var isUntidy: Bool { tidiesAlways || store.isUntidy }
+
+  func tidy(exported: UInt64) throws(LedgerError) {
+    try run { () throws(LedgerError) in try store.tidy(exported: exported) }
+  }
+
+  func close(afterFailure: Bool) { store.close(afterFailure: afterFailure) }
+}
+
+/// The n-th write fails, for every n of a script: what was told to be durable stays, and nothing is lost, made, or paid twice.
+@Suite struct FaultScriptTests {
+  private func ledger(in folder: TemporaryFolder, _ script: FaultScript, tidiesAlways: Bool = false) throws -> Ledger {
+    var options = LedgerFixture.options(folder)
+    options.commitDelay = .zero
+    let path = "\(folder.path)/ledger.db"
+    return try Ledger.open(options, at: noon) { () throws(LedgerError) -> any Store in
+      try ScriptedStore(path: path, script: script, tidiesAlways: tidiesAlways)
+    }
+  }
+
+  private func waitUntilSelling(_ ledger: Ledger) {
+    for _ in 0..<100_000 where ledger.availability != .selling { Pause.briefly() }
+    #expect(ledger.availability == .selling)
+  }
+
+  /// What one step of the script did, as its caller knows it.
+  private enum Fate { case durable, unknown, refused }
+
+  /// What the script knows for certain, and what it does not.
+  private struct Account {
+    var funded: (least: UInt128, most: UInt128) = (0, 0)
+    var earned: (least: Int128, most: Int128) = (0, 0)
+    /// Charges that were told to be settled, and those that were told to be refunded.
+    var settled: [Int: LSN] = [:]
+    var deposits: [Int: UInt128] = [:]
+  }
+
+  private func fate(_ ledger: Ledger, _ body: () throws -> LSN) -> Fate {
+    let epoch = ledger.epoch
+    guard let lsn = try? body() else { return .refused }
+    for _ in 0..<100_000 {
+      switch ledger.durability(of: lsn, epoch: epoch) {
+      case .durable: return .durable
+      case .void: return .unknown
+      case .pending: Pause.briefly()
+      }
+    }
+    return .unknown
+  }
+
+  /// Runs a hundred operations, each waiting for the disk; a failed one is answered as a caller would: by asking again later.
+  private func run(_ ledger: Ledger, _ fixtureOrder: (Int) -> (ChargeOrder, SessionOrder, TopUpOrder), wallet: Digest32) -> Account {
+    var account = Account()
+    let route = ledger.label(route: "weather")
+    let line = DebitContext(route: route, writesLine: true, units: 1)
+    let stream = DebitContext(route: route, writesLine: false, units: 0)
+    let rate = Price.perMegabyte.parts[0]
+    _ = fate(ledger) { try ledger.createWallet(wallet, at: noon) }
+    waitUntilSelling(ledger)
+    _ = fate(ledger) { try ledger.createWallet(wallet, at: noon) }
+    for round in 0..<12 {
+      waitUntilSelling(ledger)
+      let (charge, order, topUp) = fixtureOrder(round)
+      // Asked for as often as it takes: the same reference moves money once.
+      for _ in 0..<3 where fate(ledger, { try ledger.fund(wallet, currency: "usdc", amount: 10_000, reference: "f\(round)", at: noon) }) != .durable {
+        waitUntilSelling(ledger)
+      }
+      account.funded.least += 10_000
+
+      if let hold = try? ledger.hold(charge, at: noon), fate(ledger, { hold.lsn }) == .durable {
+        switch fate(ledger, { try ledger.settle(hold, at: noon) }) {
+        case .durable:
+          account.settled[round] = hold.id
+          account.earned.least += Int128(charge.amount)
+          account.earned.most += Int128(charge.amount)
+        case .unknown, .refused: account.earned.most += Int128(charge.amount)
+        }
+      }
+      waitUntilSelling(ledger)
+      if round % 4 == 3, let reference = account.settled[round] {
+        // A refund that was told to be done is done once, however often it is asked for.
+        if (try? ledger.refund(reference, at: noon)) == nil { waitUntilSelling(ledger) }
+        _ = try? ledger.refund(reference, at: noon)
+        waitUntilSelling(ledger)
+        account.earned.least -= Int128(charge.amount)
+      }
+      _ = fate(ledger) { try ledger.open(order, at: noon) { _ in [1] }.1 }
+      waitUntilSelling(ledger)
+      if let handle = ledger.session(order.sessionID) {
+        account.deposits[round] = order.deposit
+        switch fate(ledger, { try ledger.begin(handle, cost: .of(10), context: line, at: noon) }) {
+        case .durable:
+          account.earned.least += 10
+          account.earned.most += 10
+        case .unknown: account.earned.most += 10
+        case .refused: break
+        }
+        _ = fate(ledger) { ledger.finish(handle, debited: .of(10), used: .of(10), units: 1, context: line, at: noon) }
+        waitUntilSelling(ledger)
+      }
+      if let handle = ledger.session(order.sessionID) {
+        if fate(ledger, { try ledger.topUp(topUp, at: noon) { _ in [2] }.lsn }) != .refused { waitUntilSelling(ledger) }
+        if fate(ledger, { try ledger.topUp(topUp, at: noon) { _ in [2] }.lsn }) != .refused { account.deposits[round]? += topUp.amount }
+        waitUntilSelling(ledger)
+        if (try? ledger.begin(handle, cost: .zero, context: stream, at: noon)) != nil {
+          if fate(ledger, { try ledger.extend(handle, rate: rate, wanted: 2_000, atLeast: 1, at: noon).lsn }) != .refused {
+            account.earned.most += 20
+          }
+          ledger.finish(
+            handle, debited: ExactCost(units: 2_000, rate: rate)!, used: ExactCost(units: 500, rate: rate)!, units: 500, context: stream, at: noon)
+        }
+        waitUntilSelling(ledger)
+      }
+      if round % 2 == 0, let handle = ledger.session(order.sessionID) {
+        _ = fate(ledger) { try ledger.beginClose(handle, cause: .payer, at: noon) { _ in [3] } }
+        waitUntilSelling(ledger)
+      }
+    }
+    account.funded.most = account.funded.least
+    return account
+  }
+
+  private func check(_ ledger: Ledger, _ account: Account, wallet: Digest32, _ fixtureOrder: (Int) -> (ChargeOrder, SessionOrder, TopUpOrder)) {
+    let books = ledger.verify()
+    #expect(books.isBalanced)
+    let usdc = books.balances[0]
+    #expect(usdc.issued == account.funded.least)
+    #expect(usdc.held == 0)
+    #expect(usdc.merchants >= account.earned.least && usdc.merchants <= account.earned.most)
+    for (round, reference) in account.settled {
+      #expect(ledger.claimState(fixtureOrder(round).0.challengeID) == .settled(reference: reference))
+    }
+    var left: UInt128 = 0
+    for (round, deposit) in account.deposits {
+      let key = fixtureOrder(round).1.sessionID
+      if let view = ledger.session(key).flatMap({ ledger.view($0) }) {
+        #expect(view.deposit == deposit || view.deposit + fixtureOrder(round).2.amount == deposit)
+        #expect(view.spent + view.remaining == view.deposit)
+        #expect(view.held == 0)
+        left += view.remaining
+      } else if case .closed(let closed)? = ledger.closeResult(key) {
+        #expect(closed.spent + closed.refunded == closed.deposit)
+      } else {
+        Issue.record("session \(round) is gone")
+      }
+    }
+    #expect(usdc.sessions == left)
+    #expect(Int128(usdc.wallets) + usdc.merchants + Int128(usdc.sessions) == Int128(usdc.issued))
+  }
+
+  @Test(arguments: [FaultScript.Side.before, .after].map { $0 == .before ? 0 : 1 }, [1, 3]) func everyWriteMayFail(side: Int, length: Int) throws {
+    var at = 1
+    while true {
+      let folder = try TemporaryFolder()
+      let script = FaultScript()
+      let ledger = try ledger(in: folder, script, tidiesAlways: at % 2 == 0)
+      let route = ledger.label(route: "weather")
+      let wallet = id(1)
+      let orders = { (round: Int) -> (ChargeOrder, SessionOrder, TopUpOrder) in
+        (
+          ChargeOrder(
+            challengeID: id(100 + round), wallet: wallet, amount: 100, currency: "usdc", merchant: "shop", route: route,
+            expires: noon + .seconds(300)),
+          SessionOrder(
+            challengeID: id(200 + round), sessionID: id(300 + round), wallet: wallet, deposit: 1_000,
+            terms: SessionTerms(realm: "api.example.com", currency: "usdc", merchant: "shop", routes: []), idleTimeout: .seconds(600),
+            expires: noon + .seconds(300), route: route),
+          TopUpOrder(
+            challengeID: id(400 + round), credential: id(500 + round), sessionID: id(300 + round), wallet: wallet, amount: 500,
+            currency: "usdc", merchant: "shop", expires: noon + .seconds(300))
+        )
+      }
+      script.arm(at: at, length: length, side: side == 0 ? .before : .after)
+      let account = run(ledger, orders, wallet: wallet)
+      let hasFired = script.hasFired
+      script.arm(at: .max)
+      waitUntilSelling(ledger)
+      #expect(ledger.awaitDurable(ledger.applied))
+      check(ledger, account, wallet: wallet, orders)
+      // The same after a kill, and the file tells the same story.
+      ledger.abandon()
+      let again = try LedgerFixture(in: folder)
+      check(again.ledger, account, wallet: wallet, orders)
+      again.ledger.close()
+      let report = verified(folder)
+      #expect(report.isValid, "write \(at): \(String(describing: report.defect))")
+      guard hasFired else { break }
+      // Every write would take minutes for each of the four; together they leave none out.
+      at += length == 1 ? 2 : 5
+    }
+    #expect(at > 60)
+  }
+
+  /// A batch that fails while the file is being rotated is as unknown as any other.
+  @Test func aFailedCommitBeforeARotationIsReadBack() throws {
+    let folder = try TemporaryFolder()
+    let script = FaultScript()
+    let ledger = try ledger(in: folder, script)
+    _ = try ledger.createWallet(id(1), at: noon)
+    #expect(ledger.awaitDurable(ledger.applied))
+    let epoch = ledger.epoch
+    script.arm(at: 1, length: 1)
+    // The rotation commits what it finds; whichever commit is first, its entries are gone with it.
+    ledger.rotate()
+    let lsn = try ledger.fund(id(1), currency: "usdc", amount: 5, reference: "a", at: noon)
+    for _ in 0..<50_000 where ledger.durability(of: lsn, epoch: epoch) == .pending { Pause.briefly() }
+    waitUntilSelling(ledger)
+    let isFunded = ledger.walletView(id(1))?.accounts[0].balance == 5
+    #expect(ledger.durability(of: lsn, epoch: epoch) == (isFunded ? .durable : .void))
+    #expect(ledger.verify().isBalanced)
+    ledger.abandon()
+    let again = try LedgerFixture(in: folder)
+    #expect((again.ledger.walletView(id(1))?.accounts[0].balance == 5) == isFunded)
+    again.ledger.close()
+    #expect(verified(folder).isValid)
+  }
+
+  /// What is accepted while the ledger is read back, and lost because that fails too, never looks durable.
+  @Test func aSecondFailureVoidsWhatWasAcceptedBetween() throws {
+    let folder = try TemporaryFolder()
+    let script = FaultScript()
+    let ledger = try ledger(in: folder, script)
+    _ = try ledger.createWallet(id(1), at: noon)
+    #expect(ledger.awaitDurable(ledger.applied))
+    script.arm(at: 1, length: 4)
+    let first = ledger.epoch
+    _ = try ledger.fund(id(1), currency: "usdc", amount: 5, reference: "a", at: noon)
+    var accepted: [(reference: String, lsn: LSN, epoch: UInt32)] = []
+    var number = 0
+    for _ in 0..<200_000 {
+      if ledger.availability == .selling, ledger.epoch != first { break }
+      number += 1
+      let epoch = ledger.epoch
+      if let lsn = try? ledger.fund(id(1), currency: "usdc", amount: 1, reference: "b\(number)", at: noon) {
+        accepted.append(("b\(number)", lsn, epoch))
+      }
+      Pause.briefly()
+    }
+    waitUntilSelling(ledger)
+    #expect(ledger.awaitDurable(ledger.applied))
+    var durable: UInt128 = 0
+    for each in accepted where ledger.durability(of: each.lsn, epoch: each.epoch) == .durable { durable += 1 }
+    let balance = ledger.walletView(id(1))?.accounts[0].balance ?? 0
+    #expect(balance >= durable)
+    #expect(ledger.epoch >= first + 4)
+    ledger.abandon()
+  }
+}
+
+@Suite struct BatchTests {
+  /// A slot that is vacated and filled in one batch: each line names its own session.
+  @Test func linesNameTheirOwnSessions() throws {
+    let fixture = try LedgerFixture { $0.commitDelay = .milliseconds(200) }
+    fixture.waitUntilDurable()
+    for number in 1...3 {
+      let handle = try fixture.open(number)
+      _ = try fixture.ledger.beginClose(handle, cause: .payer, at: noon)
+    }
+    fixture.waitUntilDurable()
+    fixture.ledger.close()
+    let lines = try fixture.lines().compactMap(\.objectValue)
+    for event in ["session.opened", "session.closed"] {
+      let sessions = lines.filter { $0["event"]?.stringValue == event }.compactMap { $0["session"]?.stringValue }
+      #expect(sessions == (1...3).map { id(3_000_000 + $0).hex })
+    }
+    #expect(verified(fixture.folder).isValid)
+  }
+
+  @Test func topUpsOfASessionAreBounded() throws {
+    let fixture = try LedgerFixture()
+    _ = try fixture.open(1)
+    for number in 1...LedgerLimit.sessionTopUps.most {
+      _ = try fixture.ledger.topUp(fixture.topUp(number, session: 1, amount: 1), at: noon) { _ in [] }
+    }
+    #expect(throws: Refusal.tooMany(.sessionTopUps)) {
+      try fixture.ledger.topUp(fixture.topUp(0, session: 1, amount: 1), at: noon) { _ in [] }
+    }
+  }
+
+  @Test func moreThanIsWantedIsNeverNeeded() throws {
+    let fixture = try LedgerFixture()
+    let handle = try fixture.open(1, deposit: 10)
+    _ = try fixture.ledger.begin(handle, cost: .of(8), context: fixture.stream, at: noon)
+    let rate = Rate(amount: 1, unitSize: 1, unit: .responseByte)!
+    #expect(try fixture.ledger.extend(handle, rate: rate, wanted: 1, atLeast: 2, at: noon).units == 1)
+  }
+
+  @Test func filesArePrivate() throws {
+    let fixture = try LedgerFixture()
+    fixture.waitUntilDurable()
+    for name in fixture.folder.names where name.hasPrefix("ledger.") { #expect(fixture.folder.mode(name) & 0o077 == 0, "\(name)") }
+  }
+}
