@@ -54,6 +54,9 @@ extension Ledger {
     state.withLock { $0.availability == .unavailable ? nil : $0.handle(id) }
   }
 
+  /// Whether a handle is of this epoch; if not, whatever it named is void.
+  public func isCurrent(_ handle: SessionHandle) -> Bool { handle.epoch == epoch }
+
   /// Copies a session's account.
   public func view(_ handle: SessionHandle) -> SessionView? {
     state.withLock { state in

@@ -32,7 +32,8 @@ extension Cashier {
 
   /// Whether an exchange has to end because its session is closing or its wallet frozen.
   func mustStop(_ exchange: borrowing PaidExchange) -> Bool {
-    guard exchange.place != PaidExchange.none, let ledger else { return false }
+    // With another epoch nothing can be told by its handle: the relay has looked at it already.
+    guard exchange.place != PaidExchange.none, let ledger, ledger.epoch == exchange.epoch else { return false }
     switch exchanges[exchange.place].payment {
     // A charge's money is aside already.
     case .vacant, .held, .ended: return false
@@ -48,14 +49,14 @@ extension Cashier {
       var meter = direction == .request ? exchanges[place].requestMeter : exchanges[place].responseMeter
     else { return .stop }
     meter.publish(durable: ledger.durable)
+    // Looked at after the number: with another epoch the numbers of this exchange's debits mean nothing, and the relay ends it.
+    guard ledger.epoch == exchange.epoch else { return .waitDurable(Self.never) }
     var refusal: Refusal?
     if let step = meter.nextStep(wanted: wanted), meter.left < wanted || !exchanges[place].isExhausted {
       do throws(Refusal) {
         let (units, entry) = try ledger.extend(handle, rate: meter.rate, wanted: step, atLeast: 1, at: now)
         meter.debit(units, entry: entry, at: now)
         exchanges[place].isExhausted = false
-        // The disk may have been as fast.
-        meter.publish(durable: ledger.durable)
       } catch {
         exchanges[place].isExhausted = true
         if meter.left < wanted { refusal = error }
@@ -68,12 +69,12 @@ extension Cashier {
     }
     if let entry = meter.awaited { return .waitDurable(entry) }
     guard let refusal else { return .waitDurable(exchange.replyAfter) }
-    return dry(place, handle, meter, refusal, missing: max(1, atLeast) - min(meter.left, max(1, atLeast)), at: now)
+    return dry(place, direction, handle, meter, refusal, missing: max(1, atLeast) - min(meter.left, max(1, atLeast)), at: now)
   }
 
   /// Says what a stream that the budget cannot pay is to do.
   private mutating func dry(
-    _ place: UInt32, _ handle: SessionHandle, _ meter: Meter, _ refusal: Refusal, missing: UInt64, at now: Timestamp
+    _ place: UInt32, _ direction: Direction, _ handle: SessionHandle, _ meter: Meter, _ refusal: Refusal, missing: UInt64, at now: Timestamp
   ) -> GrantResult {
     guard let ledger else { return .stop }
     switch refusal {
@@ -81,7 +82,13 @@ extension Cashier {
       exchanges[place].required = least
       // The ledger learns what the waiting stream needs, so that `status` tells it.
       do throws(Refusal) {
-        _ = try ledger.extend(handle, rate: meter.rate, wanted: missing, atLeast: missing, at: now)
+        let (units, entry) = try ledger.extend(handle, rate: meter.rate, wanted: missing, atLeast: missing, at: now)
+        // A top-up, or what another exchange gave back, came in between: this is a step like any other.
+        var meter = meter
+        meter.debit(units, entry: entry, at: now)
+        exchanges[place].isExhausted = false
+        if direction == .request { exchanges[place].requestMeter = meter } else { exchanges[place].responseMeter = meter }
+        return .waitDurable(entry)
       } catch {
         if case .insufficientBudget(let required) = error { exchanges[place].required = required }
       }

@@ -9,7 +9,7 @@ import Payments
 // What becomes of the money once the upstream has answered, or has not.
 extension Cashier {
   /// An entry that never comes: what waits for it leaves only as the 503 of a ledger that was read back.
-  private static var never: LSN { .max }
+  static var never: LSN { .max }
 
   // MARK: the upstream's head
 
@@ -90,7 +90,8 @@ extension Cashier {
     case .debited(let handle):
       ledger.finish(
         handle, debited: exchanges[place].debited, used: .zero, units: 0, context: exchanges[place].context, at: now)
-      if let key = exchanges[place].idempotency { ledger.release(key) }
+      // A reservation of before the ledger was read back is gone; the key may be somebody else's by now.
+      if let key = exchanges[place].idempotency, ledger.isCurrent(handle) { ledger.release(key) }
     case .vacant, .ended: return
     }
     exchanges[place].idempotency = nil
@@ -176,8 +177,9 @@ extension Cashier {
     case .abandoned(let safe):
       parts = endUnanswered(place, safe: safe, at: now)
     case .ledgerLost:
-      // Numbers and handles are void; the ledger decides by what it read back.
-      break
+      // Numbers and handles are void, and the ledger decides by what it read back; what is not void yet, for the exchange began just
+      // after that, costs nothing.
+      giveBack(place, cause: .upstreamFailed, at: now)
     }
     exchanges.giveBack(place)
     return parts

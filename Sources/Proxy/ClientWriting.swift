@@ -8,14 +8,18 @@ extension Worker {
     guard !isDurable(after) else { return }
     let connection = downstreams.pointer(index)
     connection.pointee.gate = max(connection.pointee.gate, after)
-    connection.pointee.gateEpoch = ledger?.epoch ?? 0
+    // The epoch that this turn began with: an entry of before a failed commit must not look durable after it.
+    connection.pointee.gateEpoch = epoch
   }
 
   /// Whether an entry is on disk; 0 always is.
   func isDurable(_ entry: LSN) -> Bool {
     guard entry != 0 else { return true }
     guard let ledger else { return false }
-    return ledger.durable >= entry
+    switch ledger.durability(of: entry, epoch: epoch) {
+    case .durable: return true
+    case .pending, .void: return false
+    }
   }
 
   /// Sends what stands in `outgoing`, and `tail` behind it, or keeps it for later; `outgoing` is empty afterwards.

@@ -25,6 +25,8 @@ extension Worker {
     let connection = downstreams.pointer(index)
     var parts = FinalParts()
     if connection.pointee.has(.paid) { parts = finishPaid(index, .complete) }
+    // The receipt at the end tells of an entry, and waits for it like everything else.
+    setGate(index, parts.after)
     if !parts.event.isEmpty, connection.pointee.has(.eventStream) {
       let separator = connection.pointee.events.separator
       var event: [UInt8] = []
@@ -40,7 +42,6 @@ extension Worker {
       if connection.pointee.has(.acceptsTrailers) { outgoing.append(parts.trailer) }
       outgoing.append("\r\n")
     }
-    setGate(index, parts.after)
     connection.pointee.state = .answer
     transmit(index)
   }
@@ -122,6 +123,7 @@ extension Worker {
     }
     if connection.pointee.has(.withheld) { return withheldBroken(index, end) }
     let parts = finishPaid(index, end)
+    setGate(index, parts.after)
     connection.pointee.held.release()
     connection.pointee.flags.insert(.closing)
     var isClean = false
@@ -139,7 +141,6 @@ extension Worker {
       outgoing.append("\r\n")
     }
     if !isClean { connection.pointee.flags.insert(.broken) }
-    setGate(index, parts.after)
     connection.pointee.state = .answer
     transmit(index)
   }
@@ -247,10 +248,18 @@ extension Worker {
     if connection.pointee.has(.readable) { makeReady(downstream: index) }
   }
 
-  /// Closes a client's connection. A paid exchange must have been finished before.
+  /// Closes a client's connection. A paid exchange has been finished before, on every path that is known; one that was not would keep its
+  /// session from ever being closed, so it ends here as its client's leaving does.
   mutating func closeDownstream(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed else { return }
+    if connection.pointee.has(.paid) {
+      _ = finishPaid(
+        index,
+        .clientLeft(
+          requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
+          safe: connection.pointee.method.isSafe))
+    }
     detachUpstream(index)
     connection.pointee.state = .closed
     if !connection.pointee.has(.gone) { closeSocket(index) }
@@ -288,23 +297,11 @@ extension Worker {
       connection.pointee.output.release()
       return setDeadline(index, now &+ plan.timeouts.abandon)
     }
-    abandonDownstream(index)
-  }
-
-  /// Ends an exchange whose client is gone, and closes both sides.
-  mutating func abandonDownstream(_ index: Int) {
-    let connection = downstreams.pointer(index)
-    if connection.pointee.has(.paid) {
-      let end = ExchangeEnd.clientLeft(
-        requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
-        safe: connection.pointee.method.isSafe)
-      _ = finishPaid(index, end)
-    }
     closeDownstream(index)
   }
 
   /// The head has come for a client that is gone: the exchange has cost what it costs.
   mutating func endAbandoned(_ index: Int, slot: Int) {
-    abandonDownstream(index)
+    closeDownstream(index)
   }
 }

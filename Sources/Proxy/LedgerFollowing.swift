@@ -22,6 +22,8 @@ extension Worker {
 
   /// Looks at what the ledger has done since the last turn, and goes on with those who waited for it.
   mutating func followLedger(_ ledger: Ledger) {
+    // Read before the epoch: a number that was given out again after a failed commit then never stands for the old one.
+    let durable = ledger.durable
     if ledger.epoch != epoch {
       epoch = ledger.epoch
       ledgerWasReloaded()
@@ -33,7 +35,6 @@ extension Worker {
       if paidCount > 0 { stopWhatMustStop() }
     }
     guard !waiting.isEmpty else { return }
-    let durable = ledger.durable
     let isPollDue = now &- lastPoll >= Self.pendingInterval
     guard durable != seenDurable || hasChanged || isPollDue else { return }
     seenDurable = durable
@@ -164,13 +165,13 @@ extension Worker {
   }
 
   /// The ledger failed and was read back: what was promised since is void. Nothing that waited for an entry has left,
-  /// so it is answered with 503; what has left in part is cut off.
+  /// so it is answered with 503; what has left in part is cut off where more of it would have to be paid for.
   private mutating func ledgerWasReloaded() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       let connection = downstreams.pointer(index)
       // What was begun after the ledger had been read back is as good as ever.
       let isConcerned =
-        (connection.pointee.has(.paid) && connection.pointee.exchange.epoch != epoch)
+        (connection.pointee.has(.paid) && connection.pointee.exchange.epoch != epoch && !isPaidWhole(index))
         || (connection.pointee.gate != 0 && connection.pointee.gateEpoch != epoch) || connection.pointee.state == .pendingAnswer
       guard connection.pointee.state != .closed, isConcerned else { continue }
       connection.pointee.gate = 0
@@ -186,5 +187,12 @@ extension Worker {
         fail(index, .ledgerUnavailable)
       }
     }
+  }
+
+  /// Whether all of a response was paid for, durably, when its first octet left: it then goes on whatever becomes of the ledger.
+  private func isPaidWhole(_ index: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    return connection.pointee.has(.departed) && connection.pointee.has(.headSeen) && connection.pointee.gate == 0
+      && !connection.pointee.exchange.metersResponse && !connection.pointee.exchange.metersRequest
   }
 }

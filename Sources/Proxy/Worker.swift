@@ -307,7 +307,7 @@ struct Worker: ~Copyable {
 
   private mutating func closeEverything() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
-      if downstreams.pointer(index).pointee.state != .closed { abandonDownstream(index) }
+      if downstreams.pointer(index).pointee.state != .closed { closeDownstream(index) }
     }
     for index in 0..<upstreams.placeCount where upstreams.isInUse(index) {
       if upstreams.pointer(index).pointee.state != .closed { closeUpstream(index) }

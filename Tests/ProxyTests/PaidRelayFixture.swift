@@ -22,7 +22,7 @@ final class PaidRelay: @unchecked Sendable {
   let port: UInt16
   let wallet = Ed25519.SigningKey.generate()
 
-  init(upstreamPort: UInt16, funds: UInt128 = 1_000_000_000, _ configure: (inout Settings) -> Void = { _ in }) throws {
+  init(upstreamPort: UInt16, funds: UInt128 = 1_000_000_000, gate: CommitGate? = nil, _ configure: (inout Settings) -> Void = { _ in }) throws {
     var settings = try shopSettings()
     settings.listeners = [.init(.address("127.0.0.1", port: 0))]
     settings.workers = 1
@@ -32,7 +32,7 @@ final class PaidRelay: @unchecked Sendable {
     let keys = try KeyRing.open("\(folder.path)/keys", at: .now())
     let options = LedgerOptions(
       directory: "\(folder.path)/ledger", currencies: settings.currencies, realm: settings.realm, checkpointKey: keys.checkpointKey)
-    ledger = try Ledger.open(options, at: .now())
+    ledger = try gate.map { try Ledger.open(options, gate: $0) } ?? Ledger.open(options, at: .now())
     self.folder = folder
     _ = try ledger.createWallet(wallet.publicKey.octets, at: .now())
     _ = try ledger.fund(wallet.publicKey.octets, currency: "usdc", amount: funds, reference: "start", at: .now())
