@@ -38,6 +38,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   init(path: String) throws(LedgerError) {
     connection = try SQLiteConnection(path: path)
     try Self.prepare(connection)
+    try Self.foldLog(connection)
     try Self.preallocate(connection, path: path)
     begin = try connection.prepare("BEGIN IMMEDIATE")
     end = try connection.prepare("COMMIT")
@@ -77,6 +78,19 @@ final class SQLiteStore: Store, @unchecked Sendable {
         PRAGMA application_id = \(applicationID); PRAGMA user_version = \(Self.version);
         COMMIT;
         """)
+    }
+  }
+
+  /// Copies what an earlier connection left in the log into the database, and begins the log anew.
+  ///
+  /// After a failed sync the log can be whole in memory and not on the disk, for ever: what is appended behind such a gap would be lost
+  /// with it in a power cut, though it was synced.
+  private static func foldLog(_ connection: SQLiteConnection) throws(LedgerError) {
+    do throws(LedgerError) {
+      try connection.checkpoint(SQLITE_CHECKPOINT_RESTART)
+    } catch {
+      // What found no room has not reached the log; the database takes the rest when there is room again.
+      if error != .full { throw error }
     }
   }
 

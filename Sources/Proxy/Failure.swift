@@ -57,7 +57,7 @@ enum Failure: Equatable {
     case .upstreamSilent: "The upstream server did not answer in time."
     case .upstreamBusy: "Too many requests wait for the upstream server."
     case .descriptorsExhausted: "This server has no connection left for the upstream server."
-    case .ledgerUnavailable: "Payments cannot be recorded at the moment; nothing was charged."
+    case .ledgerUnavailable: "Payments cannot be recorded at the moment. Whether this one was shows when the same credential is sent again."
     case .sessionEnded: "The session was closed while the request was served."
     case .notReady: "This server is not ready."
     }

@@ -368,4 +368,22 @@ private final class ScriptedStore: Store {
     fixture.waitUntilDurable()
     for name in fixture.folder.names where name.hasPrefix("ledger.") { #expect(fixture.folder.mode(name) & 0o077 == 0, "\(name)") }
   }
+
+  /// A log whose sync failed may not be on the disk at all: what is in it has to be in the database before anything follows it.
+  @Test func whatAFailureLeftInTheLogIsFoldedFirst() throws {
+    let folder = try TemporaryFolder()
+    let store = try SQLiteStore(path: "\(folder.path)/ledger.db")
+    var batch = CommitBatch()
+    batch.lsn = 7
+    batch.head = [1, 2, 3]
+    try store.commit(batch)
+    store.close(afterFailure: true)
+    let next = try SQLiteStore(path: "\(folder.path)/ledger.db")
+    let copy = try TemporaryFolder()
+    copy.write(folder.read("ledger.db"), to: "ledger.db")
+    next.close(afterFailure: true)
+    let other = try SQLiteStore(path: "\(copy.path)/ledger.db")
+    #expect(try other.load(order: []) { _, _ in } == [1, 2, 3])
+    other.close(afterFailure: false)
+  }
 }
