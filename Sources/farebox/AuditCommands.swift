@@ -46,7 +46,8 @@ struct AuditTail: ParsableCommand {
       let text = AuditText(settings, hasColours: Output.hasColours)
       let follower = follows ? AuditFollower(path: path) : nil
       var last: [String] = []
-      for line in AuditLines(path: path) where last.count < count && matches(line) { last.append(line) }
+      var lines = AuditLines(path: path)
+      while last.count < count, let line = lines.next() { if matches(line) { last.append(line) } }
       if !options.json, count > 0 { Output.line(text.header) }
       for line in last.reversed() { show(line, text) }
       follower?.run { if matches($0) { show($0, text) } }
