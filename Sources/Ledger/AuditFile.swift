@@ -89,6 +89,7 @@ struct AuditFile: ~Copyable {
 
   /// Appends whole lines that begin with sequence `line`; those that the file holds already are skipped.
   mutating func append(_ lines: UnsafeRawBufferPointer, first line: UInt64, count: UInt64) throws(LedgerError) {
+    try reopenIfClosed()
     guard line + count > next else { return }
     var rest = lines
     var sequence = line
@@ -118,6 +119,7 @@ struct AuditFile: ~Copyable {
   /// A failure says nothing about what was written since the last success, nor would a later success: those lines are cut off, to be
   /// appended again.
   mutating func synchronise() throws(LedgerError) {
+    try reopenIfClosed()
     guard fdatasync(descriptor) == 0 else {
       let code = errno
       if next > synchronised, octetCount >= synchronisedCount {
@@ -147,6 +149,14 @@ struct AuditFile: ~Copyable {
     guard rename(path, target) == 0 else { throw .file(.audit, code: errno) }
     try reopen()
     goOn(at: next)
+  }
+
+  /// Opens the file again where that failed before, for want of descriptors for example.
+  private mutating func reopenIfClosed() throws(LedgerError) {
+    guard descriptor < 0 else { return }
+    let known = next
+    try reopen()
+    if octetCount == 0 { goOn(at: known) }
   }
 
   private mutating func goOn(at sequence: UInt64) {
