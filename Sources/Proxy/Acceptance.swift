@@ -29,7 +29,10 @@ extension Worker {
   mutating func accept(_ listenerIndex: Int) {
     guard !isDraining, listeners.isInUse(listenerIndex) else { return }
     for _ in 0..<Self.acceptsPerTurn {
-      guard downstreams.count < plan.connectionLimit else { return deferAccepting() }
+      guard downstreams.count < plan.connectionLimit else {
+        control.notices.exhausted(.connectionsExhausted, at: now)
+        return deferAccepting()
+      }
       switch listeners.pointer(listenerIndex).pointee.accept() {
       case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer))
       case .wouldBlock: return
@@ -55,6 +58,7 @@ extension Worker {
   /// With no descriptor left, the spare one is given up to take one client and turn it away: better than to let it wait.
   private mutating func refuseForWant(of listenerIndex: Int) {
     deferAccepting()
+    control.notices.exhausted(.descriptorsExhausted, at: now)
     guard let spare = spareDescriptor else { return }
     Syscalls.close(spare)
     if case .accepted(let descriptor, _) = listeners.pointer(listenerIndex).pointee.accept() {

@@ -15,6 +15,8 @@ public enum Service {
     case running(ports: [UInt16])
     /// What the ledger notices while it runs.
     case ledger(LedgerNotice)
+    /// What the relay notices while it runs.
+    case relay(ServerNotice)
     /// A checkpoint's signed note, to be kept elsewhere.
     case checkpoint(String)
     /// SIGUSR1: the audit log is rotated.
@@ -59,7 +61,7 @@ public enum Service {
     report(.ledgerOpened(ledger.availability))
     let server: Server
     do {
-      server = try Server(settings: settings, ledger: ledger, keys: keys)
+      server = try Server(settings: settings, ledger: ledger, keys: keys) { report(.relay($0)) }
       try server.start()
     } catch { throw .server(error) }
     do throws(Failure) {

@@ -91,6 +91,8 @@ extension Worker {
       connection.pointee.flags.insert(.closing)
       return breakExchange(index, .contentTimeout)
     }
+    metrics.upstreamFailures.add()
+    if slot >= 0 { control.notices.failed(upstreams.pointer(slot).pointee.pool, .silent, at: now) }
     breakExchange(index, .upstreamSilent)
   }
 

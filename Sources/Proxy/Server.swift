@@ -21,13 +21,18 @@ public final class Server: Sendable {
   private let plan: RelayPlan
   private let running = Mutex(Running())
   private let listening = Mutex<[UInt16]>([])
+  private let notices: NoticeBoard
 
-  /// Prepares a server. Without a ledger, priced routes answer 503.
-  public init(settings: Settings, ledger: Ledger?, keys: KeyRing) throws(ServerError) {
+  /// Prepares a server. Without a ledger, priced routes answer 503. `notify` is called on any loop's thread, and must be
+  /// quick.
+  public init(
+    settings: Settings, ledger: Ledger?, keys: KeyRing, notify: @escaping @Sendable (ServerNotice) -> Void = { _ in }
+  ) throws(ServerError) {
     self.settings = settings
     self.ledger = ledger
     self.keys = keys
     plan = try RelayPlan(settings)
+    notices = NoticeBoard(upstreams: settings.upstreams.map(\.name), report: notify)
   }
 
   /// The port of each listener in the settings' order, once started; 0 for a Unix socket.
@@ -45,7 +50,7 @@ public final class Server: Sendable {
     var boxes: [WorkerBox] = []
     do {
       for _ in 0..<count {
-        let control = try WorkerControl(resolver: resolver)
+        let control = try WorkerControl(resolver: resolver, notices: notices)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, control, addresses)))
       }
@@ -132,32 +137,6 @@ public final class Server: Sendable {
   /// Appends what the loops have counted as Prometheus text.
   public func appendMetrics(to text: inout ByteBuffer) {
     MetricsText.append(running.withLock { $0.controls.map(\.metrics) }, to: &text)
-  }
-
-  /// Runs until SIGTERM or SIGINT has drained it; a second one ends it at once. Call ``Signals/block()`` before any
-  /// thread is started. `reload` and `rotate` are called for SIGHUP and SIGUSR1.
-  public func serve(reload: @escaping @Sendable () -> Void = {}, rotate: @escaping @Sendable () -> Void = {}) throws(ServerError) {
-    try start()
-    do {
-      // Signals are waited for beside the loops, so that the end of the loops ends the call.
-      _ = try LoopThread(name: "signals") { [self] in
-        var isTerminating = false
-        while true {
-          switch Signals.wait() {
-          case .reload: reload()
-          case .rotate: rotate()
-          case .terminate:
-            if isTerminating { stop() } else { drain() }
-            isTerminating = true
-          }
-        }
-      }
-    } catch {
-      stop()
-      join()
-      throw .system(error)
-    }
-    join()
   }
 }
 

@@ -28,6 +28,7 @@ extension Worker {
       placeFreed(pool, slot: -1)
       connectFailed(index, pool, .upstreamUnreachable)
     case .exhausted:
+      control.notices.exhausted(.descriptorsExhausted, at: now)
       placeFreed(pool, slot: -1)
       fail(index, .descriptorsExhausted)
     }
@@ -77,6 +78,7 @@ extension Worker {
     control.resolver.wanted(pool)
     guard connection.pointee.attempt < min(max(choices, 2), Self.connectLimit), !connection.pointee.has(.gone) else {
       metrics.upstreamFailures.add()
+      if let fault = ServerNotice.Fault(failure) { control.notices.failed(pool, fault, at: now) }
       return fail(index, failure)
     }
     metrics.upstreamRetries.add()

@@ -132,6 +132,7 @@ extension Worker {
         passInterim(index, head)
       } else {
         upstream.pointee.flags.insert(.headSeen)
+        control.notices.served(upstream.pointee.pool)
         if responseHead.pointee.keepAlive { upstream.pointee.flags.insert(.persistent) }
         upstream.pointee.progress = ContentProgress(responseHead.pointee.framing)
         if upstream.pointee.progress == .chunked { upstream.pointee.decoder.reset() }
@@ -219,6 +220,7 @@ extension Worker {
     closeUpstream(slot)
     guard !mayRetry else { return sendAgain(index, pool) }
     metrics.upstreamFailures.add()
+    if let fault = ServerNotice.Fault(failure) { control.notices.failed(pool, fault, at: now) }
     if headSeen { responseBroken(index, .upstreamBroke) } else { fail(index, failure) }
   }
 

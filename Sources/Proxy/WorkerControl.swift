@@ -8,11 +8,13 @@ final class WorkerControl: Sendable {
   let mailbox: Mailbox<WorkerMessage>
   let metrics = WorkerMetrics()
   let resolver: UpstreamResolver
+  let notices: NoticeBoard
 
-  init(resolver: UpstreamResolver) throws(IOError) {
+  init(resolver: UpstreamResolver, notices: NoticeBoard) throws(IOError) {
     waker = try Waker()
     mailbox = Mailbox(waker: waker)
     self.resolver = resolver
+    self.notices = notices
   }
 }
 

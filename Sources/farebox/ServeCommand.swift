@@ -55,6 +55,7 @@ struct ServeCommand: ParsableCommand {
       summarise(settings, ports)
       log.write(.notice, "running", ["realm": settings.realm, "routes": "\(settings.routes.count)"])
     case .ledger(let notice): report(notice, log)
+    case .relay(let notice): report(notice, log)
     case .checkpoint(let note): Output.line(note)
     case .rotating: log.write(.notice, "audit log is rotated", ["signal": "SIGUSR1"])
     case .reloadIgnored: log.write(.warning, "SIGHUP is ignored: restart to read the configuration again")
@@ -77,6 +78,17 @@ struct ServeCommand: ParsableCommand {
       log.write(.error, "the audit file cannot be written: its lines are kept in the ledger", ["error": "\(error)"])
     case .auditCaughtUp: log.write(.notice, "the audit file is complete again")
     case .maintenanceFailed(let error): log.write(.warning, "maintenance of the ledger failed, and is tried again", ["error": "\(error)"])
+    }
+  }
+
+  private func report(_ notice: ServerNotice, _ log: OperationalLog) {
+    switch notice {
+    case .upstreamFails(let upstream, let fault):
+      log.write(.error, "an upstream fails requests", ["upstream": upstream, "fault": fault.rawValue])
+    case .upstreamServesAgain(let upstream): log.write(.notice, "an upstream serves again", ["upstream": upstream])
+    case .descriptorsExhausted:
+      log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
+    case .connectionsExhausted: log.write(.warning, "as many clients are connected as may be; more have to wait")
     }
   }
 

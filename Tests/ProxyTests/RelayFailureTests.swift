@@ -29,6 +29,29 @@ import Testing
     #expect(try wire.request("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").status == 200)
   }
 
+  @Test func anUpstreamThatFailsIsNoticedOnceAndSoIsItsReturn() throws {
+    let answers = Answers()
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard (try? wire.read(through: "\r\n\r\n")) != nil else { return }
+      if answers.isWell.load(ordering: .sequentiallyConsistent) { wire.send(Self.ok) }
+    }
+    let seen = Notices()
+    let relay = try RelayFixture(upstreamPort: upstream.port, notify: { notice in seen.list.withLock { $0.append(notice) } })
+    for _ in 0..<3 { #expect(try relay.get().status == 502) }
+    answers.isWell.store(true, ordering: .sequentiallyConsistent)
+    for _ in 0..<3 { #expect(try relay.get().status == 200) }
+    let list = seen.list.withLock { $0 }
+    #expect(list == [.upstreamFails(upstream: "upstream", .closedEarly), .upstreamServesAgain(upstream: "upstream")])
+  }
+
+  private final class Answers: Sendable {
+    let isWell = Atomic<Bool>(false)
+  }
+
+  private final class Notices: Sendable {
+    let list = Mutex<[ServerNotice]>([])
+  }
+
   @Test func aSilentUpstreamIs504() throws {
     let upstream = try ScriptedUpstream { wire, _ in _ = wire.readToEnd() }
     let relay = try RelayFixture(upstreamPort: upstream.port) { $0.timeouts.firstOctet = .milliseconds(300) }

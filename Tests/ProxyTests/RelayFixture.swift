@@ -65,7 +65,10 @@ final class RelayFixture: @unchecked Sendable {
   let port: UInt16
   private let folder: String
 
-  init(upstreamPort: UInt16, _ configure: (inout Settings) -> Void = { _ in }) throws {
+  init(
+    upstreamPort: UInt16, _ configure: (inout Settings) -> Void = { _ in },
+    notify: (@Sendable (ServerNotice) -> Void)? = nil
+  ) throws {
     folder = "/tmp/farebox-relay-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
     var settings = Settings()
     settings.listeners = [.init(.address("127.0.0.1", port: 0))]
@@ -74,7 +77,7 @@ final class RelayFixture: @unchecked Sendable {
     settings.routes = [Settings.Route(id: "all", path: .prefix("/"))]
     configure(&settings)
     let keys = try KeyRing.open(folder, at: .now())
-    server = try Server(settings: settings, ledger: nil, keys: keys)
+    server = try Server(settings: settings, ledger: nil, keys: keys, notify: notify ?? { _ in })
     try server.start()
     port = try #require(server.ports.first)
   }

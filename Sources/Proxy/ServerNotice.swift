@@ -1,0 +1,97 @@
+import Synchronization
+
+/// What operators should read about the relay; each at most once a second and upstream, however often it happens.
+public enum ServerNotice: Sendable, Equatable {
+  /// What an upstream did.
+  public enum Fault: String, Sendable {
+    case unreachable, connectTimeout, closedEarly, malformedAnswer, silent
+  }
+
+  /// An upstream fails requests, after it had served them.
+  case upstreamFails(upstream: String, Fault)
+  /// It serves them again.
+  case upstreamServesAgain(upstream: String)
+  /// No descriptor is left to accept or connect with.
+  case descriptorsExhausted
+  /// As many clients are connected as may be.
+  case connectionsExhausted
+}
+
+extension ServerNotice.Fault {
+  /// Names what happened, where it is the upstream's fault.
+  init?(_ failure: Failure) {
+    switch failure {
+    case .upstreamUnreachable: self = .unreachable
+    case .upstreamRefusesTime: self = .connectTimeout
+    case .upstreamClosed: self = .closedEarly
+    case .upstreamMalformed: self = .malformedAnswer
+    case .upstreamSilent: self = .silent
+    case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy,
+      .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady:
+      return nil
+    }
+  }
+}
+
+/// Gathers what the workers notice and passes on what is news.
+final class NoticeBoard: Sendable {
+  /// Nanoseconds between two notices of one kind.
+  private static let interval: Int64 = 1_000_000_000
+
+  private struct State {
+    var failing: [Bool]
+    var last: [Int64]
+    var lastExhausted: Int64 = .min / 2
+  }
+
+  private let names: [String]
+  private let report: @Sendable (ServerNotice) -> Void
+  private let state: Mutex<State>
+  /// Whether an upstream is known to fail; workers look at it before they take the lock.
+  private let isAnyFailing = Atomic<Bool>(false)
+
+  init(upstreams: [String], report: @escaping @Sendable (ServerNotice) -> Void) {
+    names = upstreams
+    self.report = report
+    state = Mutex(State(failing: upstreams.map { _ in false }, last: upstreams.map { _ in .min / 2 }))
+  }
+
+  /// An upstream failed a request.
+  func failed(_ upstream: Int, _ fault: ServerNotice.Fault, at now: Int64) {
+    let isNews = state.withLock { state in
+      guard !state.failing[upstream], now - state.last[upstream] >= Self.interval else { return false }
+      state.failing[upstream] = true
+      state.last[upstream] = now
+      return true
+    }
+    guard isNews else { return }
+    isAnyFailing.store(true, ordering: .relaxed)
+    report(.upstreamFails(upstream: names[upstream], fault))
+  }
+
+  /// An upstream answered.
+  @inline(__always)
+  func served(_ upstream: Int) {
+    if isAnyFailing.load(ordering: .relaxed) { servesAgain(upstream) }
+  }
+
+  private func servesAgain(_ upstream: Int) {
+    let (isNews, areAllWell) = state.withLock { state in
+      let wasFailing = state.failing[upstream]
+      state.failing[upstream] = false
+      return (wasFailing, !state.failing.contains(true))
+    }
+    if areAllWell { isAnyFailing.store(false, ordering: .relaxed) }
+    if isNews { report(.upstreamServesAgain(upstream: names[upstream])) }
+  }
+
+  /// Something ran out.
+  func exhausted(_ notice: ServerNotice, at now: Int64) {
+    let isNews = state.withLock { state in
+      guard now - state.lastExhausted >= Self.interval else { return false }
+      state.lastExhausted = now
+      return true
+    }
+    if isNews { report(notice) }
+  }
+}
