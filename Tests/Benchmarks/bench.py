@@ -111,7 +111,7 @@ class HAProxy:
         config.write_text(f"""
 global
   nbthread 1
-  maxconn 10000
+  maxconn 2000
 defaults
   mode http
   timeout connect 5s
@@ -158,10 +158,10 @@ class Bench:
         self.farebox.create_wallet(self.wallet, "1000000 USDC")
 
     def stop(self):
-        for item in (self.farebox, self.nginx, self.nginx_auth, self.haproxy, self.upstream):
-            process = item.process
-            process.send_signal(signal.SIGTERM if item is self.farebox else signal.SIGQUIT if item in (self.nginx, self.nginx_auth, self.upstream) else signal.SIGTERM)
-        for item in (self.farebox, self.nginx, self.nginx_auth, self.haproxy, self.upstream):
+        items = [item for name in ("farebox", "nginx", "nginx_auth", "haproxy", "upstream") if (item := getattr(self, name, None))]
+        for item in items:
+            item.process.send_signal(signal.SIGQUIT if isinstance(item, (Nginx, Upstream)) else signal.SIGTERM)
+        for item in items:
             try:
                 item.process.wait(timeout=10)
             except subprocess.TimeoutExpired:
@@ -260,6 +260,8 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--work", action="append")
     options = parser.parse_args()
+    # Whatever ends the run, the proxies end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options.seconds = 2 if options.quick else 6
     options.repetitions = 3 if options.quick else 6
     options.charges = 8000 if options.quick else 20000
