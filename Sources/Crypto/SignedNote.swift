@@ -68,13 +68,13 @@ public struct SignedNote: Hashable, Sendable {
     hash.update(name)
     hash.update([0x0A, 0x01])
     hash.update(key.octets)
-    return hash.finalize().withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(as: UInt32.self)) }
+    return hash.finalize().withUnsafeBytes { Signature.keyID($0) }
   }
 
   /// Writes a key as verifiers take it: name, key identifier and key, with plus signs between them; nil where the name is none.
   public static func verifierKey(name: String, key: Ed25519.PublicKey) -> String? {
     guard isName(name) else { return nil }
-    let identifier = withUnsafeBytes(of: keyID(name: name, key: key).bigEndian) { Hex.encode($0) }
+    let identifier = Hex.encode(Signature.octets(of: keyID(name: name, key: key)))
     return "\(name)+\(identifier)+\(Base64.encode([0x01] + key.bytes))"
   }
 
@@ -110,12 +110,25 @@ extension SignedNote.Signature {
     let name = String(decoding: words[0], as: UTF8.self)
     guard SignedNote.isName(name) else { return nil }
     self.name = name
-    keyID = octets[..<4].reduce(0) { $0 << 8 | UInt32($1) }
+    keyID = Self.keyID(octets)
     self.octets = [UInt8](octets[4...])
   }
 
+  // Shifts rather than a load and `bigEndian`: with link-time optimisation Swift 6.3 dropped one of the two swaps, and every
+  // checkpoint of a release carried its identifier backwards.
+
+  /// Reads a key identifier from the first four octets.
+  static func keyID(_ octets: some Collection<UInt8>) -> UInt32 {
+    octets.prefix(4).reduce(0) { $0 << 8 | UInt32($1) }
+  }
+
+  /// Writes a key identifier, its first octet first.
+  static func octets(of keyID: UInt32) -> [UInt8] {
+    [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: keyID >> $0) }
+  }
+
   var line: String {
-    let identifier = withUnsafeBytes(of: keyID.bigEndian) { [UInt8]($0) }
+    let identifier = Self.octets(of: keyID)
     return "\u{2014} \(name) \(Base64.encode(identifier + octets))\n"
   }
 }
