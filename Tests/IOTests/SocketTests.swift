@@ -63,9 +63,18 @@ import Testing
     #expect(throws: IOError.cannotBind(code: EADDRINUSE)) { _ = try Listener(unixPath: path) }
     _ = consume first
     #expect(access(path, F_OK) != 0)
-    // A file that a dead process left: bound, never removed.
-    let dead = Connector.connect(toUnixPath: path)
-    if case .failed(let code) = dead { #expect(code == ENOENT) }
+    // A file that a dead process left: bound, and never removed.
+    let dead = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(dead, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+    }
+    #expect(bound == 0)
+    close(dead)
+    #expect(access(path, F_OK) == 0)
+    _ = try Listener(unixPath: path)
     #expect(throws: IOError.pathTooLong) {
       _ = try Listener(unixPath: "/tmp/" + String(repeating: "x", count: 200))
     }
