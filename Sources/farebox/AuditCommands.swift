@@ -50,7 +50,9 @@ struct AuditTail: ParsableCommand {
       while last.count < count, let line = lines.next() { if matches(line) { last.append(line) } }
       if !options.json, count > 0 { Output.line(text.header) }
       for line in last.reversed() { show(line, text) }
-      follower?.run { if matches($0) { show($0, text) } }
+      // The follower began before the last lines were read, so that none is missed; those that came in between are not shown twice.
+      let shown = Set(last)
+      follower?.run { if matches($0), !shown.contains($0) { show($0, text) } }
     }
   }
 

@@ -125,9 +125,15 @@ final class AuditFollower {
   private func reopen() {
     if descriptor >= 0 { close(descriptor) }
     descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    identity = descriptor >= 0 ? Self.identity(path) : nil
+    identity = Self.identity(descriptor)
     partial = []
     if descriptor < 0 { usleep(Self.pause) }
+  }
+
+  /// What was opened, not what stands under the path by now.
+  private static func identity(_ descriptor: Int32) -> (device: UInt64, inode: UInt64)? {
+    var status = stat()
+    return descriptor >= 0 && fstat(descriptor, &status) == 0 ? (UInt64(status.st_dev), UInt64(status.st_ino)) : nil
   }
 
   private static func identity(_ path: String) -> (device: UInt64, inode: UInt64)? {
