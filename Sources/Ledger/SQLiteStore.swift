@@ -61,9 +61,10 @@ final class SQLiteStore: Store, @unchecked Sendable {
     let tables = try connection.number("SELECT count(*) FROM sqlite_master") ?? 0
     guard application == applicationID || (application == 0 && version == 0 && tables == 0) else { throw .notALedger }
     guard version <= Self.version else { throw .newerVersion(found: Int32(clamping: version), supported: Int32(Self.version)) }
+    // Exclusive: nobody else opens the file while it is served (the lock file sees to that), so a commit takes no file locks.
     try connection.execute(
       """
-      PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 500;
+      PRAGMA locking_mode = EXCLUSIVE; PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 500;
       PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA busy_timeout = 2000;
       """)
     if version == 0 {

@@ -82,7 +82,7 @@ class Upstream:
 
 
 class Nginx:
-    """nginx as the proxy: `proxy_pass` alone, or with an `auth_request` to a check behind HTTP."""
+    """nginx as the proxy: `proxy_pass` alone, or with an `auth_request` to a check behind HTTP, as nginx's own documentation configures it."""
 
     def __init__(self, folder, upstream, check):
         self.port = free_port()
@@ -97,7 +97,7 @@ class Nginx:
               upstream api {{ server 127.0.0.1:{upstream.port}; keepalive 128; keepalive_requests 100000000; }}
               server {{ listen 127.0.0.1:{self.port};
                 location / {{ {auth} proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection ""; }}
-                location = /check {{ internal; proxy_pass http://api/check; proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+                location = /check {{ internal; proxy_pass http://127.0.0.1:{upstream.port}/check; proxy_pass_request_body off; proxy_set_header Content-Length ""; proxy_set_header X-Original-URI $request_uri; }}
                 location = /quote {{ add_header WWW-Authenticate 'Payment id="x", realm="x"' always; return 402 "payment required"; }} }} }}""")
         self.process = subprocess.Popen(pinned(PROXY_CORE, ["nginx", "-c", str(config), "-p", str(folder)]))
         self.pid = self.process.pid
