@@ -156,6 +156,7 @@ extension Worker {
         let count = min(Int(clamping: granted), rest.count)
         guard count > 0 else { return connection.pointee.held.append(rest) }
         pass(index, UnsafeRawBufferPointer(rebasing: rest[..<count]), isWhole: isWhole && count == rest.count)
+        guard connection.pointee.state != .closed else { return }
         cashier.delivered(&connection.pointee.exchange, UInt64(count))
         rest = UnsafeRawBufferPointer(rebasing: rest[count...])
       case .waitDurable:
@@ -208,6 +209,8 @@ extension Worker {
       let content = UnsafeRawBufferPointer(rebasing: octets[..<count])
       if connection.pointee.has(.eventStream) { connection.pointee.events.deliver(count, of: content) }
       pass(index, content, isWhole: false)
+      // A send that failed has ended the exchange and let go of what was held.
+      guard connection.pointee.state != .closed, connection.pointee.held.count >= count else { return }
       if connection.pointee.exchange.metersResponse { cashier.delivered(&connection.pointee.exchange, UInt64(count)) }
       connection.pointee.held.removeFirst(count)
       // The client's side is full: the rest is held, and paid for when it moves.

@@ -1,6 +1,8 @@
 """Sessions end to end: open, bearer, metering by the octet, running dry, topping up, closing, and the ways to cheat."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -359,3 +361,23 @@ def test_operators_close(farebox, connection, wallet, opened):
     farebox.command("session", "close", secret.session_id)
     assert farebox.balance(wallet) == 10_000_000 - PRICE
     assert fetch(connection, "GET", PATH, {"Prepaid-Session": secret.short_form}).status in (402, 410)
+
+
+def test_clients_that_reset_in_the_middle_of_metered_streams(farebox, wallet):
+    """A send that fails ends the exchange; what was held for it must not be touched any more."""
+    path, pid = "/files/bytes/20000000", farebox.pid
+    secret = open_session(farebox, wallet, path, 5_000_000)
+    for round in range(30):
+        streams = []
+        for _ in range(8):
+            stream = farebox.connection()
+            stream.request("GET", path, {"Prepaid-Session": secret.short_form})
+            streams.append(stream)
+        for number, stream in enumerate(streams):
+            if number % 2 == 0:
+                stream.socket.recv(65_536 * (1 + (round + number) % 7))
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.close()
+    time.sleep(0.5)
+    assert farebox.process.poll() is None and farebox.pid == pid, farebox.log_path.read_text()[-2000:]
+    assert int(farebox.session(secret.session_id)["spent"]) <= 5_000_000
