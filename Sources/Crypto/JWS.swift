@@ -1,38 +1,9 @@
-import Bytes
 import Encoding
 
-/// Signs and verifies JSON objects in the compact serialisation of RFC 7515, by EdDSA (RFC 8037) alone.
+/// Verifies JSON objects in the compact serialisation of RFC 7515, by EdDSA (RFC 8037) alone.
 public enum JWS {
   /// The most octets of a serialisation that is verified.
   public static let maximumCount = 65_536
-
-  /// Signs the octets of a header and a payload, both JSON, and returns the serialisation.
-  public static func signCompact(header: [UInt8], payload: [UInt8], key: Ed25519.SigningKey) -> [UInt8] {
-    var buffer = ByteBuffer()
-    append(header: header, payload: payload, key: key, to: &buffer)
-    return buffer.array()
-  }
-
-  /// Signs the octets of a header and a payload, both JSON, and appends the serialisation to a buffer.
-  public static func append(
-    header: [UInt8], payload: [UInt8], key: Ed25519.SigningKey, to buffer: inout ByteBuffer
-  ) {
-    payload.withUnsafeBytes { append(encodedHeader: Base64URL.encodeOctets(header), payload: $0, key: key, to: &buffer) }
-  }
-
-  /// Signs a payload under a header that is encoded already, and appends the serialisation to a buffer.
-  public static func append(
-    encodedHeader: [UInt8], payload: UnsafeRawBufferPointer, key: Ed25519.SigningKey, to buffer: inout ByteBuffer
-  ) {
-    let start = buffer.count
-    buffer.reserve(encodedHeader.count + Base64URL.encodedCount(payload.count) + 88)
-    buffer.append(encodedHeader)
-    buffer.append(byte: 0x2E)
-    Base64URL.append(payload, to: &buffer)
-    let signature = buffer.withUnsafeBytes { key.sign(UnsafeRawBufferPointer(rebasing: $0[start...])) }
-    buffer.append(byte: 0x2E)
-    Base64URL.append(signature, to: &buffer)
-  }
 
   /// Verifies a serialisation, and returns its header and payload.
   ///

@@ -12,10 +12,6 @@ public struct Instant: Hashable, Sendable {
     self.nanoseconds = nanoseconds
   }
 
-  /// An instant after all others.
-  @inlinable
-  public static var distantFuture: Instant { Instant(nanoseconds: .max) }
-
   /// Moves an instant by nanoseconds; cheaper than by a `Duration`.
   @inlinable
   public func advanced(nanoseconds delta: Int64) -> Instant {

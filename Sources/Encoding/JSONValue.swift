@@ -23,18 +23,10 @@ public enum JSONValue: Sendable {
     if case .null = self { true } else { false }
   }
 
-  /// The truth value, nil for other kinds.
-  public var boolValue: Bool? {
-    if case .bool(let value) = self { value } else { nil }
-  }
-
   /// The number, nil for other kinds.
   public var numberValue: JSONNumber? {
     if case .number(let value) = self { value } else { nil }
   }
-
-  /// The number as a double, nil for other kinds.
-  public var doubleValue: Double? { numberValue?.double }
 
   /// The number where it is a whole one up to 2⁵³ in size, nil otherwise.
   public var intValue: Int? { numberValue?.integer.map { Int($0) } }

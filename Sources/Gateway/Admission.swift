@@ -31,6 +31,9 @@ public struct AdmissionLimits: Sendable, Hashable {
   public var challenges: RateLimit
   /// Credentials of a client that fail.
   public var failures: RateLimit
+  /// Wallets that clients register by themselves, all clients of the worker together: each is a row and a line for good,
+  /// and many addresses must not fill the disk.
+  public var registrations = RateLimit(perSecond: 5, burst: 500)
 
   /// Sets the limits.
   public init(connections: Int, connectionsPerClient: Int, challenges: RateLimit, failures: RateLimit) {
@@ -96,6 +99,8 @@ public struct Admission: ~Copyable {
   /// Sets of `setSize` entries, and the shared one at the end.
   private var entries: [Entry]
   private let setMask: Int
+  /// Nanoseconds of the monotonic clock up to which the rate of registrations is used.
+  private var registrationsUntil = Int64.min
   /// Connections at the moment.
   public private(set) var connectionCount = 0
 
@@ -133,6 +138,15 @@ public struct Admission: ~Copyable {
   public mutating func challenge(_ client: ClientAddress, at now: Instant) -> Decision {
     let place = place(of: client.limitKey, at: now.nanoseconds)
     return Self.spend(&entries[place].challengesUntil, limits.challenges, now.nanoseconds)
+  }
+
+  /// Decides whether the client may register a wallet, and counts it: among its challenges, since both cost it nothing, and
+  /// among the registrations of all.
+  public mutating func registration(_ client: ClientAddress, at now: Instant) -> Decision {
+    switch challenge(client, at: now) {
+    case .admitted: return Self.spend(&registrationsUntil, limits.registrations, now.nanoseconds)
+    case .refused(let seconds): return .refused(retryAfter: seconds)
+    }
   }
 
   /// Decides whether a credential of the client is looked at; nothing is counted before it fails.

@@ -162,6 +162,7 @@ extension AuditEventKind {
     case .stop: "\"event\":\"stop\""
     case .configurationLoaded: "\"event\":\"configuration.loaded\""
     case .challenges: "\"event\":\"challenges\""
+    case .keysRotated: "\"event\":\"keys.rotated\""
     case .chargeSettled: "\"event\":\"charge.settled\""
     case .chargeVoided: "\"event\":\"charge.voided\""
     case .paymentRefused: "\"event\":\"payment.refused\""
@@ -186,8 +187,8 @@ extension AuditEventKind {
   var saysSpent: Bool {
     switch self {
     case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed: true
-    case .start, .stop, .configurationLoaded, .challenges, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened, .walletCreated,
-      .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint:
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
+      .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint:
       false
     }
   }

@@ -4,7 +4,7 @@ public import HTTP
 
 /// The events of the audit log. The raw value is the store's; the name is the line's.
 public enum AuditEventKind: UInt8, Sendable, CaseIterable {
-  case start = 1, stop, configurationLoaded, challenges
+  case start = 1, stop, configurationLoaded, challenges, keysRotated
   case chargeSettled = 10, chargeVoided, paymentRefused
   case sessionOpened = 20, sessionDebited, sessionReturned, sessionToppedUp, sessionClosed
   case walletCreated = 30, walletFunded, walletDefunded, walletPolicy, walletFrozen, walletThawed, walletRekeyed
@@ -18,6 +18,7 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .stop: "stop"
     case .configurationLoaded: "configuration.loaded"
     case .challenges: "challenges"
+    case .keysRotated: "keys.rotated"
     case .chargeSettled: "charge.settled"
     case .chargeVoided: "charge.voided"
     case .paymentRefused: "payment.refused"
@@ -53,8 +54,8 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .chargeSettled, .sessionOpened, .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletFunded, .walletDefunded,
       .merchantPayout, .refund:
       true
-    case .start, .stop, .configurationLoaded, .challenges, .chargeVoided, .paymentRefused, .walletCreated, .walletPolicy, .walletFrozen,
-      .walletThawed, .walletRekeyed, .checkpoint:
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeVoided, .paymentRefused, .walletCreated, .walletPolicy,
+      .walletFrozen, .walletThawed, .walletRekeyed, .checkpoint:
       false
     }
   }
@@ -111,7 +112,7 @@ enum Fragment {
 public struct AuditEvent: Sendable {
   /// What may be recorded from outside.
   public enum Kind: Sendable {
-    case start, stop, configurationLoaded, challenges, paymentRefused
+    case start, stop, configurationLoaded, challenges, keysRotated, paymentRefused
 
     var kind: AuditEventKind {
       switch self {
@@ -119,6 +120,7 @@ public struct AuditEvent: Sendable {
       case .stop: .stop
       case .configurationLoaded: .configurationLoaded
       case .challenges: .challenges
+      case .keysRotated: .keysRotated
       case .paymentRefused: .paymentRefused
       }
     }

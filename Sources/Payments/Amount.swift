@@ -23,9 +23,6 @@ public struct Amount: Sendable, Hashable {
     return Amount(units: units - other.units, currency: currency)
   }
 
-  /// The base units as the scheme's documents carry them: decimal, without leading zeros.
-  public var decimalString: String { String(units) }
-
   /// Reads words such as `0.002 USDC`; the code's case does not matter.
   ///
   /// - Throws: `malformedAmount`, `unknownCurrency`, `tooManyDecimals` or `overflow`.

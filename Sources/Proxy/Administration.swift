@@ -108,6 +108,9 @@ public struct Administration: Sendable {
       guard let kind = KeyRing.Kind(rawValue: try arguments.text("kind")) else { throw .malformedMember("kind", form: .kind) }
       try arguments.finish()
       do { try keys.rotate(kind, at: now) } catch { throw .keys(error) }
+      var event = AuditEvent(.keysRotated)
+      event.cause = kind.rawValue
+      ledger.record(event, at: now)
       return keyList
     case .auditRotate:
       try arguments.finish()

@@ -173,14 +173,26 @@ struct Cashier: ~Copyable {
   private mutating func unpaid(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
     guard isSelling else { return .answer(unavailable()) }
     // A client that waits for 100 (Continue) is told the price first; its digest is bound when it comes again.
-    if let limit = digestLimit(request, index), !request.head.pointee.expectsContinue { return .collectBody(limit: limit) }
-    return .answer(challenge(request, index, .paymentRequired, at: now))
+    if let limit = digestLimit(request, index), !request.head.pointee.expectsContinue {
+      // Counted before an octet is kept: content that never ends would otherwise cost its sender nothing.
+      switch admission.challenge(request.client, at: request.monotonic) {
+      case .admitted: return .collectBody(limit: limit)
+      case .refused(let seconds): return .answer(problem(.rateLimited, retryAfter: seconds))
+      }
+    }
+    return .answer(challenge(request, index, .paymentRequired, isCounted: isCollected(request, index), at: now))
   }
 
   /// How much content has to be collected before the route's challenge or credential can be bound to it; nil where none.
   func digestLimit(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Int? {
     guard let route = routes[Int(index)], route.bindsDigest, case .streaming = request.content else { return nil }
     return route.digestLimit
+  }
+
+  /// Whether the content was collected for the route's digest.
+  private func isCollected(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Bool {
+    guard let route = routes[Int(index)], route.bindsDigest, case .buffered = request.content else { return false }
+    return true
   }
 
   /// Resolves a session's short form.

@@ -50,17 +50,20 @@ extension Cashier {
   /// 503: nothing is sold.
   func unavailable() -> Answer { problem(.ledgerUnavailable, retryAfter: Self.retryAfter) }
 
-  /// A 402 with fresh challenges and an invoice, or 429 where the client asked too often.
+  /// A 402 with fresh challenges and an invoice, or 429 where the client asked too often. `isCounted` says that the client's
+  /// rate was asked about this challenge before.
   mutating func challenge(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ problem: PaymentProblem, detail: String? = nil,
-    members: JSONObject? = nil, at now: Timestamp
+    members: JSONObject? = nil, isCounted: Bool = false, at now: Timestamp
   ) -> Answer {
     guard problem.status == 402 else { return self.problem(problem, detail: detail, members: members) }
     // A challenge invites to pay, and the payment would be refused.
     guard isSelling else { return unavailable() }
-    switch admission.challenge(request.client, at: request.monotonic) {
-    case .admitted: break
-    case .refused(let seconds): return self.problem(.rateLimited, retryAfter: seconds)
+    if !isCounted {
+      switch admission.challenge(request.client, at: request.monotonic) {
+      case .admitted: break
+      case .refused(let seconds): return self.problem(.rateLimited, retryAfter: seconds)
+      }
     }
     guard let route = routes[Int(index)] else { return unavailable() }
     var origin = ByteBuffer()

@@ -42,6 +42,11 @@ extension Cashier {
     return .reply(after: settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now))
   }
 
+  /// Whether the exchange's field lines say which pages may read the response, so that the upstream's must not say it too.
+  func decidesSharing(_ exchange: PaidExchange) -> Bool {
+    exchange.place != PaidExchange.none && !exchanges[exchange.place].corsLines.isEmpty
+  }
+
   /// Settles a withheld response and keeps it as the outcome of its key; returns the entry that its first octet waits for.
   mutating func collected(
     _ exchange: inout PaidExchange, status: UInt16, fields: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer?, at now: Timestamp

@@ -51,12 +51,17 @@ extension Cashier {
     guard query.isTimely(at: now) else { return refuse(request, "The query's time is not within 60 seconds of ours.") }
     guard query.isAuthentic else { return refuse(request, "The signature does not verify.") }
     // Anybody can make keys and sign with them: only wallets that exist, or may be made, take up room among the nonces.
-    guard settings.registration || ledger.walletView(query.wallet.octets) != nil else {
-      return refuse(request, "The wallet is not known here.")
+    let isKnown = ledger.walletView(query.wallet.octets) != nil
+    if !isKnown {
+      guard settings.registration else { return refuse(request, "The wallet is not known here.") }
+      switch admission.registration(request.client, at: request.monotonic) {
+      case .admitted: break
+      case .refused(let seconds): return problem(.rateLimited, retryAfter: seconds)
+      }
     }
     guard QueryNonces.shared.use(query.claim, at: now) else { return refuse(request, "The nonce has been used.") }
     var registered: LSN = 0
-    if ledger.walletView(query.wallet.octets) == nil, settings.registration {
+    if !isKnown {
       do throws(Refusal) { registered = try ledger.registerWallet(query.wallet.octets, at: now) } catch {
         if error != .walletExists { return unavailable() }
       }

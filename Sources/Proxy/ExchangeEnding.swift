@@ -88,7 +88,7 @@ extension Worker {
         requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
         safe: connection.pointee.method.isSafe)
     case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamBusy,
-      .descriptorsExhausted, .notReady:
+      .upstreamWantsPayment, .contentMemoryUsed, .descriptorsExhausted, .notReady:
       return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
     case .ledgerUnavailable: return .ledgerLost
     case .sessionEnded:
@@ -170,7 +170,7 @@ extension Worker {
   mutating func answer(_ index: Int, _ reply: Answer) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed, !connection.pointee.has(.gone) else { return }
-    connection.pointee.collected.release()
+    releaseCollected(index)
     connection.pointee.keptHead.release()
     connection.pointee.prepared.release()
     if reply.closes || isDraining { connection.pointee.flags.insert(.closing) }
@@ -266,6 +266,7 @@ extension Worker {
     connection.pointee.input.release()
     connection.pointee.output.release()
     connection.pointee.held.release()
+    releaseCollected(index)
     closedDownstreams.append(index)
   }
 

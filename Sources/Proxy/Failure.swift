@@ -18,7 +18,10 @@ enum Failure: Equatable {
   case upstreamMalformed
   case upstreamSilent
   case upstreamBusy
+  /// It answered 402.
+  case upstreamWantsPayment
   // Our own.
+  case contentMemoryUsed
   case descriptorsExhausted
   case ledgerUnavailable
   case sessionEnded
@@ -33,9 +36,9 @@ enum Failure: Equatable {
     case .noRoute: 404
     case .methodNotAllowed: 405
     case .hostUnknown: 421
-    case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed: 502
+    case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamWantsPayment: 502
     case .upstreamRefusesTime, .upstreamSilent: 504
-    case .upstreamBusy, .descriptorsExhausted, .ledgerUnavailable, .notReady: 503
+    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 503
     case .sessionEnded: 410
     }
   }
@@ -56,6 +59,8 @@ enum Failure: Equatable {
     case .upstreamMalformed: "The upstream server's answer breaks a rule of HTTP."
     case .upstreamSilent: "The upstream server did not answer in time."
     case .upstreamBusy: "Too many requests wait for the upstream server."
+    case .upstreamWantsPayment: "The upstream server wants to be paid for this request itself. Nothing is charged for it here."
+    case .contentMemoryUsed: "This server holds too much content of other requests."
     case .descriptorsExhausted: "This server has no connection left for the upstream server."
     case .ledgerUnavailable: "Payments cannot be recorded at the moment. Whether this one was shows when the same credential is sent again."
     case .sessionEnded: "The session was closed while the request was served."
@@ -66,9 +71,10 @@ enum Failure: Equatable {
   /// Whether the client is told when to come back.
   var retryAfter: StaticString {
     switch self {
-    case .upstreamBusy, .descriptorsExhausted, .ledgerUnavailable, .notReady: "Retry-After: 1\r\n"
+    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: "Retry-After: 1\r\n"
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown,
-      .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .sessionEnded:
+      .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamWantsPayment,
+      .sessionEnded:
       ""
     }
   }

@@ -62,6 +62,8 @@ struct RelayPlan: Sendable {
   static let discardLimit: UInt64 = 256 << 10
   /// Most octets held for one direction of an exchange.
   static let bufferLimit = 64 << 10
+  /// Most octets of request content that a worker keeps for its cashier at once: one of the longest that a route may collect.
+  static let collectedLimit = 64 << 20
 
   /// Works the plan out. Throws where two routes conflict or a name cannot be sent, which `farebox check` reports better.
   init(_ settings: Settings) throws(ServerError) {

@@ -140,7 +140,7 @@ extension Worker {
     }
     connection.pointee.keptHead.removeAll()
     connection.pointee.keptHead.append(octets)
-    connection.pointee.collected.removeAll()
+    releaseCollected(index)
     connection.pointee.collectLimit = limit
     connection.pointee.state = .content
     if connection.pointee.progress == .complete { return contentCollected(index) }
@@ -165,17 +165,29 @@ extension Worker {
       fail(index, .malformed(error))
       return octets.count
     }
-    connection.pointee.collected.append(UnsafeRawBufferPointer(rebasing: octets[content]))
-    guard connection.pointee.collected.count <= connection.pointee.collectLimit else {
+    guard connection.pointee.collected.count + content.count <= connection.pointee.collectLimit else {
       fail(index, .contentTooLarge)
       return used
     }
+    guard collectedCount + content.count <= RelayPlan.collectedLimit else {
+      fail(index, .contentMemoryUsed)
+      return used
+    }
+    connection.pointee.collected.append(UnsafeRawBufferPointer(rebasing: octets[content]))
+    collectedCount += content.count
     if connection.pointee.progress == .complete {
       contentCollected(index)
     } else {
       setDeadline(index, contentDeadline(index))
     }
     return used
+  }
+
+  /// Gives the memory of collected content back.
+  mutating func releaseCollected(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    collectedCount -= connection.pointee.collected.count
+    connection.pointee.collected.release()
   }
 
   /// Asks the cashier again, now with the content.

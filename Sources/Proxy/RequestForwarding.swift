@@ -97,7 +97,7 @@ extension Worker {
     }
     if hasCollected {
       buffer.append(connection.pointee.collected)
-      connection.pointee.collected.release()
+      releaseCollected(index)
       connection.pointee.keptHead.release()
     }
   }

@@ -34,6 +34,12 @@ extension Worker {
   mutating func beginResponse(_ slot: Int, _ index: Int, _ octets: UnsafeRawBufferPointer) {
     let connection = downstreams.pointer(index)
     let head = responseHead
+    // On a priced route clients pay again on every 402, so one leaves only with a challenge of ours: the upstream's, whose
+    // challenge is withheld, is its failure, and money goes back whatever the route charges for. A free route's passes as it
+    // is, without its payment fields: nothing is sold there, no money of ours is at stake, and the status says why it failed.
+    if head.pointee.status == 402, plan.routes[Int(connection.pointee.route)].isPriced {
+      return breakExchange(index, .upstreamWantsPayment)
+    }
     connection.pointee.flags.insert(.headSeen)
     connection.pointee.responseStatus = head.pointee.status
     connection.pointee.trailers.removeAll()
@@ -51,7 +57,7 @@ extension Worker {
   private mutating func beginPaidResponse(_ slot: Int, _ index: Int, _ octets: UnsafeRawBufferPointer) -> Bool {
     let connection = downstreams.pointer(index)
     let head = responseHead
-    let isEventStream = Self.isEventStream(head, octets)
+    let isEventStream = head.pointee.mayBeEventStream(octets)
     let length: UInt64? =
       switch head.pointee.framing {
       case .none: 0
@@ -84,20 +90,6 @@ extension Worker {
     }
   }
 
-  private static func isEventStream(_ head: UnsafeMutablePointer<ResponseHead>, _ octets: UnsafeRawBufferPointer) -> Bool {
-    guard let field = head.pointee.first(.contentType) else { return false }
-    let value = field.value(in: octets)
-    let name: StaticString = "text/event-stream"
-    guard value.count >= name.utf8CodeUnitCount else { return false }
-    return name.withUTF8Buffer { expected in
-      for place in 0..<expected.count {
-        let octet = value[place]
-        guard (octet &- 0x41 < 26 ? octet | 0x20 : octet) == expected[place] else { return false }
-      }
-      return value.count == expected.count || value[expected.count] == UInt8(ascii: ";") || value[expected.count] == 0x20
-    }
-  }
-
   /// Writes the client's head into `outgoing`, with the upstream's framing or what the client can take of it.
   private mutating func writeResponseHead(_ index: Int, _ octets: UnsafeRawBufferPointer, framing: BodyFraming) {
     let connection = downstreams.pointer(index)
@@ -117,12 +109,19 @@ extension Worker {
     connection.pointee.responseFraming = OutgoingFraming(chosen)
     metrics.count(status: responseHead.pointee.status)
     let delivery = ResponseDelivery(
-      framing: chosen, keepAlive: !connection.pointee.has(.closing), clientMinorVersion: connection.pointee.minorVersion)
+      framing: chosen, keepAlive: !connection.pointee.has(.closing), clientMinorVersion: connection.pointee.minorVersion,
+      keepsSharing: !hasSharing(index))
     // Safe because: neither `fields` nor the date changes while the head is written.
     let additional = fields.withUnsafeBytes { $0 }
     let line = date.withUnsafeBytes { $0 }
     ResponseRewriter.append(
       responseHead.pointee, octets: octets, delivery: delivery, additional: additional, date: line, to: &outgoing)
+  }
+
+  /// Whether our field lines say which pages may read the response.
+  private func hasSharing(_ index: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    return connection.pointee.has(.paid) && cashier.decidesSharing(connection.pointee.exchange)
   }
 
   // MARK: Content
@@ -283,7 +282,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     var head = ByteBuffer(capacity: octets.count + 256)
     // Read until the connection closes, it has neither a length nor a coding, and open, no connection field.
-    let delivery = ResponseDelivery(framing: .untilClose, keepAlive: true)
+    let delivery = ResponseDelivery(framing: .untilClose, keepAlive: true, keepsSharing: !hasSharing(index))
     let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
     ResponseRewriter.append(
       responseHead.pointee, octets: octets, delivery: delivery, additional: fields.withUnsafeBytes { $0 }, date: nothing,

@@ -27,6 +27,7 @@ extension ServerNotice.Fault {
     case .upstreamMalformed: self = .malformedAnswer
     case .upstreamSilent: self = .silent
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy,
+      .upstreamWantsPayment, .contentMemoryUsed,
       .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady:
       return nil
     }

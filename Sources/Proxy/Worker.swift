@@ -84,6 +84,8 @@ struct Worker: ~Copyable {
   var epoch: UInt32 = 0
   /// Exchanges that are paid and not at their end.
   var paidCount = 0
+  /// Octets of request content that connections keep for the cashier.
+  var collectedCount = 0
 
   var admission: Admission
   var spareDescriptor: Int32?

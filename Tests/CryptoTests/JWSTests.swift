@@ -12,8 +12,8 @@ import Testing
   }
 
   private func text(_ header: String, _ payload: String, key other: Ed25519.SigningKey? = nil) -> String {
-    let octets = JWS.signCompact(header: [UInt8](header.utf8), payload: [UInt8](payload.utf8), key: other ?? key)
-    return String(decoding: octets, as: UTF8.self)
+    let signed = Base64URL.encode([UInt8](header.utf8)) + "." + Base64URL.encode([UInt8](payload.utf8))
+    return signed + "." + Base64URL.encode((other ?? key).sign([UInt8](signed.utf8)))
   }
 
   private func verify(_ text: String) throws(JWSError) -> (header: JSONObject, payload: JSONObject) {
@@ -22,24 +22,18 @@ import Testing
   }
 
   // RFC 8037, appendix A.4.
-  @Test func signsTheVector() {
+  @Test func theKeySignsTheVector() {
     #expect(
       text("{\"alg\":\"EdDSA\"}", "Example of Ed25519 signing")
         == "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc."
         + "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg")
   }
 
-  @Test func verifiesWhatItSigned() throws {
+  @Test func verifiesWhatTheKeySigned() throws {
     let signed = text("{\"alg\":\"EdDSA\",\"kid\":\"k1\",\"typ\":\"x\"}", "{\"a\":[1,2]}")
     let (header, payload) = try verify(signed)
     #expect(header == ["alg": "EdDSA", "kid": "k1", "typ": "x"])
     #expect(payload == ["a": [1, 2]])
-    var buffer = ByteBuffer()
-    buffer.append("before ")
-    JWS.append(
-      header: [UInt8]("{\"alg\":\"EdDSA\",\"kid\":\"k1\",\"typ\":\"x\"}".utf8), payload: [UInt8]("{\"a\":[1,2]}".utf8), key: key,
-      to: &buffer)
-    #expect(buffer.string() == "before " + signed)
   }
 
   @Test func refusesEveryChangedOctet() {

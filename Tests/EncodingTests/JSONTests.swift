@@ -10,7 +10,7 @@ import Testing
     let expected: JSONValue = ["a": [nil, true, false, 0, 12, -350, "x\né😀/"], "b": [:], "c": []]
     #expect(value == expected)
     #expect(value["a"]?.arrayValue?[4].intValue == 12)
-    #expect(value["a"]?.arrayValue?[1].boolValue == true)
+    #expect(value["a"]?.arrayValue?[1] == true)
     #expect(value["a"]?.arrayValue?[0].isNull == true)
     #expect(value["d"] == nil)
     #expect(value.objectValue?.names == ["a", "b", "c"])

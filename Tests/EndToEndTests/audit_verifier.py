@@ -24,7 +24,7 @@ import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-EVENTS = frozenset("""start stop configuration.loaded challenges charge.settled charge.voided payment.refused session.opened
+EVENTS = frozenset("""start stop configuration.loaded challenges keys.rotated charge.settled charge.voided payment.refused session.opened
 session.debited session.returned session.toppedup session.closed wallet.created wallet.funded wallet.defunded wallet.policy wallet.frozen
 wallet.thawed wallet.rekeyed merchant.payout refund checkpoint""".split())
 MONEY = frozenset("""charge.settled session.opened session.debited session.returned session.toppedup session.closed wallet.funded

@@ -66,6 +66,7 @@ def trade(proxy, rounds):
     proxy.command("wallet", "defund", poor.did, "0.25 USDC", "--reference", f"back-{poor.did[-8:]}")
     proxy.command("merchant", "payout", "acme", "0.001 USDC", "--reference", f"payout-{poor.did[-8:]}")
     proxy.command("refund", json.loads(b64u_decode(receipt))["reference"])
+    proxy.command("keys", "rotate", "challenge")
     return wallet, receipt
 
 

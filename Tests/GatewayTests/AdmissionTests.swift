@@ -60,6 +60,20 @@ import Testing
     #expect(admission.challenge(address(1), at: at(0)) == .refused(retryAfter: 2))
   }
 
+  @Test func registrationsCountByClientAndTogether() {
+    var limits = Self.limits
+    limits.registrations = RateLimit(perSecond: 1, burst: 7)
+    var admission = Admission(limits: limits, seed: 3)
+    for _ in 0..<5 { #expect(admission.registration(address(1), at: at(0)) == .admitted) }
+    // The client's own rate is that of its challenges.
+    #expect(admission.registration(address(1), at: at(0)) == .refused(retryAfter: 1))
+    #expect(admission.challenge(address(1), at: at(0)) == .refused(retryAfter: 1))
+    // From any number of addresses no more come than all may make together.
+    for client in 2...3 { #expect(admission.registration(address(client), at: at(0)) == .admitted) }
+    #expect(admission.registration(address(4), at: at(0)) == .refused(retryAfter: 1))
+    #expect(admission.registration(address(5), at: at(1000)) == .admitted)
+  }
+
   @Test func onlyFailuresCostCredentials() {
     var admission = Admission(limits: Self.limits, seed: 3)
     for _ in 0..<100 { #expect(admission.credential(address(1), at: at(0)) == .admitted) }

@@ -215,6 +215,17 @@ import Testing
     #expect(!written.contains("X-Hop") && written.contains("X-Kept: 1\r\n"))
   }
 
+  @Test func dropsTheUpstreamsSharingWhereOursIsAdded() throws {
+    let response = "HTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\nAccess-Control-Allow-Origin: *\r\naccess-control-max-age: 1\r\n"
+      + "ACCESS-CONTROL-EXPOSE-HEADERS: A\r\nAccess-Control-Request-Method: B\r\nAccess-Control: 2\r\nContent-Length: 5"
+    let ours = ResponseDelivery(framing: .length(5), keepAlive: true, keepsSharing: false)
+    #expect(
+      try downstream(response, ours, additional: "Access-Control-Allow-Origin: x\r\n", date: "")
+        == "HTTP/1.1 200 OK\r\nAccess-Control: 2\r\nContent-Length: 5\r\nAccess-Control-Allow-Origin: x\r\n\r\n")
+    let theirs = try downstream(response, ResponseDelivery(framing: .length(5), keepAlive: true), date: "")
+    #expect(theirs.contains("Access-Control-Allow-Origin: *\r\naccess-control-max-age: 1\r\n"))
+  }
+
   @Test func writesAnswersOfItsOwn() {
     var output = ByteBuffer()
     Array("Cache-Control: no-store\r\n".utf8).withUnsafeBytes { fields in

@@ -60,6 +60,5 @@ import Testing
   @Test func writesWords() {
     #expect(Amount(units: 2_000, currency: "usdc").formatted(in: currencies[0]) == "0.002 USDC")
     #expect(Amount(units: 7, currency: "sat").formatted(in: currencies[0]) == "7 sat")
-    #expect(Amount(units: 7, currency: "sat").decimalString == "7")
   }
 }

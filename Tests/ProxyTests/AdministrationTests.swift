@@ -113,6 +113,15 @@ private func code(_ body: () throws -> JSONValue) -> String {
   }
 }
 
+private func text(of path: String) -> String? {
+  guard let file = fopen(path, "r") else { return nil }
+  defer { fclose(file) }
+  var octets: [UInt8] = []
+  var part = [UInt8](repeating: 0, count: 1 << 16)
+  while case let count = fread(&part, 1, part.count, file), count > 0 { octets += part[..<count] }
+  return String(decoding: octets, as: UTF8.self)
+}
+
 private func serve(_ operations: Operations) throws -> AdministrationServer {
   try AdministrationServer.start(
     socketPath: operations.settings.admin.socketPath,
@@ -220,6 +229,18 @@ private func merchantCommands(_ operations: Operations, _ run: Run) throws {
     let server = try serve(operations)
     defer { server.stop() }
     try everyCommand(operations, overSocket(operations))
+  }
+
+  @Test func rotatedKeysLeaveALine() throws {
+    let operations = try Operations()
+    let run = direct(operations)
+    _ = try run("keys/rotate", ["kind": "receipt"])
+    _ = try run("keys/rotate", ["kind": "challenge"])
+    #expect(code { try run("keys/rotate", ["kind": "checkpoint"]) } == "malformed-member")
+    operations.ledger.close()
+    let lines = try #require(text(of: operations.settings.audit.path)).split(separator: "\n").map { try JSON.parse(String($0)) }
+    let rotations = lines.filter { $0["event"] == "keys.rotated" }
+    #expect(rotations.map { $0["cause"] } == ["receipt", "challenge"])
   }
 
   @Test func membersAreReadStrictly() throws {

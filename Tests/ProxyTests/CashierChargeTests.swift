@@ -459,6 +459,27 @@ import Testing
     #expect(try shop.answer("/dear", method: "OPTIONS").status == 402)
   }
 
+  @Test func contentIsCollectedOnlyWhileTheClientsRateAllowsIt() throws {
+    var settings = try shopSettings()
+    settings.rates.challengesPerSecond = 1
+    settings.rates.challengeBurst = 2
+    let shop = try Shop(settings)
+    for _ in 0..<2 {
+      guard case .collectBody(let limit) = try shop.send("/upload", method: "POST", body: "x", streaming: true) else {
+        throw ShopError.unexpectedVerdict
+      }
+      #expect(limit == 1000)
+    }
+    // Both are answered, for they have been counted; the content of a third request is not begun with.
+    #expect(try shop.answer("/upload", method: "POST", body: "x").status == 402)
+    #expect(try shop.answer("/upload", method: "POST", body: "x").status == 402)
+    guard case .answer(let answer) = try shop.send("/upload", method: "POST", body: "x", streaming: true) else {
+      throw ShopError.unexpectedVerdict
+    }
+    #expect(answer.status == 429)
+    #expect(lines(answer.fieldText, "Retry-After") == ["1"])
+  }
+
   @Test func aPreflightIsFree() throws {
     var settings = try shopSettings()
     settings.cors.origins = ["https://app.example"]

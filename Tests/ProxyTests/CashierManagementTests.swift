@@ -277,6 +277,26 @@ import Testing
     #expect(shop.ledger.walletView(stranger.publicKey.octets)?.accounts.first?.balance == 0)
   }
 
+  /// Whoever makes keys by the thousand must not fill the ledger and the log with wallets.
+  @Test func registrationsCountAgainstTheClientsRate() throws {
+    var settings = try shopSettings()
+    settings.registration = true
+    settings.rates.challengesPerSecond = 1
+    settings.rates.challengeBurst = 2
+    let shop = try Shop(settings)
+    let before = shop.ledger.applied
+    var statuses: [UInt16] = []
+    for number in 0..<4 {
+      let answer = try query(shop, .generate(), nonce: "nonce-100\(number)")
+      statuses.append(answer.status)
+      if answer.status == 429 { #expect(lines(answer.fieldText, "Retry-After") == ["1"]) }
+    }
+    #expect(statuses == [200, 200, 429, 429])
+    #expect(shop.ledger.applied == before + 2)
+    // Wallets that exist are not held back.
+    #expect(try query(shop, nonce: "nonce-1009").status == 200)
+  }
+
   @Test func discoveryDocumentsAreServed() throws {
     let shop = try Shop()
     for path in ["/openapi.json", "/llms.txt", "/.well-known/jwks.json"] {

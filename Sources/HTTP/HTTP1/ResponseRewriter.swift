@@ -10,13 +10,16 @@ public struct ResponseDelivery: Sendable, Equatable {
   public var clientMinorVersion: UInt8
   /// Tells whether the upstream's `Trailer` line is kept, because its trailers will be.
   public var keepsTrailers: Bool
+  /// Tells whether the upstream's `Access-Control-*` lines are kept, because the additional lines have none.
+  public var keepsSharing: Bool
 
   /// Makes a decision.
-  public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false) {
+  public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false, keepsSharing: Bool = true) {
     self.framing = framing
     self.keepAlive = keepAlive
     self.clientMinorVersion = clientMinorVersion
     self.keepsTrailers = keepsTrailers
+    self.keepsSharing = keepsSharing
   }
 
   func appendLines(besides kept: BodyFraming, to output: inout ByteBuffer) {
@@ -36,7 +39,7 @@ public enum ResponseRewriter {
   /// - `additional`: complete lines of the proxy's own (receipt, cache-control, CORS).
   /// - `date`: a complete Date line, used where the upstream sent none (RFC 9110 section 6.6.1).
   ///
-  /// Left out are `FieldSet.withheldFromDownstream`, what `Connection` nominates, and `WWW-Authenticate` with a payment
+  /// Left out are `FieldSet.withheldFromDownstream`, what `Connection` nominates, the CORS protocol's unless it is kept, and `WWW-Authenticate` with a payment
   /// scheme. Interim heads go out with nothing added.
   public static func append(
     _ head: borrowing ResponseHead, octets: UnsafeRawBufferPointer, delivery: ResponseDelivery,
@@ -47,6 +50,7 @@ public enum ResponseRewriter {
     if delivery.keepsTrailers { withheld.remove(FieldSet(.trailer)) }
     var examined = FieldSet(.wwwAuthenticate)
     if head.nominatesOthers { examined.formUnion(FieldSet(.other)) }
+    if !delivery.keepsSharing { examined.formUnion(sharing) }
     let span = octets.bytes
     let lines = head.section.fields
     let runStart = appendStatusLine(head, to: &output)
@@ -55,7 +59,8 @@ public enum ResponseRewriter {
       if withheld.has(field.name) { return false }
       guard examined.has(field.name) else { return true }
       if field.name == .wwwAuthenticate { return !PaymentScheme.occurs(in: field.value(in: octets)) }
-      return !ConnectionOptions.nominate(span, lines, field.nameRange)
+      if !delivery.keepsSharing, isSharing(span, field.nameRange) { return false }
+      return !head.nominatesOthers || field.name != .other || !ConnectionOptions.nominate(span, lines, field.nameRange)
     }
     if !head.isInterim {
       output.append(additional)
@@ -63,6 +68,17 @@ public enum ResponseRewriter {
       delivery.appendLines(besides: head.framing, to: &output)
     }
     output.append("\r\n")
+  }
+
+  /// The names among which those of the CORS protocol are.
+  private static let sharing = FieldSet([
+    .other, .accessControlAllowOrigin, .accessControlExposeHeaders, .accessControlRequestMethod, .accessControlRequestHeaders,
+  ])
+
+  private static func isSharing(_ octets: RawSpan, _ name: Range<Int>) -> Bool {
+    let prefix: StaticString = "access-control-"
+    let count = prefix.utf8CodeUnitCount
+    return name.count > count && octets.equalsIgnoringCase(prefix, at: name.lowerBound, count: count)
   }
 
   /// The upstream's Content-Length line is kept where it is the client's too, and where it tells what GET would send.
