@@ -93,12 +93,14 @@ extension Worker {
 
   private mutating func useInput(_ index: Int) {
     let connection = downstreams.pointer(index)
-    // Safe because: nothing that `use` calls appends to or consumes `input`, so the octets stay where they are.
-    let octets = connection.pointee.input.withUnsafeMutableBytes { $0 }
+    // Taken out while it is used: what `use` calls may end the connection, or its reading, and release its input.
+    var input = ByteBuffer()
+    swap(&input, &connection.pointee.input)
+    let octets = input.withUnsafeMutableBytes { $0 }
     let used = use(index, octets)
-    guard connection.pointee.state != .closed else { return }
-    connection.pointee.input.removeFirst(used)
-    if connection.pointee.input.isEmpty { connection.pointee.input.release() }
+    guard connection.pointee.state != .closed, connection.pointee.state != .linger else { return }
+    input.removeFirst(min(used, input.count))
+    if !input.isEmpty { swap(&input, &connection.pointee.input) }
   }
 
   /// Uses octets from the client according to the state, and returns how many.

@@ -99,12 +99,14 @@ extension Worker {
       return
     }
     upstream.pointee.input.append(UnsafeRawBufferPointer(octets))
-    // Safe because: nothing that `useResponse` calls changes `input`, but closing, after which nothing is read from it.
-    let whole = upstream.pointee.input.withUnsafeMutableBytes { $0 }
+    // Taken out while it is used: what `useResponse` calls may close this connection and release its input.
+    var input = ByteBuffer()
+    swap(&input, &upstream.pointee.input)
+    let whole = input.withUnsafeMutableBytes { $0 }
     let used = useResponse(slot, index, whole)
-    guard upstream.pointee.state != .closed else { return }
-    upstream.pointee.input.removeFirst(min(used, upstream.pointee.input.count))
-    if upstream.pointee.input.isEmpty { upstream.pointee.input.release() }
+    guard upstream.pointee.state == .busy else { return }
+    input.removeFirst(min(used, input.count))
+    if !input.isEmpty { swap(&input, &upstream.pointee.input) }
   }
 
   /// Uses octets of a response: heads, then content. Returns how many were used; the rest is a head's first part.
