@@ -151,6 +151,11 @@ struct AuditFile: ~Copyable {
     goOn(at: next)
   }
 
+  /// Begins a log whose lines before `sequence` are kept elsewhere; nothing happens where any line of it is here.
+  mutating func begin(at sequence: UInt64) {
+    if next == 1, octetCount == 0, sequence > 1 { goOn(at: sequence) }
+  }
+
   /// Opens the file again where that failed before, for want of descriptors for example.
   private mutating func reopenIfClosed() throws(LedgerError) {
     guard descriptor < 0 else { return }

@@ -28,6 +28,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   private let removeRecord: SQLiteStatement
   private let getRecord: SQLiteStatement
   private let setMoved: SQLiteStatement
+  private let setExported: SQLiteStatement
   private let dropBatches: SQLiteStatement
   private let dropCharges: SQLiteStatement
   /// The redo of the batches that are not moved yet, and where each record's last image stands in it.
@@ -47,6 +48,8 @@ final class SQLiteStore: Store, @unchecked Sendable {
     removeRecord = try connection.prepare("DELETE FROM record WHERE kind = ? AND key = ?")
     getRecord = try connection.prepare("SELECT image FROM record WHERE kind = ? AND key = ?")
     setMoved = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(0, ?)")
+    // The second row is about lines instead of batches.
+    setExported = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(1, ?)")
     dropCharges = try connection.prepare(
       """
       DELETE FROM record WHERE kind = \(RecordKind.charge.rawValue) AND key IN (
@@ -137,7 +140,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   }
 
   private func reloadWaiting() throws(LedgerError) {
-    let statement = try connection.prepare("SELECT redo, lsn FROM batch WHERE lsn > coalesce((SELECT moved FROM progress), 0) ORDER BY lsn")
+    let statement = try connection.prepare("SELECT redo, lsn FROM batch WHERE lsn > coalesce((SELECT moved FROM progress WHERE id = 0), 0) ORDER BY lsn")
     defer { statement.finalise() }
     waiting.removeAll()
     while try statement.step() {
@@ -154,6 +157,10 @@ final class SQLiteStore: Store, @unchecked Sendable {
       let line = UInt64(bitPattern: statement.integer(0))
       try statement.withBlob(1) { (raw) throws(LedgerError) in try body(line, raw) }
     }
+  }
+
+  func exported() throws(LedgerError) -> UInt64 {
+    UInt64(bitPattern: try connection.number("SELECT moved FROM progress WHERE id = 1") ?? 0)
   }
 
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? {
@@ -195,10 +202,14 @@ final class SQLiteStore: Store, @unchecked Sendable {
 
   func tidy(exported: UInt64) throws(LedgerError) {
     try move()
+    try begin.run()
+    setExported.bind(1, Int64(bitPattern: exported))
+    try setExported.run()
     // The last batch stays: it holds the chain's head.
     dropBatches.bind(1, Int64(bitPattern: lastBatch))
     dropBatches.bind(2, Int64(bitPattern: exported))
     try dropBatches.run()
+    try end.run()
     if lastBatch > Self.chargeRetention { try forgetCharges(before: lastBatch - Self.chargeRetention) }
     waitingBatches = 0
   }
@@ -236,7 +247,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   }
 
   func close(afterFailure: Bool) {
-    for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, dropBatches, dropCharges] { statement.finalise() }
+    for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, setExported, dropBatches, dropCharges] { statement.finalise() }
     connection.close(keepsLog: afterFailure)
   }
 }

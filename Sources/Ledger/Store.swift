@@ -28,6 +28,9 @@ protocol Store: AnyObject, Sendable {
   /// Reads the lines of the batches that are still kept and hold lines from `first` on: the sequence of the first line, and the lines.
   func lines(from first: UInt64, _ body: (UInt64, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError)
 
+  /// Reads up to where lines are known to have been in the audit file: what `tidy` was told last; 0 before that.
+  func exported() throws(LedgerError) -> UInt64
+
   /// Reads one record as last committed.
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]?
 

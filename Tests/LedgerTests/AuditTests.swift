@@ -243,6 +243,19 @@ struct SeededGenerator: RandomNumberGenerator {
     #expect(verified(fixture.folder).isValid)
   }
 
+  @Test func goesOnBehindFilesThatWereMovedAwayWhileItWasStopped() throws {
+    let folder = try log()
+    let first = folder.read("audit.jsonl")
+    unlink("\(folder.path)/audit.jsonl")
+    try LedgerFixture(in: folder).ledger.close()
+    let second = folder.read("audit.jsonl")
+    #expect(verified(folder).defect?.fault == .removed)
+    #expect(verified(folder, mayBeginLater: true).isValid)
+    // Put together again, no line stands twice.
+    folder.write(first + second, to: "audit.jsonl")
+    #expect(verified(folder).isValid)
+  }
+
   @Test func goesOnWhenTheFileWasMovedAway() throws {
     let fixture = try LedgerFixture()
     fixture.waitUntilDurable()

@@ -62,6 +62,8 @@ private final class ScriptedStore: Store {
     try store.lines(from: first, body)
   }
 
+  func exported() throws(LedgerError) -> UInt64 { try store.exported() }
+
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? {
     try run { () throws(LedgerError) in try store.record(key) }
   }

@@ -58,6 +58,7 @@ private final class GatedStore: Store {
     try store.lines(from: first, body)
   }
 
+  func exported() throws(LedgerError) -> UInt64 { try store.exported() }
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? { try store.record(key) }
   var isUntidy: Bool { store.isUntidy }
   func tidy(exported: UInt64) throws(LedgerError) { try store.tidy(exported: exported) }
