@@ -108,8 +108,6 @@ extension Settings {
     public var connectionsPerClient = 1000
     /// Most requests on one connection; 0 means no limit.
     public var requestsPerConnection: UInt64 = 0
-    /// Most pipelined requests that are read ahead of their answers.
-    public var pipelineDepth = 16
     /// Longest answer content that is kept for an `Idempotency-Key`.
     public var outcomeBytes = 65_536
 

@@ -60,7 +60,9 @@ struct RelayPlan: Sendable {
 
   /// Most octets of a client's unanswered request that are read and thrown away to keep its connection.
   static let discardLimit: UInt64 = 256 << 10
-  /// Most octets held for one direction of an exchange.
+  /// Most octets held for one direction of an exchange. It bounds pipelining too: requests that a client sends ahead of its
+  /// answers are left unparsed in its input buffer, and nothing more is received before the one that is being answered is done, so
+  /// their number needs no limit of its own.
   static let bufferLimit = 64 << 10
   /// Most octets of request content that a worker keeps for its cashier at once: one of the longest that a route may collect.
   static let collectedLimit = 64 << 20
