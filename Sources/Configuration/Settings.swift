@@ -104,7 +104,8 @@ extension Settings {
     public var bodyBytes: UInt64 = 0
     /// Most client connections at once.
     public var connections = 20_000
-    /// Most connections of one client address (IPv4 or IPv6 /64) at once.
+    /// Most connections of one client address (IPv4 or IPv6 /64) at once, over all workers; those of trusted proxies and of
+    /// Unix sockets do not count.
     public var connectionsPerClient = 1000
     /// Most requests on one connection; 0 means no limit.
     public var requestsPerConnection: UInt64 = 0
@@ -146,7 +147,8 @@ extension Settings {
     public init() {}
   }
 
-  /// How often one client address (IPv4 or IPv6 /64) may do what costs nothing.
+  /// How often one client address (IPv4 or IPv6 /64) may do what costs nothing. Each worker counts for itself, so a client
+  /// whose connections meet several of them may do it that many times as often.
   public struct RateLimits: Sendable, Hashable {
     /// Challenges a second; 0 switches the limit off.
     public var challengesPerSecond = 50

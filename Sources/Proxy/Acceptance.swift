@@ -1,5 +1,3 @@
-import Encoding
-import Gateway
 import HTTP
 import IO
 
@@ -69,21 +67,17 @@ extension Worker {
   }
 
   private mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress) {
-    var ticket: Admission.Ticket?
     // A trusted proxy or a Unix socket stands for many clients, so only direct ones are counted.
-    if peer != .none, !Forwarded.isTrusted(peer, plan.trustedProxies) {
-      switch admission.enter(peer, at: Instant(nanoseconds: now)) {
-      case .admitted(let entered): ticket = entered
-      case .full, .clientFull:
-        metrics.connectionsRefused.add()
-        return Syscalls.close(descriptor)
-      }
-    }
-    guard let index = downstreams.insert(DownstreamConnection(descriptor: descriptor, peer: peer)) else {
-      if let ticket { admission.leave(ticket) }
+    let isCounted = peer != .none && !Forwarded.isTrusted(peer, plan.trustedProxies)
+    guard !isCounted || control.clients.enter(peer) else {
+      metrics.connectionsRefused.add()
       return Syscalls.close(descriptor)
     }
-    downstreams.pointer(index).pointee.ticket = ticket
+    guard let index = downstreams.insert(DownstreamConnection(descriptor: descriptor, peer: peer)) else {
+      if isCounted { control.clients.leave(peer) }
+      return Syscalls.close(descriptor)
+    }
+    downstreams.pointer(index).pointee.isCounted = isCounted
     metrics.connectionsAccepted.add()
     metrics.connectionsOpen.add()
     do {

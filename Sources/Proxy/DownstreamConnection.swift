@@ -112,8 +112,8 @@ struct DownstreamConnection: ~Copyable {
 
   let descriptor: Int32
   let peer: ClientAddress
-  /// Where the connection is counted.
-  var ticket: Admission.Ticket?
+  /// Whether the connection counts among its peer's.
+  var isCounted = false
   var state = State.idle
   var flags: Flags = []
 

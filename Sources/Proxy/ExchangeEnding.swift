@@ -274,9 +274,9 @@ extension Worker {
     let connection = downstreams.pointer(index)
     Syscalls.close(connection.pointee.descriptor)
     metrics.connectionsOpen.subtract()
-    if let ticket = connection.pointee.ticket {
-      admission.leave(ticket)
-      connection.pointee.ticket = nil
+    if connection.pointee.isCounted {
+      control.clients.leave(connection.pointee.peer)
+      connection.pointee.isCounted = false
     }
     if acceptAgainAt != .max { acceptAgainAt = now }
   }

@@ -50,9 +50,10 @@ public final class Server: Sendable {
     var boxes: [WorkerBox] = []
     do {
       for _ in 0..<count {
-        let control = try WorkerControl(resolver: resolver, notices: notices)
+        let control = try WorkerControl(resolver: resolver, notices: notices, clients: clients)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, control, addresses)))
+    let clients = ClientConnections(limit: plan.connectionsPerClient)
       }
     } catch let error as IOError {
       throw .system(error)

@@ -87,7 +87,6 @@ struct Worker: ~Copyable {
   /// Octets of request content that connections keep for the cashier.
   var collectedCount = 0
 
-  var admission: Admission
   var spareDescriptor: Int32?
   /// When to try accepting again, after descriptors ran out or the connection limit was reached.
   var acceptAgainAt: Int64 = .max
@@ -118,11 +117,6 @@ struct Worker: ~Copyable {
     wall = Timestamp.now()
     wheel = TimerWheel(now: now)
     downstreams = Slab(limit: plan.connectionLimit)
-    let never = RateLimit(perSecond: 0, burst: 0)
-    admission = Admission(
-      limits: AdmissionLimits(
-        connections: plan.connectionLimit, connectionsPerClient: plan.connectionsPerClient, challenges: never, failures: never),
-      seed: UInt64(truncatingIfNeeded: now))
     upstreams = Slab(limit: max(128, plan.upstreams.reduce(0) { $0 + $1.pool.connections }))
     listeners = Slab(limit: 64)
     pools = Slab(limit: max(1, plan.upstreams.count))

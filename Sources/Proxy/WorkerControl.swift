@@ -9,12 +9,14 @@ final class WorkerControl: Sendable {
   let metrics = WorkerMetrics()
   let resolver: UpstreamResolver
   let notices: NoticeBoard
+  let clients: ClientConnections
 
-  init(resolver: UpstreamResolver, notices: NoticeBoard) throws(IOError) {
+  init(resolver: UpstreamResolver, notices: NoticeBoard, clients: ClientConnections) throws(IOError) {
     waker = try Waker()
     mailbox = Mailbox(waker: waker)
     self.resolver = resolver
     self.notices = notices
+    self.clients = clients
   }
 }
 

@@ -260,6 +260,25 @@ import Testing
     #expect(try wires[0].request("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 200)
   }
 
+  @Test func connectionsOfAClientAreCountedOverAllWorkers() throws {
+    let upstream = try answering()
+    let relay = try RelayFixture(upstreamPort: upstream.port) {
+      $0.workers = 4
+      $0.limits.connectionsPerClient = 8
+    }
+    var wires = try (0..<8).map { _ in try relay.connect() }
+    for wire in wires { #expect(try wire.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 200) }
+    // Whichever workers these meet.
+    for _ in 0..<8 { #expect(try relay.connect().isEnded()) }
+    #expect(relay.metric("connections_refused_total") == 8)
+    wires[0].send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    #expect(try wires[0].response().status == 200 && wires[0].isEnded())
+    wires.removeFirst()
+    let another = try relay.connect()
+    #expect(try another.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status == 200)
+    #expect(try relay.connect().isEnded())
+  }
+
   @Test func anUnreadRequestContentIsSkippedOrEndsTheConnection() throws {
     let upstream = try answering()
     let relay = try RelayFixture(upstreamPort: upstream.port) {
