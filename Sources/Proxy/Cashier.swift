@@ -35,9 +35,8 @@ struct Cashier: ~Copyable {
   var fields = ByteBuffer()
   var body = ByteBuffer()
   var receiptScratch = ByteBuffer()
-  /// Challenges since the last report to the audit log, and when that was.
+  /// Challenges since the last report to the audit log.
   private var challengeCount: UInt64 = 0
-  private var lastReport = Timestamp.earliest
 
   /// Makes a worker's cashier; without a ledger priced routes answer 503.
   ///
@@ -69,12 +68,13 @@ struct Cashier: ~Copyable {
     ledger.record(event)
   }
 
-  /// Counts a challenge; the audit log gets one line with the count a minute, whatever comes.
-  mutating func countChallenge(at now: Timestamp) {
+  /// Counts a challenge; the audit log gets lines with the count, whatever comes, as often as the worker reports it.
+  mutating func countChallenge() {
     challengeCount += 1
-    if lastReport == .earliest { lastReport = now }
-    if now - lastReport >= Self.reportInterval { reportChallenges(at: now) }
   }
+
+  /// Whether challenges were counted that the audit log does not know.
+  var hasUnreportedChallenges: Bool { challengeCount > 0 }
 
   /// Writes the count of challenges into the audit log, where there were any.
   mutating func reportChallenges(at now: Timestamp) {
@@ -83,10 +83,7 @@ struct Cashier: ~Copyable {
     event.count = challengeCount
     ledger.record(event, at: now)
     challengeCount = 0
-    lastReport = now
   }
-
-  private static var reportInterval: Duration { .seconds(60) }
 
   /// Takes over rotated keys.
   mutating func renewKeys() {

@@ -86,7 +86,7 @@ extension Cashier {
         status: 414, fields: Array("Content-Type: application/problem+json\r\nCache-Control: no-store\r\n".utf8),
         body: Array(#"{"type":"about:blank","title":"URI Too Long","status":414}"#.utf8))
     }
-    countChallenge(at: now)
+    countChallenge()
     return Answer(status: 402, fields: fields.array(), body: body.array())
   }
 

@@ -44,6 +44,8 @@ struct RelayPlan: Sendable {
     var abandon: Int64
     /// How long a closed connection is still read, so that the peer sees our last octets before a reset.
     var linger: Int64 = 2_000_000_000
+    /// From a challenge to the line of the audit log that counts it, and all that came until then.
+    var challengeReport: Int64 = 60_000_000_000
   }
 
   var headLimits: HeadLimits

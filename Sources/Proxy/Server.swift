@@ -25,13 +25,20 @@ public final class Server: Sendable {
 
   /// Prepares a server. Without a ledger, priced routes answer 503. `notify` is called on any loop's thread, and must be
   /// quick.
-  public init(
+  public convenience init(
     settings: Settings, ledger: Ledger?, keys: KeyRing, notify: @escaping @Sendable (ServerNotice) -> Void = { _ in }
   ) throws(ServerError) {
+    self.init(settings: settings, plan: try RelayPlan(settings), ledger: ledger, keys: keys, notify: notify)
+  }
+
+  /// Prepares a server with a plan of the caller's, whose times may differ from what settings can say.
+  init(
+    settings: Settings, plan: RelayPlan, ledger: Ledger?, keys: KeyRing, notify: @escaping @Sendable (ServerNotice) -> Void = { _ in }
+  ) {
     self.settings = settings
+    self.plan = plan
     self.ledger = ledger
     self.keys = keys
-    plan = try RelayPlan(settings)
     notices = NoticeBoard(upstreams: settings.upstreams.map(\.name), report: notify)
   }
 

@@ -90,6 +90,8 @@ struct Worker: ~Copyable {
   var spareDescriptor: Int32?
   /// When to try accepting again, after descriptors ran out or the connection limit was reached.
   var acceptAgainAt: Int64 = .max
+  /// When the challenges that were counted are written into the audit log; `max` where none were.
+  private var reportChallengesAt: Int64 = .max
   var isDraining = false
   var drainDeadline: Int64 = .max
   var isStopped = false
@@ -163,6 +165,7 @@ struct Worker: ~Copyable {
     if wheel.isDue(now: now) { expireTimers() }
     if now >= acceptAgainAt { acceptAgain() }
     if let ledger { followLedger(ledger) }
+    reportChallenges()
     buryClosed()
     if isDraining { checkDrained() }
   }
@@ -192,9 +195,27 @@ struct Worker: ~Copyable {
 
   private func sleepMilliseconds() -> Int32 {
     let sleep = wheel.sleepMilliseconds(now: now)
-    let bound: Int32 = acceptAgainAt != .max || isDraining ? 50 : (paidCount > 0 || !waiting.isEmpty ? 100 : -1)
+    let bound: Int32 = acceptAgainAt != .max || isDraining ? 50 : (paidCount > 0 || !waiting.isEmpty ? 100 : reportMilliseconds())
     if sleep < 0 { return bound }
     return bound < 0 ? sleep : min(sleep, bound)
+  }
+
+  /// How long until the challenges are reported that were counted, rounded up; -1 where none were.
+  private func reportMilliseconds() -> Int32 {
+    guard reportChallengesAt != .max else { return -1 }
+    return Int32(clamping: max(0, reportChallengesAt &- now) / 1_000_000 + 1)
+  }
+
+  /// Sees that challenges stand in the audit log some time after the first of them, whether or not more come.
+  private mutating func reportChallenges() {
+    guard reportChallengesAt != .max else {
+      if cashier.hasUnreportedChallenges { reportChallengesAt = now &+ plan.timeouts.challengeReport }
+      return
+    }
+    guard now >= reportChallengesAt else { return }
+    // What the ledger cannot take now stays counted, and is tried again as late.
+    reportChallengesAt = .max
+    cashier.reportChallenges(at: wall)
   }
 
   private mutating func readClocks() {

@@ -2,6 +2,7 @@ import Bytes
 import Configuration
 import Crypto
 import Encoding
+import Foundation
 import Glibc
 import HTTP
 import IO
@@ -22,7 +23,7 @@ final class PaidRelay: @unchecked Sendable {
   let port: UInt16
   let wallet = Ed25519.SigningKey.generate()
 
-  init(upstreamPort: UInt16, funds: UInt128 = 1_000_000_000, gate: CommitGate? = nil, _ configure: (inout Settings) -> Void = { _ in }) throws {
+  init(upstreamPort: UInt16, funds: UInt128 = 1_000_000_000, gate: CommitGate? = nil, challengeReport: Duration? = nil, _ configure: (inout Settings) -> Void = { _ in }) throws {
     var settings = try shopSettings()
     settings.listeners = [.init(.address("127.0.0.1", port: 0))]
     settings.workers = 1
@@ -36,7 +37,9 @@ final class PaidRelay: @unchecked Sendable {
     self.folder = folder
     _ = try ledger.createWallet(wallet.publicKey.octets, at: .now())
     _ = try ledger.fund(wallet.publicKey.octets, currency: "usdc", amount: funds, reference: "start", at: .now())
-    server = try Server(settings: settings, ledger: ledger, keys: keys)
+    var plan = try RelayPlan(settings)
+    if let challengeReport { plan.timeouts.challengeReport = challengeReport.nanoseconds }
+    server = Server(settings: settings, plan: plan, ledger: ledger, keys: keys)
     try server.start()
     port = try #require(server.ports.first)
   }
@@ -95,6 +98,12 @@ final class PaidRelay: @unchecked Sendable {
 
   func view(_ secret: SessionSecret) throws -> SessionView {
     try #require(ledger.session(secret.id).flatMap { ledger.view($0) })
+  }
+
+  /// The audit log's lines of one kind.
+  func auditLines(_ event: String) -> [JSONValue] {
+    let octets = FileManager.default.contents(atPath: "\(folder.path)/ledger/audit.jsonl").map { [UInt8]($0) } ?? []
+    return octets.split(separator: 0x0A).compactMap { try? JSON.parse(Array($0)) }.filter { $0["event"]?.stringValue == event }
   }
 
   /// Waits until a condition holds, for five seconds at most.

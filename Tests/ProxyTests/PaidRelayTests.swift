@@ -46,6 +46,20 @@ import Testing
     #expect(served.now == 1)
   }
 
+  @Test func challengesAreReportedThoughNothingFollowsThem() throws {
+    let upstream = try ScriptedUpstream.answering { _ in Self.ok("") }
+    let relay = try PaidRelay(upstreamPort: upstream.port, challengeReport: .milliseconds(100))
+    func reported() -> UInt64 {
+      relay.auditLines("challenges").reduce(0) { $0 + ($1["count"]?.stringValue.flatMap { UInt64($0) } ?? 0) }
+    }
+    for _ in 0..<3 { #expect(try relay.send("/weather/today").status == 402) }
+    // Nothing more comes: only its own clock can wake the loop.
+    #expect(relay.wait { reported() == 3 })
+    #expect(try relay.send("/weather/today").status == 402)
+    #expect(relay.wait { reported() == 4 })
+    #expect(relay.auditLines("challenges").count <= 4)
+  }
+
   @Test func concurrentUsesOfOneCredentialServeOnce() throws {
     let served = Count()
     let upstream = try ScriptedUpstream.answering { _ in
