@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -144,12 +145,25 @@ int clinux_connect_unix(int descriptor, const char *path) {
   return checked(connect(descriptor, (struct sockaddr *)&un, sizeof un));
 }
 
-int clinux_unix_is_stale(const char *path) {
-  int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+static int probe_unix(const char *path) {
+  int descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (descriptor < 0) return -errno;
   int result = clinux_connect_unix(descriptor, path);
   close(descriptor);
-  return result == -ECONNREFUSED;
+  return result;
+}
+
+int clinux_unix_is_stale(const char *path) {
+  struct stat status;
+  // Connecting to a file of another kind is refused as well, and that file must not be replaced.
+  if (lstat(path, &status) != 0 || !S_ISSOCK(status.st_mode)) return 0;
+  return probe_unix(path) == -ECONNREFUSED;
+}
+
+int clinux_unix_is_listening(const char *path) {
+  int result = probe_unix(path);
+  // A full backlog answers EAGAIN.
+  return result >= 0 || result == -EAGAIN || result == -EINPROGRESS;
 }
 
 int clinux_local_port(int descriptor) {

@@ -49,6 +49,11 @@ public struct Listener: ~Copyable {
     guard bound >= 0 else { throw .cannotBind(code: -bound) }
   }
 
+  /// Refuses a Unix socket on which another process listens; what else would stop a listener is left to opening it.
+  public static func checkUnused(unixPath: String) throws(IOError) {
+    guard clinux_unix_is_listening(unixPath) != 1 else { throw .cannotBind(code: EADDRINUSE) }
+  }
+
   /// Listens on a Unix socket; a file left over by a dead process is replaced, one in use is refused.
   public init(unixPath: String, backlog: Int32 = 4096) throws(IOError) {
     let opened = clinux_stream_socket(0)

@@ -6,6 +6,7 @@ import Ledger
 import Synchronization
 
 /// Runs a proxy from settings: keys, ledger, event loops, operators' socket and signals, begun in this order and ended in the reverse one.
+/// Whether the listeners are to be had is asked before all of them.
 public enum Service {
   /// What the process's log should say.
   public enum Event: Sendable {
@@ -51,6 +52,7 @@ public enum Service {
     _ settings: Settings, digest: String, report: @escaping @Sendable (Event) -> Void
   ) throws(Failure) {
     Signals.block()
+    do { try Server.checkListeners(settings) } catch { throw .server(error) }
     let keys: KeyRing
     do { keys = try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw .keys(error) }
     let ledger = try openLedger(settings, keys, report)

@@ -53,6 +53,7 @@ public final class Server: Sendable {
     let plan = plan.share(of: count, descriptors: descriptors)
     let resolver = UpstreamResolver(plan.upstreams)
     let addresses = plan.upstreams.indices.map { resolver.lookUp($0) }
+    let clients = ClientConnections(limit: plan.connectionsPerClient)
     var controls: [WorkerControl] = []
     var boxes: [WorkerBox] = []
     do {
@@ -60,7 +61,6 @@ public final class Server: Sendable {
         let control = try WorkerControl(resolver: resolver, notices: notices, clients: clients)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, control, addresses)))
-    let clients = ClientConnections(limit: plan.connectionsPerClient)
       }
     } catch let error as IOError {
       throw .system(error)
@@ -80,6 +80,26 @@ public final class Server: Sendable {
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }
 
+  /// Refuses settings whose listeners another process has or this one may not open. Asked before the ledger is opened,
+  /// so that a second start by mistake touches nothing; ``start()`` refuses as well.
+  public static func checkListeners(_ settings: Settings) throws(ServerError) {
+    for (number, listener) in settings.listeners.enumerated() {
+      switch listener.endpoint {
+      case .unix(let path):
+        do { try Listener.checkUnused(unixPath: path) } catch { throw .cannotListen(listener: number, error) }
+      case .address(let text, let port):
+        let socket = try address(text, port: port, listener: number)
+        guard port != 0 else { continue }
+        do { try Listener.checkUnused(socket) } catch { throw .cannotListen(listener: number, error) }
+      }
+    }
+  }
+
+  private static func address(_ text: String, port: UInt16, listener number: Int) throws(ServerError) -> SocketAddress {
+    guard let address = ClientAddress(text) else { throw .addressInvalid(listener: number) }
+    return SocketAddress(family: address.isIPv4 ? .inet : .inet6, high: address.high, low: address.low, port: port)
+  }
+
   /// Opens each listener once for every loop.
   private func open(_ boxes: [WorkerBox]) throws(ServerError) {
     var ports: [UInt16] = []
@@ -92,9 +112,7 @@ public final class Server: Sendable {
           try boxes[0].add(first)
           ports.append(0)
         case .address(let text, let wanted):
-          guard let address = ClientAddress(text) else { throw ServerError.addressInvalid(listener: number) }
-          var socket = SocketAddress(
-            family: address.isIPv4 ? .inet : .inet6, high: address.high, low: address.low, port: wanted)
+          var socket = try Self.address(text, port: wanted, listener: number)
           if wanted != 0 { try Listener.checkUnused(socket) }
           for box in boxes {
             let opened = try Listener(address: socket)

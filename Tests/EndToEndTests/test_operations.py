@@ -64,10 +64,12 @@ def test_second_proxy_on_the_same_ledger_is_refused(farebox, tmp_path):
 
 
 def test_port_in_use(stopped):
+    before = {path: path.stat().st_mtime_ns for path in stopped.state.rglob("*")}
     with socket.create_server(("127.0.0.1", stopped.port)):
         done = serve(stopped)
         assert done.returncode == UNAVAILABLE
         assert f"127.0.0.1:{stopped.port}" in done.stderr and "in use" in done.stderr, done.stderr
+        assert {path: path.stat().st_mtime_ns for path in stopped.state.rglob("*")} == before, "neither ledger nor audit log was touched"
     stopped.start()
 
 

@@ -59,7 +59,9 @@ import Testing
 
   @Test func aUnixSocketLeftBehindIsReplacedAndOneInUseIsNot() throws {
     let path = "/tmp/farebox-io-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max)).sock"
+    #expect(throws: Never.self) { try Listener.checkUnused(unixPath: path) }
     let first = try Listener(unixPath: path)
+    #expect(throws: IOError.cannotBind(code: EADDRINUSE)) { try Listener.checkUnused(unixPath: path) }
     #expect(throws: IOError.cannotBind(code: EADDRINUSE)) { _ = try Listener(unixPath: path) }
     _ = consume first
     #expect(access(path, F_OK) != 0)
@@ -74,10 +76,19 @@ import Testing
     #expect(bound == 0)
     close(dead)
     #expect(access(path, F_OK) == 0)
+    #expect(throws: Never.self) { try Listener.checkUnused(unixPath: path) }
     _ = try Listener(unixPath: path)
     #expect(throws: IOError.pathTooLong) {
       _ = try Listener(unixPath: "/tmp/" + String(repeating: "x", count: 200))
     }
+  }
+
+  @Test func aFileOfAnotherKindIsNotReplacedByAUnixSocket() throws {
+    let path = "/tmp/farebox-io-test-\(getpid())-\(UInt32.random(in: 0...UInt32.max)).txt"
+    close(open(path, O_WRONLY | O_CREAT, 0o600))
+    defer { unlink(path) }
+    #expect(throws: IOError.cannotBind(code: EADDRINUSE)) { _ = try Listener(unixPath: path) }
+    #expect(access(path, F_OK) == 0)
   }
 
   @Test func resolvesLiteralsAndRefusesNonsense() throws {

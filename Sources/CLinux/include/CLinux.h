@@ -43,8 +43,10 @@ int clinux_no_delay(int descriptor);
 int clinux_keep_alive(int descriptor, int idle_s, int interval_s, int count);
 int clinux_socket_error(int descriptor);
 int clinux_reset_on_close(int descriptor);
-// Whether a connect to the Unix socket at `path` is refused: then its file is left over from a dead process.
+// Whether `path` is a Unix socket on which a connect is refused: then its file is left over from a dead process.
 int clinux_unix_is_stale(const char *path);
+// Whether a process listens on the Unix socket at `path`.
+int clinux_unix_is_listening(const char *path);
 
 long clinux_receive(int descriptor, void *octets, size_t capacity);
 long clinux_send(int descriptor, const void *octets, size_t count, int more_follows);
