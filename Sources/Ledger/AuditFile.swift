@@ -31,7 +31,7 @@ struct AuditFile: ~Copyable {
   /// Opens the file at the path anew, whatever became of the old one.
   mutating func reopen() throws(LedgerError) {
     if descriptor >= 0 { Glibc.close(descriptor) }
-    descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
+    descriptor = Glibc.open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw .file(.audit, code: errno) }
     try repair()
   }

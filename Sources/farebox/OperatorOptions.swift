@@ -47,7 +47,10 @@ struct OperatorOptions: ParsableArguments {
   }
 
   /// Runs a command's body, and turns its failure into a message and an exit status.
+  ///
+  /// Whatever it makes (keys, ledger, audit log, sockets and their folders) is this user's alone from its first instant.
   func perform(_ body: () throws(CommandFailure) -> Void) throws {
+    umask(0o077)
     do throws(CommandFailure) {
       try body()
     } catch {

@@ -104,14 +104,31 @@ def test_damaged_key_file_names_the_line_and_not_the_key(stopped):
     assert text.splitlines()[1][10:30] not in done.stderr + done.stdout
 
 
-def test_created_files_are_private(farebox):
-    assert stat.S_IMODE(farebox.state.stat().st_mode) & 0o077 == 0
-    for path in (farebox.state / "keys").iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-    assert stat.S_IMODE((farebox.state / "keys").stat().st_mode) == 0o700
-    assert stat.S_IMODE((farebox.state / "farebox.sock").stat().st_mode) == 0o600
-    assert stat.S_IMODE((farebox.state / "ledger").stat().st_mode) == 0o700
-    assert stat.S_IMODE(farebox.audit_path.stat().st_mode) & 0o007 == 0
+def assert_private(folder):
+    modes = {path.relative_to(folder): path.lstat().st_mode for path in [folder, *folder.rglob("*")]}
+    wrong = {str(path): oct(mode) for path, mode in modes.items() if stat.S_IMODE(mode) != (0o700 if stat.S_ISDIR(mode) else 0o600)}
+    assert not wrong
+    return {str(path) for path in modes}
+
+
+def test_created_files_are_private(binary, upstream, tmp_path):
+    """Nobody else may read or connect to anything in the state folder, however wide the mask is that the process was started with."""
+    proxy = Farebox(binary, tmp_path / "served", upstream.port, prefix=["sh", "-c", 'umask 0; exec "$@"', "sh"])
+    proxy.create_wallet(PrepaidWallet.new(), "1 USDC")
+    proxy.process.send_signal(signal.SIGUSR1)
+    assert proxy.command("keys", "rotate", "receipt")
+    proxy.settle_log()
+    names = assert_private(proxy.state)
+    assert {"keys/receipt.key", "farebox.sock", "audit.jsonl", "ledger"} <= names and len(list(proxy.state.glob("audit*"))) > 1, names
+    proxy.stop()
+    assert_private(proxy.state)
+    # A command that finds no proxy makes the folder itself.
+    shutil.rmtree(proxy.state)
+    done = subprocess.run(
+        ["sh", "-c", 'umask 0; exec "$@"', "sh", proxy.binary, "wallet", "create", PrepaidWallet.new().did, "--config", str(proxy.configuration)],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"keys/receipt.key", "audit.jsonl", "ledger"} <= assert_private(proxy.state)
 
 
 def test_read_only_folder(stopped, tmp_path):
