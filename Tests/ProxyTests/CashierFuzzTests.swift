@@ -1,6 +1,7 @@
 import Bytes
 import Crypto
 import Encoding
+import Glibc
 import HTTP
 import Ledger
 import Methods
@@ -9,14 +10,27 @@ import Testing
 
 @testable import Proxy
 
-/// A generator whose every run is the same.
+/// A generator whose every run is the same, unless `FAREBOX_FUZZ_SEED` says otherwise.
 private struct Seeded {
-  var state: UInt64
+  private var state: UInt64
+
+  init(state: UInt64) { self.state = Fuzzing.variable("FAREBOX_FUZZ_SEED") ?? state }
 
   mutating func next(_ bound: Int) -> Int {
     state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
     return Int((state >> 33) % UInt64(max(1, bound)))
   }
+}
+
+/// How long the fuzzing lasts: a count of rounds in the tests, seconds in `scripts/fuzz`.
+private enum Fuzzing {
+  /// So many rounds, or as many as `FAREBOX_FUZZ_SECONDS` allow.
+  static func rounds(_ count: Int) -> some Sequence<Int> {
+    let end = variable("FAREBOX_FUZZ_SECONDS").map { ContinuousClock.now + .seconds(Int64(clamping: $0)) }
+    return (0...).lazy.prefix { number in end.map { ContinuousClock.now < $0 } ?? (number < count) }
+  }
+
+  static func variable(_ name: String) -> UInt64? { getenv(name).flatMap { UInt64(String(cString: $0)) } }
 }
 
 @Suite struct CashierFuzzTests {
@@ -33,7 +47,7 @@ private struct Seeded {
     ]
     let funds = shop.funds
     var random = Seeded(state: 11)
-    for _ in 0..<1500 {
+    for _ in Fuzzing.rounds(1500) {
       let original = originals[random.next(originals.count)]
       var altered = original
       for part in ["challenge", "payload"] {
@@ -63,7 +77,7 @@ private struct Seeded {
     let shop = try Shop()
     let pieces = ["Payment", " ", "e30", "eyJ", ",", ";", "key=", String(repeating: "a", count: 64), "=", "\"", "Bearer", "payment", "-_"]
     var random = Seeded(state: 12)
-    for _ in 0..<1000 {
+    for _ in Fuzzing.rounds(1000) {
       let value = (0..<random.next(6)).map { _ in pieces[random.next(pieces.count)] }.joined()
       let name = ["Authorization", "Payment-Authorization", "Prepaid-Session"][random.next(3)]
       guard case .answer(let answer) = try shop.send("/weather", [(name, value)]) else { throw ShopError.unexpectedVerdict }
@@ -74,9 +88,9 @@ private struct Seeded {
 
   /// However pieces are cut, granted and delivered, the cost is that of the sum, and nothing passes the budget.
   @Test func streamsInRandomPiecesCostTheirSum() throws {
-    let shop = try Shop()
+    let shop = try Shop(funds: 1_000_000_000_000_000)
     var random = Seeded(state: 13)
-    for _ in 0..<20 {
+    for _ in Fuzzing.rounds(20) {
       let deposit = UInt128(random.next(30000) + 1)
       let (challenge, secret) = try shop.openSession("/bytes", deposit: deposit)
       let before = shop.earned()
