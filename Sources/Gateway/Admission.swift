@@ -21,12 +21,10 @@ public struct RateLimit: Sendable, Hashable {
   var refusesAll: Bool { perSecond == 0 || burst == 0 }
 }
 
-/// What one worker lets in. A worker's connections are its own, so each gets its share of the proxy's limits.
+/// What clients of one worker may do that costs them nothing.
 public struct AdmissionLimits: Sendable, Hashable {
-  /// Connections at once, of all clients.
+  /// Connections at once, of all clients: the table has places for twice as many clients.
   public var connections: Int
-  /// Connections at once of one IPv4 address or IPv6 /64.
-  public var connectionsPerClient: Int
   /// Unpaid requests of a client that are answered with a challenge.
   public var challenges: RateLimit
   /// Credentials of a client that fail.
@@ -36,26 +34,17 @@ public struct AdmissionLimits: Sendable, Hashable {
   public var registrations = RateLimit(perSecond: 5, burst: 500)
 
   /// Sets the limits.
-  public init(connections: Int, connectionsPerClient: Int, challenges: RateLimit, failures: RateLimit) {
+  public init(connections: Int, challenges: RateLimit, failures: RateLimit) {
     self.connections = connections
-    self.connectionsPerClient = connectionsPerClient
     self.challenges = challenges
     self.failures = failures
   }
-
-  /// Gives one of several workers' share of the total; the limits of one client stay, since its connections may all
-  /// come to the same worker.
-  public func share(of workers: Int) -> AdmissionLimits {
-    var share = self
-    share.connections = (connections + max(1, workers) - 1) / max(1, workers)
-    return share
-  }
 }
 
-/// Counts connections and rates by client, in a table of fixed size; never allocates after it was made.
+/// Counts rates by client, in a table of fixed size; never allocates after it was made.
 ///
 /// Rates follow the generic cell rate algorithm: a client's entry holds the instant up to which it has used its rate. An
-/// entry that has fallen behind the clock, without connections, says nothing and is taken over by another client.
+/// entry that has fallen behind the clock says nothing and is taken over by another client.
 /// Clients for which the table has no place share one entry, so a flood of addresses cannot escape the rates.
 public struct Admission: ~Copyable {
   /// Tells whether something may happen.
@@ -65,28 +54,13 @@ public struct Admission: ~Copyable {
     case refused(retryAfter: UInt32)
   }
 
-  /// What was decided about a new connection.
-  public enum Entrance: Equatable, Sendable {
-    case admitted(Ticket)
-    /// The worker has all the connections that it may have.
-    case full
-    /// The client has all the connections that it may have.
-    case clientFull
-  }
-
-  /// Where a connection is counted; given back by `leave`.
-  public struct Ticket: Equatable, Sendable {
-    fileprivate let place: Int32
-  }
-
   private struct Entry {
     var client = ClientAddress.none
     /// Nanoseconds of the monotonic clock up to which the rate is used.
     var challengesUntil = Int64.min
     var failuresUntil = Int64.min
-    var connections: UInt32 = 0
 
-    func isIdle(at now: Int64) -> Bool { connections == 0 && challengesUntil <= now && failuresUntil <= now }
+    func isIdle(at now: Int64) -> Bool { challengesUntil <= now && failuresUntil <= now }
   }
 
   /// Entries that a client's may be among.
@@ -101,8 +75,6 @@ public struct Admission: ~Copyable {
   private let setMask: Int
   /// Nanoseconds of the monotonic clock up to which the rate of registrations is used.
   private var registrationsUntil = Int64.min
-  /// Connections at the moment.
-  public private(set) var connectionCount = 0
 
   /// Makes the table for twice as many clients as there may be connections, from 1,024 to 65,536. `seed` is random, so
   /// that nobody can choose addresses that meet in one set.
@@ -113,25 +85,6 @@ public struct Admission: ~Copyable {
     while size < Self.sizes.upperBound, size / 2 < limits.connections { size *= 2 }
     entries = Array(repeating: Entry(), count: size + 1)
     setMask = size / Self.setSize - 1
-  }
-
-  /// Decides about a new connection and counts it when it is admitted.
-  public mutating func enter(_ address: ClientAddress, at now: Instant) -> Entrance {
-    guard connectionCount < limits.connections else { return .full }
-    let place = place(of: address.limitKey, at: now.nanoseconds)
-    // Clients without an entry of their own are held to the total alone.
-    let isShared = place == entries.count - 1
-    guard isShared || Int(entries[place].connections) < limits.connectionsPerClient else { return .clientFull }
-    if !isShared { entries[place].connections += 1 }
-    connectionCount += 1
-    return .admitted(Ticket(place: Int32(truncatingIfNeeded: place)))
-  }
-
-  /// Counts a connection out.
-  public mutating func leave(_ ticket: Ticket) {
-    let place = Int(ticket.place)
-    if place < entries.count - 1 { entries[place].connections -= 1 }
-    connectionCount -= 1
   }
 
   /// Decides whether an unpaid request of the client is answered with a challenge, and counts it.

@@ -263,7 +263,7 @@ extension AdmissionLimits {
     }
     let rates = settings.rates
     self.init(
-      connections: settings.limits.connections, connectionsPerClient: settings.limits.connectionsPerClient,
-      challenges: limit(rates.challengesPerSecond, rates.challengeBurst), failures: limit(rates.failuresPerSecond, rates.failureBurst))
+      connections: settings.limits.connections, challenges: limit(rates.challengesPerSecond, rates.challengeBurst),
+      failures: limit(rates.failuresPerSecond, rates.failureBurst))
   }
 }

@@ -6,37 +6,17 @@ import Testing
 
 @Suite struct AdmissionTests {
   static let limits = AdmissionLimits(
-    connections: 6, connectionsPerClient: 3, challenges: RateLimit(perSecond: 10, burst: 5),
+    connections: 6, challenges: RateLimit(perSecond: 10, burst: 5),
     failures: RateLimit(perSecond: 1, burst: 2))
 
   private func address(_ number: Int) -> ClientAddress { ClientAddress(ipv4: UInt32(number)) }
   private func at(_ milliseconds: Int64) -> Instant { Instant(nanoseconds: milliseconds * 1_000_000) }
 
-  @Test func countsConnections() {
-    var admission = Admission(limits: Self.limits, seed: 1)
-    var tickets: [Admission.Ticket] = []
-    func enter(_ client: ClientAddress) -> Admission.Entrance {
-      let entrance = admission.enter(client, at: at(0))
-      if case .admitted(let ticket) = entrance { tickets.append(ticket) }
-      return entrance
-    }
-    for _ in 0..<3 { #expect(enter(address(1)) != .clientFull) }
-    #expect(enter(address(1)) == .clientFull)
-    for _ in 0..<3 { #expect(enter(address(2)) != .clientFull) }
-    #expect(enter(address(3)) == .full)
-    #expect(admission.connectionCount == 6)
-    admission.leave(tickets.removeFirst())
-    #expect(enter(address(2)) == .clientFull)
-    #expect(enter(address(1)) != .clientFull)
-    for ticket in tickets { admission.leave(ticket) }
-    #expect(admission.connectionCount == 0)
-  }
-
   @Test func countsAnIPv6CustomerAsOne() throws {
     var admission = Admission(limits: Self.limits, seed: 1)
-    for last in 1...3 { _ = admission.enter(try #require(ClientAddress("2001:db8::\(last)")), at: at(0)) }
-    #expect(admission.enter(try #require(ClientAddress("2001:db8::ffff:9")), at: at(0)) == .clientFull)
-    #expect(admission.enter(try #require(ClientAddress("2001:db8:0:1::9")), at: at(0)) != .clientFull)
+    for last in 1...5 { #expect(admission.challenge(try #require(ClientAddress("2001:db8::\(last)")), at: at(0)) == .admitted) }
+    #expect(admission.challenge(try #require(ClientAddress("2001:db8::ffff:9")), at: at(0)) != .admitted)
+    #expect(admission.challenge(try #require(ClientAddress("2001:db8:0:1::9")), at: at(0)) == .admitted)
   }
 
   @Test func letsABurstThroughThenTheRate() {
@@ -103,22 +83,5 @@ import Testing
     #expect(admission.challenge(address(200_000), at: at(0)) != .admitted || admitted < 1024 + 5)
     // Once the first have fallen behind the clock, others take their places.
     #expect(admission.challenge(address(300_000), at: at(60_000)) == .admitted)
-  }
-
-  @Test func placesWithConnectionsAreNeverTakenOver() {
-    var limits = Self.limits
-    limits.connections = 100
-    var admission = Admission(limits: limits, seed: 5)
-    var tickets: [Admission.Ticket] = []
-    for _ in 0..<3 { if case .admitted(let ticket) = admission.enter(address(1), at: at(0)) { tickets.append(ticket) } }
-    for client in 2..<50_000 { _ = admission.challenge(address(client), at: at(0)) }
-    #expect(admission.enter(address(1), at: at(0)) == .clientFull)
-    for ticket in tickets { admission.leave(ticket) }
-    #expect(admission.enter(address(1), at: at(0)) != .clientFull)
-  }
-
-  @Test func sharesTheTotalAmongWorkers() {
-    #expect(Self.limits.share(of: 4).connections == 2)
-    #expect(Self.limits.share(of: 0) == Self.limits)
   }
 }
