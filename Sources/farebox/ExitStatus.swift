@@ -130,6 +130,9 @@ extension CommandFailure {
     case .malformedRealm: self.init(.configuration, "malformed-name", "the ledger's name cannot stand in checkpoints")
     case .full:
       self.init(.cannotCreate, "disk-full", "the disk is full: \(folder)", advice: "make room; nothing is lost")
+    // SQLITE_BUSY: the lock file keeps other proxies out, so it is a person's tool.
+    case .store(code: 5):
+      self.init(.unavailable, "store-in-use", "another program has the ledger's database in \(folder) open", advice: "close it: a database tool, a backup")
     case .store(let code):
       self.init(.ioError, "store", "the ledger's database in \(folder) failed with SQLite's code \(code)", advice: "see whether the disk is well")
     case .thread(let code): self.init(.systemError, "thread", "no thread can be started: \(SystemText.of(code))")

@@ -1,5 +1,6 @@
 """The operators' commands: against a running proxy and on the ledger itself, their exit codes, and what they say when something is wrong."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -179,11 +180,11 @@ def test_what_keeps_a_proxy_from_starting(proxy, binary, tmp_path):
     serve(configuration, status=66, says="challenge.secret")
     (tmp_path / "kept").rename(secret)
     database = proxy.state / "ledger" / "ledger.db"
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         connection.execute("PRAGMA user_version = 9999")
     serve(configuration, status=65, says="version 9999")
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     proxy.start()
 
