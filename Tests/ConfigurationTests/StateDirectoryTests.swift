@@ -5,7 +5,7 @@ import Testing
 @Suite struct StateDirectoryTests {
   private func path(_ option: String?, _ configured: String?, _ environment: [String: String]) -> String {
     StateDirectory(
-      option: option, configured: configured, environment: environment, workingDirectory: "/work", configurationDirectory: "/etc/farebox"
+      option: option, configured: configured, environment: environment, workingDirectory: "/srv", configurationDirectory: "/etc/farebox"
     ).path
   }
 
@@ -19,8 +19,8 @@ import Testing
     #expect(path(nil, nil, environment) == "/var/lib/private/farebox")
     #expect(path(nil, "data", environment) == "/etc/farebox/data")
     environment["FAREBOX_STATE"] = "here"
-    #expect(path(nil, "data", environment) == "/work/here")
-    #expect(path("./there/", "data", environment) == "/work/there")
+    #expect(path(nil, "data", environment) == "/srv/here")
+    #expect(path("./there/", "data", environment) == "/srv/there")
   }
 
   @Test func pathsOfTheConfigurationCountFromIt() {
