@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness import Farebox, open_session
+from harness import Farebox, free_port, open_session
 from prepaid import PrepaidWallet
 
 
@@ -163,13 +163,16 @@ def test_what_keeps_a_proxy_from_starting(proxy, binary, tmp_path):
         assert says in done.stderr, done.stderr
 
     configuration = str(proxy.configuration)
-    serve(configuration, status=69, says="is in use by process")
+    elsewhere = tmp_path / "elsewhere.conf"
+    elsewhere.write_text(proxy.configuration.read_text().replace(str(proxy.port), str(free_port())))
+    serve(str(elsewhere), status=69, says="is in use by process")
+    serve(configuration, status=69, says=f"127.0.0.1:{proxy.port} is in use")
     serve(configuration, "--state", str(tmp_path / "other"), status=69, says=f"127.0.0.1:{proxy.port} is in use")
     serve(str(tmp_path / "absent.conf"), status=66, says="a file that exists")
     wrong = tmp_path / "wrong.conf"
     wrong.write_text(proxy.configuration.read_text().replace("prefix = \"/free/\"", "prefx = \"/free/\""))
     serve(str(wrong), status=78, says="did you mean: prefix")
-    serve(configuration, "--state", "/proc/farebox", status=73, says="/proc/farebox")
+    serve(str(elsewhere), "--state", "/proc/farebox", status=73, says="/proc/farebox")
 
     proxy.stop()
     secret = proxy.state / "keys" / "challenge.secret"
