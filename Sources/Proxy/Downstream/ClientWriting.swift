@@ -37,16 +37,8 @@ extension Worker {
     }
     // Safe because: `outgoing` does not change before the send has returned.
     let first = outgoing.withUnsafeBytes { $0 }
-    let result: TransferResult
-    if tail.isEmpty {
-      result = Syscalls.send(connection.pointee.descriptor, first)
-    } else if first.isEmpty {
-      result = Syscalls.send(connection.pointee.descriptor, tail)
-    } else {
-      result = Syscalls.send(connection.pointee.descriptor, first, tail)
-    }
     var sent = 0
-    switch result {
+    switch send(downstream: index, first, tail) {
     case .moved(let count): sent = count
     case .wouldBlock, .ended: break
     case .failed:
@@ -72,7 +64,7 @@ extension Worker {
     while !connection.pointee.output.isEmpty {
       // Safe because: `output` does not change before the send has returned.
       let octets = connection.pointee.output.withUnsafeBytes { $0 }
-      switch Syscalls.send(connection.pointee.descriptor, octets) {
+      switch send(downstream: index, octets, UnsafeRawBufferPointer(start: nil, count: 0)) {
       case .moved(let count):
         metrics.octetsSent.add(UInt64(count))
         connection.pointee.flags.insert(.departed)

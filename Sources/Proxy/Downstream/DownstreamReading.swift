@@ -49,21 +49,13 @@ extension Worker {
       guard reads > 0 else { return makeReady(downstream: index) }
       reads -= 1
       let room = max(4096, RelayPlan.bufferLimit - connection.pointee.input.count)
-      let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, received.count)])
-      switch Syscalls.receive(connection.pointee.descriptor, into: space) {
-      case .moved(let count):
-        // A short read has emptied the socket; the next octet makes an edge. Only the peer's end needs another look.
-        if count < space.count, !connection.pointee.has(.peerClosing) { connection.pointee.flags.remove(.readable) }
-        metrics.octetsReceived.add(UInt64(count))
-        take(index, UnsafeMutableRawBufferPointer(rebasing: space[..<count]))
-      case .wouldBlock: connection.pointee.flags.remove(.readable)
+      switch receive(downstream: index, room: room) {
+      case .octets(let octets): take(index, octets)
+      case .nothing: break
       case .ended:
-        connection.pointee.flags.remove(.readable)
         connection.pointee.flags.insert(.inputEnded)
         return inputEnded(index)
-      case .failed:
-        connection.pointee.flags.remove(.readable)
-        return clientLost(index)
+      case .failed: return clientLost(index)
       }
     }
     noticeHalfClose(index)

@@ -208,7 +208,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     if connection.pointee.has(.broken) {
       // Content that ends with the connection looks whole unless the end is a reset.
-      if connection.pointee.responseFraming == .untilClose { Syscalls.resetOnClose(connection.pointee.descriptor) }
+      if connection.pointee.responseFraming == .untilClose { breakOff(downstream: index) }
       return closeDownstream(index)
     }
     if connection.pointee.has(.closing) { return startLingering(index) }
@@ -240,7 +240,7 @@ extension Worker {
     let mayStillSend =
       connection.pointee.progress != .complete || connection.pointee.has(.readable) || !connection.pointee.input.isEmpty
     guard mayStillSend, !connection.pointee.has(.inputEnded) else { return closeDownstream(index) }
-    Syscalls.shutdownWrite(connection.pointee.descriptor)
+    endOutput(downstream: index)
     connection.pointee.state = .linger
     connection.pointee.input.release()
     connection.pointee.output.release()
@@ -262,23 +262,12 @@ extension Worker {
     }
     detachUpstream(index)
     connection.pointee.state = .closed
-    if !connection.pointee.has(.gone) { closeSocket(index) }
+    if !connection.pointee.has(.gone) { closeTransport(downstream: index) }
     connection.pointee.input.release()
     connection.pointee.output.release()
     connection.pointee.held.release()
     releaseCollected(index)
     closedDownstreams.append(index)
-  }
-
-  private mutating func closeSocket(_ index: Int) {
-    let connection = downstreams.pointer(index)
-    Syscalls.close(connection.pointee.descriptor)
-    metrics.connectionsOpen.subtract()
-    if connection.pointee.isCounted {
-      control.clients.leave(connection.pointee.peer)
-      connection.pointee.isCounted = false
-    }
-    if acceptAgainAt != .max { acceptAgainAt = now }
   }
 
   /// The client's connection is dead.
@@ -293,7 +282,7 @@ extension Worker {
       && connection.pointee.progress == .complete
     if waitsForHead {
       // What the request costs depends on the upstream's head, so that is waited for.
-      closeSocket(index)
+      closeTransport(downstream: index)
       connection.pointee.flags.insert(.gone)
       connection.pointee.output.release()
       return setDeadline(index, now &+ plan.timeouts.abandon)

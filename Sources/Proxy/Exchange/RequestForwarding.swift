@@ -76,7 +76,7 @@ extension Worker {
     let forwarding = Forwarding(
       peer: connection.pointee.peer, client: connection.pointee.client,
       isTrusted: !plan.trustedProxies.isEmpty && Forwarded.isTrusted(connection.pointee.peer, plan.trustedProxies),
-      isSecure: false)
+      isSecure: isSecure(downstream: index))
     if plan.routes[route].rewritesPath {
       var rewritten = ByteBuffer(capacity: whole.count + 64)
       plan.routes[route].append(target: whole, to: &rewritten)
@@ -209,7 +209,7 @@ extension Worker {
     guard upstream.pointee.state == .busy, upstream.pointee.output.isEmpty, !upstream.pointee.has(.replayable) else {
       return upstream.pointee.output.append(content)
     }
-    switch Syscalls.send(upstream.pointee.descriptor, content) {
+    switch send(upstream: Int(connection.pointee.upstream), content) {
     case .moved(let count):
       if count < content.count { upstream.pointee.output.append(UnsafeRawBufferPointer(rebasing: content[count...])) }
     case .wouldBlock, .ended: upstream.pointee.output.append(content)
@@ -261,7 +261,7 @@ extension Worker {
       // Safe because: the send ends before `output` changes.
       let octets = upstream.pointee.output.withUnsafeBytes { $0 }
       let unsent = UnsafeRawBufferPointer(rebasing: octets[upstream.pointee.sentCount...])
-      switch Syscalls.send(upstream.pointee.descriptor, unsent) {
+      switch send(upstream: slot, unsent) {
       case .moved(let count):
         upstream.pointee.sentCount += count
         downstreams.pointer(Int(upstream.pointee.downstream)).pointee.flags.insert(.forwarded)

@@ -138,8 +138,7 @@ extension Worker {
     upstream.pointee.downstream = -1
     upstream.pointee.output.release()
     upstream.pointee.input.release()
-    Syscalls.close(upstream.pointee.descriptor)
-    metrics.upstreamConnectionsOpen.subtract()
+    closeTransport(upstream: slot)
     closedUpstreams.append(slot)
     placeFreed(upstream.pointee.pool, slot: Int32(truncatingIfNeeded: slot))
   }

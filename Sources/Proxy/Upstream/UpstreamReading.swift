@@ -71,18 +71,11 @@ extension Worker {
       guard room >= Self.leastRoom else { return }
       guard reads > 0 else { return makeReady(upstream: slot) }
       reads -= 1
-      let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, received.count)])
-      switch Syscalls.receive(upstream.pointee.descriptor, into: space) {
-      case .moved(let count):
-        if count < space.count, !upstream.pointee.has(.peerClosing) { upstream.pointee.flags.remove(.readable) }
-        take(slot, index, UnsafeMutableRawBufferPointer(rebasing: space[..<count]))
-      case .wouldBlock: upstream.pointee.flags.remove(.readable)
-      case .ended:
-        upstream.pointee.flags.remove(.readable)
-        return upstreamEnded(slot)
-      case .failed:
-        upstream.pointee.flags.remove(.readable)
-        return upstreamFailed(slot, .upstreamClosed)
+      switch receive(upstream: slot, room: room) {
+      case .octets(let octets): take(slot, index, octets)
+      case .nothing: break
+      case .ended: return upstreamEnded(slot)
+      case .failed: return upstreamFailed(slot, .upstreamClosed)
       }
     }
     if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { closeUpstream(slot) }

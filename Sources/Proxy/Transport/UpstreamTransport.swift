@@ -1,0 +1,37 @@
+import IO
+
+// What an upstream's octets go through: the only place where the relay touches an upstream's socket.
+extension Worker {
+  /// Receives at most `room` octets of an upstream, and notes in the connection's flags whether more may be there.
+  @inline(__always)
+  mutating func receive(upstream slot: Int, room: Int) -> Received {
+    let upstream = upstreams.pointer(slot)
+    let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, received.count)])
+    switch Syscalls.receive(upstream.pointee.descriptor, into: space) {
+    case .moved(let count):
+      if count < space.count, !upstream.pointee.has(.peerClosing) { upstream.pointee.flags.remove(.readable) }
+      return .octets(UnsafeMutableRawBufferPointer(rebasing: space[..<count]))
+    case .wouldBlock:
+      upstream.pointee.flags.remove(.readable)
+      return .nothing
+    case .ended:
+      upstream.pointee.flags.remove(.readable)
+      return .ended
+    case .failed:
+      upstream.pointee.flags.remove(.readable)
+      return .failed
+    }
+  }
+
+  /// Sends octets of a request, which must not be empty; says how many were taken.
+  @inline(__always)
+  mutating func send(upstream slot: Int, _ octets: UnsafeRawBufferPointer) -> TransferResult {
+    Syscalls.send(upstreams.pointer(slot).pointee.descriptor, octets)
+  }
+
+  /// Gives up what carries the connection.
+  mutating func closeTransport(upstream slot: Int) {
+    Syscalls.close(upstreams.pointer(slot).pointee.descriptor)
+    metrics.upstreamConnectionsOpen.subtract()
+  }
+}
