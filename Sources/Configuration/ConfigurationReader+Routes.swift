@@ -33,6 +33,7 @@ extension ConfigurationReader {
     let pattern = Self.pattern(table)
     var route = Settings.Route(id: id ?? "", pattern: pattern ?? RoutePattern(path: .exact("/")))
     readForwarding(table, &route)
+    Self.readUpstreamTimeouts(table, &route)
     readOffer(table, &route)
     route.description = table.string("description", expected: "a sentence of at most 200 octets without line breaks or quotes") {
       (1...200).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }
@@ -243,7 +244,7 @@ extension ConfigurationReader {
     route.digest = table.boolean("digest") ?? false
     route.digestLimit = table.size("digest-limit", in: 0...(64 << 20)).map { Int($0) } ?? route.digestLimit
     route.paymentAuthorization = table.boolean("payment-authorization") ?? false
-    if let set = Self.statuses(table) { route.chargeStatus = set }
+    if let set = Self.statuses(table, "charge-status") { route.chargeStatus = set }
     let range = Duration.seconds(1)...Duration.seconds(30 * 86_400)
     route.idleTimeout = table.duration("idle-timeout", in: range) ?? route.idleTimeout
     route.holdTimeout = table.duration("hold-timeout", in: .seconds(1)...(.seconds(3600))) ?? route.holdTimeout
@@ -258,18 +259,19 @@ extension ConfigurationReader {
     }
   }
 
-  private static func statuses(_ table: TableReader) -> Settings.StatusSet? {
+  /// Reads a set of statuses; nil where the key is not there.
+  static func statuses(_ table: TableReader, _ key: String, allowsNone: Bool = false) -> Settings.StatusSet? {
     let expected = "status codes such as \"2xx\", \"404\" or \"200-299\""
-    guard let words = table.strings("charge-status", expected: expected) else { return nil }
+    guard let words = table.strings(key, expected: expected) else { return nil }
     var ranges: [ClosedRange<UInt16>] = []
     for (text, node) in words {
       guard let range = statusRange(text) else {
-        table.report(.invalidValue, "charge-status", node: node, expected: expected)
+        table.report(.invalidValue, key, node: node, expected: expected)
         continue
       }
       ranges.append(range)
     }
-    if words.isEmpty { table.report(.invalidValue, "charge-status", expected: expected) }
+    if words.isEmpty, !allowsNone { table.report(.invalidValue, key, expected: expected) }
     return Settings.StatusSet(ranges)
   }
 

@@ -7,27 +7,62 @@ extension ConfigurationReader {
     if !table.has("name") { table.reportMissing("name", expected: "a name that routes refer to, such as name = \"api\"") }
     let name = table.string("name", expected: "1 to 64 of the characters A-Z a-z 0-9 . _ -", where: Self.isName)
     if let name { table.place = "[[upstream]] \"\(name)\"" }
-    let endpoint = Self.endpoint(table)
+    let servers = Self.servers(table)
     let hostField = Self.hostField(table)
     let maxConnections = table.integer("max-connections", in: 1...65_536)
     let maxIdle = table.integer("max-idle", in: 0...65_536)
-    guard let name else { return }
-    if settings.upstreams.contains(where: { $0.name == name }) { table.report(.duplicate, "name") }
-    // An endpoint that could not be read stands for itself, so that routes which name the upstream are no errors too.
-    var upstream = Settings.Upstream(name: name, endpoint: endpoint ?? .host("localhost", port: 80))
+    // Servers that could not be read are stood for by one, so that routes which name the upstream are no errors too.
+    var upstream = Settings.Upstream(name: name ?? "", servers: servers.isEmpty ? [.init(.host("localhost", port: 80))] : servers)
     upstream.hostField = hostField ?? upstream.hostField
     upstream.maxConnections = maxConnections ?? upstream.maxConnections
     upstream.maxIdle = maxIdle ?? min(upstream.maxIdle, upstream.maxConnections)
+    Self.readBalancing(table, &upstream)
+    guard let name else { return }
+    if settings.upstreams.contains(where: { $0.name == name }) { table.report(.duplicate, "name") }
     settings.upstreams.append(upstream)
   }
 
-  private static func endpoint(_ table: TableReader) -> Settings.Upstream.Endpoint? {
-    let expected = "a URL such as \"http://127.0.0.1:8081\", or \"unix:/run/api.sock\""
-    guard table.has("url") else {
-      table.reportMissing("url", expected: expected)
-      return nil
+  private static let urlForm = "a URL such as \"http://127.0.0.1:8081\", or \"unix:/run/api.sock\""
+
+  /// Reads `url`, or each of `servers`; empty where one cannot be read, which was reported.
+  private static func servers(_ table: TableReader) -> [Settings.Upstream.Server] {
+    guard table.has("servers") else {
+      guard table.has("url") else {
+        table.reportMissing("url", expected: urlForm)
+        _ = table.node("servers")
+        return []
+      }
+      _ = table.node("servers")
+      return endpoint(table).map { [.init($0)] } ?? []
     }
-    guard let text = table.string("url", expected: expected) else { return nil }
+    if table.has("url") { table.report(.conflict, "url", expected: "either one url, or servers = [{ url = \"http://127.0.0.1:8081\" }]") }
+    _ = table.node("url")
+    let tables = table.tables("servers")
+    var servers: [Settings.Upstream.Server] = []
+    for (number, server) in tables.enumerated() {
+      defer { server.finish() }
+      server.place = "\(table.place) server \(number + 1)"
+      let weight = server.integer("weight", in: Settings.Upstream.Server.weights) ?? 1
+      guard server.has("url") else {
+        server.reportMissing("url", expected: urlForm)
+        continue
+      }
+      guard let endpoint = endpoint(server) else { continue }
+      if servers.contains(where: { $0.endpoint == endpoint }) { server.report(.duplicate, "url", advice: "give the server a higher weight instead") }
+      servers.append(.init(endpoint, weight: weight))
+    }
+    if tables.isEmpty || tables.count > Settings.Upstream.Server.limit {
+      table.report(.outOfRange, "servers", expected: "1 to \(Settings.Upstream.Server.limit) servers: [{ url = \"http://127.0.0.1:8081\" }]")
+      return []
+    }
+    if servers.count == tables.count, servers.allSatisfy({ $0.weight == 0 }) {
+      table.report(.conflict, "servers", expected: "at least one server whose weight is not 0")
+    }
+    return servers.count == tables.count ? servers : []
+  }
+
+  private static func endpoint(_ table: TableReader) -> Settings.Upstream.Endpoint? {
+    guard let text = table.string("url", expected: urlForm) else { return nil }
     if text.hasPrefix("unix:") {
       let path = String(text.dropFirst(5))
       guard isSocketPath(path) else {
@@ -38,14 +73,14 @@ extension ConfigurationReader {
     }
     guard text.hasPrefix("http://") else {
       let advice = text.hasPrefix("https://") ? "this version speaks plain HTTP to upstreams: put a TLS client such as stunnel between" : nil
-      table.report(.invalidValue, "url", expected: expected, advice: advice)
+      table.report(.invalidValue, "url", expected: urlForm, advice: advice)
       return nil
     }
     var authority = text.dropFirst("http://".count)
     if authority.hasSuffix("/") { authority = authority.dropLast() }
     guard let (host, port) = Authority.split(String(authority)), port != 0 else {
       let advice = authority.contains("/") ? "a path belongs into the route: rewrite-prefix" : nil
-      table.report(.invalidValue, "url", expected: expected, advice: advice)
+      table.report(.invalidValue, "url", expected: urlForm, advice: advice)
       return nil
     }
     return .host(host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host, port: port ?? 80)

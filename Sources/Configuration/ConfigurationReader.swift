@@ -81,7 +81,10 @@ struct ConfigurationReader {
 
   private mutating func readListeners(_ tables: [TableReader]) {
     for table in tables {
-      if let listener = Self.listener(table) {
+      let acceptsProxyProtocol = table.boolean("proxy-protocol") ?? false
+      if var listener = Self.listener(table) {
+        listener.acceptsProxyProtocol = acceptsProxyProtocol
+        if acceptsProxyProtocol { checkProxyProtocol(table, listener) }
         if settings.listeners.contains(where: { $0.endpoint == listener.endpoint }) {
           table.report(.duplicate, "address", advice: "remove one of the two listeners")
         }

@@ -29,7 +29,10 @@ public struct Explanation: Sendable {
     lines.append("ledger     \(settings.ledger.name) in \(settings.ledger.directory)")
     lines.append("audit log  \(settings.audit.path)")
     lines.append("keys       \(settings.keys.directory)")
-    for upstream in settings.upstreams { lines.append("upstream   \(upstream.name): \(upstream.words)") }
+    for upstream in settings.upstreams {
+      lines.append("upstream   \(upstream.name): \(upstream.words)")
+      lines += upstream.terms.map { "           " + $0 }
+    }
     lines.append("routes")
     let rows = settings.routes.map { [$0.id, $0.patternWords, $0.priceWords] + ($0.price == nil ? [] : [$0.terms]) }
     lines += Explanation.columns(rows).map { "  " + $0 }
@@ -48,6 +51,7 @@ public struct Explanation: Sendable {
     object.set("ledger", ["name": .string(settings.ledger.name), "directory": .string(settings.ledger.directory)])
     object.set("audit", .string(settings.audit.path))
     object.set("keys", .string(settings.keys.directory))
+    object.set("upstreams", .array(settings.upstreams.map(\.json)))
     object.set("routes", .array(settings.routes.map { Self.json($0, settings) }))
     return .object(object)
   }
@@ -100,16 +104,6 @@ extension Settings.Listener {
   public var words: String {
     switch endpoint {
     case .address(let address, let port): address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
-    case .unix(let path): "unix:\(path)"
-    }
-  }
-}
-
-extension Settings.Upstream {
-  /// The URL as the configuration writes it.
-  public var words: String {
-    switch endpoint {
-    case .host(let host, let port): "http://" + (host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
     case .unix(let path): "unix:\(path)"
     }
   }

@@ -25,6 +25,8 @@ extension Settings {
     public var rewritePrefix: String?
     /// Fields that the upstream gets, and that replace what the client sent under the same name.
     public var injectedFields: [InjectedField] = []
+    /// How long the upstream may take where this route differs.
+    public var upstreamTimeouts = UpstreamTimeouts()
     /// What the challenge and the discovery documents say is sold.
     public var description: String?
     /// Whether a charge is bound to the request content's digest.

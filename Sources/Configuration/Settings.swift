@@ -67,6 +67,9 @@ extension Settings {
     public var endpoint: Endpoint
     /// Whether the operator confirmed that TLS is terminated in front of this listener.
     public var plaintext: Bool
+    /// Whether every connection begins with a PROXY protocol header, which tells the client's address; only trusted proxies
+    /// and Unix sockets are listened to then.
+    public var acceptsProxyProtocol = false
 
     /// Makes a listener.
     public init(_ endpoint: Endpoint, plaintext: Bool = false) {

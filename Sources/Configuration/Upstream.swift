@@ -1,7 +1,9 @@
+import HTTP
+
 extension Settings {
-  /// A server that answers.
+  /// The servers that answer alike.
   public struct Upstream: Sendable, Hashable {
-    /// Where the server listens.
+    /// Where a server listens.
     public enum Endpoint: Sendable, Hashable {
       /// A host name or numeric address (without brackets) and a port.
       case host(String, port: UInt16)
@@ -11,7 +13,7 @@ extension Settings {
 
     /// What the `Host` field of a forwarded request says.
     public enum HostField: Sendable, Hashable {
-      /// The upstream's own authority.
+      /// The upstream's own authority, the first server's where it has several.
       case upstream
       /// What the client sent.
       case client
@@ -21,28 +23,47 @@ extension Settings {
 
     /// The name that routes refer to.
     public var name: String
-    /// Where the server listens.
-    public var endpoint: Endpoint
+    /// The servers; at least one.
+    public var servers: [Server]
     /// What the `Host` field says.
     public var hostField: HostField = .upstream
-    /// Most connections of one worker at once; requests beyond wait.
+    /// Most connections of one worker to one server at once; requests beyond wait.
     public var maxConnections = 512
-    /// Most idle connections that one worker keeps.
+    /// Most idle connections to one server that one worker keeps.
     public var maxIdle = 64
+    /// How the server for a request is chosen.
+    public var balance = Balance.roundRobin
+    /// How often a request is sent anew after a failure, where that is safe.
+    public var retries = 2
+    /// How often names are looked up again; zero: at start, and when a connect failed.
+    public var resolveEvery = Duration.seconds(30)
+    /// The PROXY protocol's header that begins every connection; nil for none.
+    public var proxyProtocol: ProxyProtocol.Version?
+    /// How servers are asked whether they are well; nil: not at all.
+    public var health: Health?
+    /// When a server that fails is left alone.
+    public var ejection = Ejection()
+    /// When the whole upstream is; nil: never.
+    public var breaker: Breaker?
 
-    /// Makes an upstream.
+    /// Makes an upstream of one server.
     public init(name: String, endpoint: Endpoint) {
-      self.name = name
-      self.endpoint = endpoint
+      self.init(name: name, servers: [Server(endpoint)])
     }
 
-    /// The authority of the upstream's URL, as a `Host` field carries it.
+    /// Makes an upstream.
+    public init(name: String, servers: [Server]) {
+      self.name = name
+      self.servers = servers
+    }
+
+    /// The authority of the first server's URL, as a `Host` field carries it.
     public var authority: String {
-      switch endpoint {
+      switch servers.first?.endpoint {
       case .host(let host, let port):
         let name = host.contains(":") ? "[\(host)]" : host
         return port == 80 ? name : "\(name):\(port)"
-      case .unix: return "localhost"
+      case .unix, nil: return "localhost"
       }
     }
   }

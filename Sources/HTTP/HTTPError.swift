@@ -63,6 +63,10 @@ public enum HTTPError: Error, Hashable, Sendable {
   case trailersTooLong(at: Int)
   case trailerForbidden(at: Int)
 
+  // The PROXY protocol's header.
+  case proxyHeaderInvalid(at: Int)
+  case proxyHeaderTooLong(at: Int)
+
   // Target.
   case targetInvalid(at: Int)
   case targetFragment(at: Int)
@@ -89,7 +93,7 @@ public enum HTTPError: Error, Hashable, Sendable {
       .contentLengthInvalid, .lengthBesideTransferEncoding, .transferEncodingRepeated, .transferEncodingInvalid,
       .transferEncodingTooNew, .framingWithoutContent, .connectionInvalid, .connectionNominatesFraming,
       .chunkSizeInvalid, .chunkExtensionInvalid, .chunkExtensionTooLong, .chunkNotTerminated, .trailerForbidden,
-      .targetInvalid, .targetFragment, .targetBackslash, .targetEscapeInvalid, .targetEscapeForbidden,
+      .proxyHeaderInvalid, .proxyHeaderTooLong, .targetInvalid, .targetFragment, .targetBackslash, .targetEscapeInvalid, .targetEscapeForbidden,
       .targetDotSegment, .targetEmptySegment, .targetNotUTF8:
       400
     }
@@ -109,7 +113,7 @@ public enum HTTPError: Error, Hashable, Sendable {
       .transferEncodingTooNew(let at), .framingWithoutContent(let at), .connectionInvalid(let at),
       .connectionNominatesFraming(let at), .expectationUnknown(let at), .chunkSizeInvalid(let at),
       .chunkSizeTooLarge(let at), .chunkExtensionInvalid(let at), .chunkExtensionTooLong(let at),
-      .chunkNotTerminated(let at), .trailersTooLong(let at), .trailerForbidden(let at), .targetInvalid(let at),
+      .chunkNotTerminated(let at), .proxyHeaderInvalid(let at), .proxyHeaderTooLong(let at), .trailersTooLong(let at), .trailerForbidden(let at), .targetInvalid(let at),
       .targetFragment(let at), .targetBackslash(let at), .targetEscapeInvalid(let at),
       .targetEscapeForbidden(let at), .targetDotSegment(let at), .targetEmptySegment(let at), .targetNotUTF8(let at):
       at

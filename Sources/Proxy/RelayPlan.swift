@@ -128,7 +128,7 @@ extension RelayPlan.Upstream {
   init(_ upstream: Settings.Upstream) {
     name = upstream.name
     pool = UpstreamPool.Limits(connections: upstream.maxConnections, idle: upstream.maxIdle)
-    switch upstream.endpoint {
+    switch upstream.servers[0].endpoint {
     case .host(let name, let port):
       host = name
       self.port = port

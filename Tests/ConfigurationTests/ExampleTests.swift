@@ -23,7 +23,7 @@ private func uncommented(_ text: String) -> String {
     #expect(outcome.diagnostics == [])
     let settings = try #require(outcome.settings)
     #expect(settings.listeners == [Settings.Listener(.address("127.0.0.1", port: 8402))])
-    #expect(settings.upstreams.map(\.endpoint) == [.host("127.0.0.1", port: 8081)])
+    #expect(settings.upstreams.map(\.servers) == [[.init(.host("127.0.0.1", port: 8081))]])
     #expect(settings.routes.map(\.id) == ["quotes", "files", "status"])
     #expect(settings.routes.map(\.priceWords) == ["0.002 USDC per request", "0.01 USDC per MB", "free"])
     #expect(settings.routes.map(\.intentNames) == [["charge", "session"], ["session"], ["charge", "session"]])
@@ -55,7 +55,14 @@ private func uncommented(_ text: String) -> String {
     #expect(all.keys == plain.keys)
     #expect(all.admin == plain.admin)
     #expect(all.listeners == plain.listeners)
-    #expect(all.upstreams == plain.upstreams)
+    // Without their tables, servers are not asked and no breaker opens; with them, these are the values.
+    #expect(all.upstreams.map(\.health) == [Settings.Upstream.Health()] && all.upstreams.map(\.breaker) == [Settings.Upstream.Breaker()])
+    var upstreams = all.upstreams
+    upstreams[0].health = nil
+    upstreams[0].breaker = nil
+    #expect(upstreams == plain.upstreams)
+    let times = all.routes[0].upstreamTimeouts
+    #expect(times.connect == all.timeouts.connect && times.firstOctet == all.timeouts.firstOctet && times.idle == all.timeouts.upstreamIdle)
     #expect(all.cors == plain.cors)
     #expect((all.workers, all.registration, all.expires) == (plain.workers, plain.registration, plain.expires))
     for (left, right) in zip(all.routes, plain.routes) {
