@@ -31,6 +31,7 @@ let package = Package(
     // C libraries, one importer each.
     .target(name: "CLinux"),
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CLibSSL", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
 
@@ -41,6 +42,7 @@ let package = Package(
 
     // 2: protocols, without I/O.
     module("HTTP", ["Bytes", "Encoding"]),
+    module("TLS", ["Bytes", "Encoding", "Crypto", "CLibSSL"]),
     module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
     module("Metering", ["Bytes", "Encoding", "Crypto", "Payments"]),
     module("Methods", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering"]),
@@ -67,6 +69,7 @@ let package = Package(
     tests("EncodingTests", ["Encoding", "Bytes"]),
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
+    tests("TLSTests", ["TLS", "Crypto", "Encoding", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
     tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
