@@ -97,6 +97,7 @@ struct ConfigurationReader {
   private static func listener(_ table: TableReader) -> Settings.Listener? {
     let expected = "an address and a port such as \"127.0.0.1:8402\", \"[::]:8402\", or \"unix:/run/farebox/http.sock\""
     let plaintext = table.boolean("plaintext") ?? false
+    let mode = fileMode(table)
     guard table.has("address") else {
       table.reportMissing("address", expected: expected)
       return nil
@@ -108,7 +109,9 @@ struct ConfigurationReader {
         table.report(.invalidValue, "address", expected: "unix: and an absolute path of at most \(socketPathLimit) octets")
         return nil
       }
-      return Settings.Listener(.unix(path: path), plaintext: plaintext)
+      var listener = Settings.Listener(.unix(path: path), plaintext: plaintext)
+      listener.mode = mode ?? listener.mode
+      return listener
     }
     guard let (host, port) = Authority.split(text), let port else {
       table.report(.invalidValue, "address", expected: expected)

@@ -70,6 +70,8 @@ extension Settings {
     /// Whether every connection begins with a PROXY protocol header, which tells the client's address; only trusted proxies
     /// and Unix sockets are listened to then.
     public var acceptsProxyProtocol = false
+    /// The permissions of a Unix socket's file.
+    public var mode: UInt32 = 0o660
 
     /// Makes a listener.
     public init(_ endpoint: Endpoint, plaintext: Bool = false) {

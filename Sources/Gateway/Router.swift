@@ -41,10 +41,13 @@ public struct Router: Sendable {
   private var places: [[Entry]] = []
 
   /// Builds the router; refuses patterns that are not canonical and routes that conflict.
-  public init(_ patterns: [RoutePattern]) throws(GatewayError) {
+  ///
+  /// - Parameter numbers: what a match answers with, a pattern each; nil: their order.
+  public init(_ patterns: [RoutePattern], numbers: [RouteIndex]? = nil) throws(GatewayError) {
     guard patterns.count <= Int(RouteIndex.max) else { throw .tooManyRoutes }
+    precondition(numbers.map { $0.count == patterns.count } ?? true)
     _ = group(of: [])
-    for (index, pattern) in patterns.enumerated() { try add(pattern, index) }
+    for (index, pattern) in patterns.enumerated() { try add(pattern, index, number: numbers?[index] ?? RouteIndex(index)) }
   }
 
   // MARK: Matching
@@ -117,7 +120,7 @@ public struct Router: Sendable {
 
   // MARK: Building
 
-  private mutating func add(_ pattern: RoutePattern, _ index: Int) throws(GatewayError) {
+  private mutating func add(_ pattern: RoutePattern, _ index: Int, number: RouteIndex) throws(GatewayError) {
     let methods = pattern.methods.withImpliedHead
     guard !methods.isEmpty else { throw .methodsEmpty(route: index) }
     let segments = try Self.segments(of: pattern.path, index)
@@ -128,7 +131,7 @@ public struct Router: Sendable {
       for entry in places[place] where !entry.methods.isDisjoint(with: methods) {
         throw .conflict(route: index, with: Int(entry.route))
       }
-      places[place].append(Entry(route: RouteIndex(index), methods: methods))
+      places[place].append(Entry(route: number, methods: methods))
     }
   }
 

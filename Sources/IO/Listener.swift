@@ -19,7 +19,7 @@ public struct Listener: ~Copyable {
   public let descriptor: Int32
   /// The port that it has (also where 0 was asked for), 0 for a Unix socket.
   public let port: UInt16
-  private let unixPath: String?
+  private var unixPath: String?
 
   /// Listens on an address, shared by all threads that do the same (SO_REUSEPORT).
   public init(address: SocketAddress, backlog: Int32 = 4096) throws(IOError) {
@@ -55,7 +55,9 @@ public struct Listener: ~Copyable {
   }
 
   /// Listens on a Unix socket; a file left over by a dead process is replaced, one in use is refused.
-  public init(unixPath: String, backlog: Int32 = 4096) throws(IOError) {
+  ///
+  /// - Parameter mode: the file's permissions, set before anybody can connect; nil: what the process's mask leaves.
+  public init(unixPath: String, mode: UInt32? = nil, backlog: Int32 = 4096) throws(IOError) {
     let opened = clinux_stream_socket(0)
     guard opened >= 0 else { throw .cannotOpen(code: -opened) }
     var bound = clinux_bind_unix(opened, unixPath)
@@ -67,6 +69,7 @@ public struct Listener: ~Copyable {
       Syscalls.close(opened)
       throw bound == -ENAMETOOLONG ? .pathTooLong : .cannotBind(code: -bound)
     }
+    if let mode { chmod(unixPath, mode) }
     let listening = clinux_listen(opened, backlog)
     guard listening >= 0 else {
       Syscalls.close(opened)
@@ -77,12 +80,15 @@ public struct Listener: ~Copyable {
     self.unixPath = unixPath
   }
 
-  /// Makes another owner of the same socket, for a further thread (Unix sockets have no SO_REUSEPORT to share by).
-  public borrowing func duplicate() throws(IOError) -> Listener {
+  /// Makes another owner of a socket that listens, for a further thread. It does not own a Unix socket's file.
+  public init(duplicating descriptor: Int32) throws(IOError) {
     let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)
     guard copy >= 0 else { throw .cannotOpen(code: errno) }
-    return Listener(descriptor: copy, port: port)
+    self.init(descriptor: copy, port: UInt16(clamping: clinux_local_port(copy)))
   }
+
+  /// Leaves a Unix socket's file where it is when this listener goes away: another process listens on the socket.
+  public mutating func leaveFile() { unixPath = nil }
 
   private init(descriptor: Int32, port: UInt16) {
     self.descriptor = descriptor

@@ -70,7 +70,13 @@ struct RelayPlan: Sendable {
   static let collectedLimit = 64 << 20
 
   /// Works the plan out. Throws where two routes conflict or a name cannot be sent, which `farebox check` reports better.
-  init(_ settings: Settings) throws(ServerError) {
+  ///
+  /// - Parameters:
+  ///   - layout: where the settings' routes and upstreams stand in the tables; nil: in their order.
+  ///   - previous: the plan before this one, whose places that the layout does not name stay as they are, since exchanges
+  ///     in flight refer to them.
+  init(_ settings: Settings, layout: PlanLayout? = nil, over previous: RelayPlan? = nil) throws(ServerError) {
+    let layout = layout ?? PlanLayout(settings)
     let limits = settings.limits
     headLimits = HeadLimits(requestLine: limits.requestLine, head: limits.headBytes, fieldCount: limits.headerCount)
     responseHeadLimits = HeadLimits(
@@ -80,16 +86,25 @@ struct RelayPlan: Sendable {
     connectionsPerClient = limits.connectionsPerClient
     requestLimit = limits.requestsPerConnection == 0 ? .max : limits.requestsPerConnection
     timeouts = Timeouts(settings.timeouts)
-    upstreams = settings.upstreams.map(Upstream.init)
-    routes = []
+    upstreams = previous?.upstreams ?? []
+    for (upstream, place) in zip(settings.upstreams, layout.upstreams) { Self.put(Upstream(upstream), at: place, in: &upstreams) }
+    routes = previous?.routes ?? []
     for (index, route) in settings.routes.enumerated() {
       guard settings.upstreams.indices.contains(route.upstream) else { throw .upstreamUnknown(route: index) }
-      do { routes.append(try Route(route, upstream: settings.upstreams[route.upstream])) } catch {
+      var made: Route
+      do { made = try Route(route, upstream: settings.upstreams[route.upstream]) } catch {
         throw .fieldsInvalid(route: index, error)
       }
+      made.upstream = layout.upstreams[route.upstream]
+      Self.put(made, at: Int(layout.routes[index]), in: &routes)
     }
-    do { router = try Router(settings.routes.map(RoutePattern.init)) } catch { throw .routesInvalid(error) }
+    do { router = try Router(settings.routes.map(RoutePattern.init), numbers: layout.routes) } catch { throw .routesInvalid(error) }
     trustedProxies = settings.trustedProxies
+  }
+
+  /// Puts a value at a place of a table, at most one behind its end.
+  static func put<Value>(_ value: Value, at place: Int, in table: inout [Value]) {
+    if place == table.count { table.append(value) } else { table[place] = value }
   }
 }
 

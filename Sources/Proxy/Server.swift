@@ -7,21 +7,35 @@ public import Ledger
 import Synchronization
 
 /// The running proxy: its listeners and event loops. Starting and stopping are the caller's; nothing here blocks but
-/// ``join()`` and the look-up of upstream names in ``start()``.
+/// ``join()``, ``reload(_:at:)`` and the look-up of upstream names in ``start()``.
 public final class Server: Sendable {
-  private struct Running {
+  /// What runs, and by which configuration.
+  struct State {
+    var settings: Settings
+    /// The plan of all workers together.
+    var plan: RelayPlan
+    var places: PlanPlaces
+    var former = FormerOffers()
+    /// Counts configurations.
+    var number: UInt64 = 0
+    /// In the settings' order.
+    var listeners: [ListeningSockets] = []
+    /// Numbers that listeners have had.
+    var listenerCount = 0
     var controls: [WorkerControl] = []
     var threads: [LoopThread] = []
+    var descriptorLimit = 0
     var isDraining = false
   }
 
-  private let settings: Settings
-  private let ledger: Ledger?
-  private let keys: KeyRing
-  private let plan: RelayPlan
-  private let running = Mutex(Running())
-  private let listening = Mutex<[UInt16]>([])
-  private let notices: NoticeBoard
+  let ledger: Ledger?
+  let keys: KeyRing
+  let state: Mutex<State>
+  let notices: NoticeBoard
+  let clients: ClientConnections
+  let resolver: UpstreamResolver
+  /// Held while a configuration is changed: one after another.
+  let changing = Mutex<Void>(())
 
   /// Prepares a server. Without a ledger, priced routes answer 503. `notify` is called on any loop's thread, and must be
   /// quick.
@@ -35,32 +49,35 @@ public final class Server: Sendable {
   init(
     settings: Settings, plan: RelayPlan, ledger: Ledger?, keys: KeyRing, notify: @escaping @Sendable (ServerNotice) -> Void = { _ in }
   ) {
-    self.settings = settings
-    self.plan = plan
     self.ledger = ledger
     self.keys = keys
+    state = Mutex(State(settings: settings, plan: plan, places: PlanPlaces(PlanLayout(settings))))
     notices = NoticeBoard(upstreams: settings.upstreams.map(\.name), report: notify)
+    clients = ClientConnections(limit: plan.connectionsPerClient)
+    resolver = UpstreamResolver(plan.upstreams)
   }
 
+  /// The settings that new requests are served by.
+  public var settings: Settings { state.withLock { $0.settings } }
+
   /// The port of each listener in the settings' order, once started; 0 for a Unix socket.
-  public var ports: [UInt16] { listening.withLock { $0 } }
+  public var ports: [UInt16] { state.withLock { $0.listeners.map(\.port) } }
 
   /// Opens the listeners and starts the loops. Call it once.
   public func start() throws(ServerError) {
     let descriptors = Syscalls.raiseDescriptorLimit()
     Syscalls.tuneAllocator()
+    let (settings, whole) = state.withLock { ($0.settings, $0.plan) }
     let count = settings.workers > 0 ? settings.workers : Syscalls.coreCount
-    let plan = plan.share(of: count, descriptors: descriptors)
-    let resolver = UpstreamResolver(plan.upstreams)
+    let plan = whole.share(of: count, descriptors: descriptors)
     let addresses = plan.upstreams.indices.map { resolver.lookUp($0) }
-    let clients = ClientConnections(limit: plan.connectionsPerClient)
     var controls: [WorkerControl] = []
     var boxes: [WorkerBox] = []
     do {
       for _ in 0..<count {
         let control = try WorkerControl(resolver: resolver, notices: notices, clients: clients)
         controls.append(control)
-        boxes.append(WorkerBox(try makeWorker(plan, control, addresses)))
+        boxes.append(WorkerBox(try makeWorker(plan, settings, control, addresses)))
       }
     } catch let error as IOError {
       throw .system(error)
@@ -68,13 +85,21 @@ public final class Server: Sendable {
       throw .offersInvalid
     }
     resolver.serve(controls)
-    try open(boxes)
+    let listeners = try open(settings.listeners, boxes)
     for control in controls { ledger?.register(control.waker) }
     let threads = try launch(boxes)
-    running.withLock { $0 = Running(controls: controls, threads: threads) }
+    state.withLock { state in
+      state.listeners = listeners
+      state.listenerCount = listeners.count
+      state.controls = controls
+      state.threads = threads
+      state.descriptorLimit = descriptors
+    }
   }
 
-  private func makeWorker(_ plan: RelayPlan, _ control: WorkerControl, _ addresses: [[SocketAddress]]) throws -> Worker {
+  private func makeWorker(
+    _ plan: RelayPlan, _ settings: Settings, _ control: WorkerControl, _ addresses: [[SocketAddress]]
+  ) throws -> Worker {
     let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys)
     let epoll = try Worker.makeEpoll(control)
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
@@ -83,53 +108,24 @@ public final class Server: Sendable {
   /// Refuses settings whose listeners another process has or this one may not open. Asked before the ledger is opened,
   /// so that a second start by mistake touches nothing; ``start()`` refuses as well.
   public static func checkListeners(_ settings: Settings) throws(ServerError) {
-    for (number, listener) in settings.listeners.enumerated() {
-      switch listener.endpoint {
-      case .unix(let path):
-        do { try Listener.checkUnused(unixPath: path) } catch { throw .cannotListen(listener: number, error) }
-      case .address(let text, let port):
-        let socket = try address(text, port: port, listener: number)
-        guard port != 0 else { continue }
-        do { try Listener.checkUnused(socket) } catch { throw .cannotListen(listener: number, error) }
-      }
-    }
+    for (number, listener) in settings.listeners.enumerated() { try ListeningSockets.check(listener, number: number) }
   }
 
-  private static func address(_ text: String, port: UInt16, listener number: Int) throws(ServerError) -> SocketAddress {
-    guard let address = ClientAddress(text) else { throw .addressInvalid(listener: number) }
-    return SocketAddress(family: address.isIPv4 ? .inet : .inet6, high: address.high, low: address.low, port: port)
-  }
-
-  /// Opens each listener once for every loop.
-  private func open(_ boxes: [WorkerBox]) throws(ServerError) {
-    var ports: [UInt16] = []
-    for (number, listener) in settings.listeners.enumerated() {
+  /// Opens each listener for every loop.
+  private func open(_ listeners: [Settings.Listener], _ boxes: [WorkerBox]) throws(ServerError) -> [ListeningSockets] {
+    var opened: [ListeningSockets] = []
+    for (number, listener) in listeners.enumerated() {
+      let sockets = try ListeningSockets(listener, number: number, workers: boxes.count)
+      opened.append(sockets)
       do {
-        switch listener.endpoint {
-        case .unix(let path):
-          let first = try Listener(unixPath: path)
-          for box in boxes.dropFirst() { try box.add(first.duplicate()) }
-          try boxes[0].add(first)
-          ports.append(0)
-        case .address(let text, let wanted):
-          var socket = try Self.address(text, port: wanted, listener: number)
-          if wanted != 0 { try Listener.checkUnused(socket) }
-          for box in boxes {
-            let opened = try Listener(address: socket)
-            socket.port = opened.port
-            try box.add(opened)
-          }
-          ports.append(socket.port)
+        for (worker, box) in boxes.enumerated() {
+          for parcel in try sockets.share(worker: worker, of: boxes.count) { try box.add(parcel, number: number) }
         }
-      } catch let error as ServerError {
-        throw error
-      } catch let error as IOError {
-        throw .cannotListen(listener: number, error)
       } catch {
-        throw .addressInvalid(listener: number)
+        throw .cannotListen(listener: number, error)
       }
     }
-    listening.withLock { $0 = ports }
+    return opened
   }
 
   private func launch(_ boxes: [WorkerBox]) throws(ServerError) -> [LoopThread] {
@@ -142,17 +138,27 @@ public final class Server: Sendable {
 
   /// Accepts nothing more and lets what runs finish, for the drain time at most. Returns at once.
   public func drain() {
-    for control in running.withLock({ $0.controls }) { control.mailbox.send(.drain) }
+    let (controls, listeners) = state.withLock { state in
+      state.isDraining = true
+      return (state.controls, state.listeners)
+    }
+    for control in controls { control.mailbox.send(.drain) }
+    for sockets in listeners { sockets.close() }
   }
 
   /// Ends every exchange now. Returns at once.
   public func stop() {
-    for control in running.withLock({ $0.controls }) { control.mailbox.send(.stop) }
+    let (controls, listeners) = state.withLock { state in
+      state.isDraining = true
+      return (state.controls, state.listeners)
+    }
+    for control in controls { control.mailbox.send(.stop) }
+    for sockets in listeners { sockets.close() }
   }
 
   /// Waits until all loops have ended.
   public func join() {
-    let threads = running.withLock { state in
+    let threads = state.withLock { state in
       let threads = state.threads
       state.threads = []
       return threads
@@ -162,7 +168,7 @@ public final class Server: Sendable {
 
   /// Appends what the loops have counted as Prometheus text.
   public func appendMetrics(to text: inout ByteBuffer) {
-    MetricsText.append(running.withLock { $0.controls.map(\.metrics) }, to: &text)
+    MetricsText.append(state.withLock { $0.controls.map(\.metrics) }, to: &text)
   }
 }
 
@@ -173,7 +179,9 @@ final class WorkerBox: @unchecked Sendable {
 
   init(_ worker: consuming Worker) { self.worker = worker }
 
-  func add(_ listener: consuming Listener) throws(IOError) { try worker.add(listener) }
+  func add(_ parcel: ListenerParcel, number: Int) throws(IOError) {
+    if let listener = parcel.open() { try worker.add(listener, number: number) }
+  }
 
   func run() { worker.run() }
 }

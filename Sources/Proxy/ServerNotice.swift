@@ -40,34 +40,44 @@ final class NoticeBoard: Sendable {
   private static let interval: Int64 = 1_000_000_000
 
   private struct State {
+    var names: [String]
     var failing: [Bool]
     var last: [Int64]
     var lastExhausted: Int64 = .min / 2
   }
 
-  private let names: [String]
   private let report: @Sendable (ServerNotice) -> Void
   private let state: Mutex<State>
   /// Whether an upstream is known to fail; workers look at it before they take the lock.
   private let isAnyFailing = Atomic<Bool>(false)
 
   init(upstreams: [String], report: @escaping @Sendable (ServerNotice) -> Void) {
-    names = upstreams
     self.report = report
-    state = Mutex(State(failing: upstreams.map { _ in false }, last: upstreams.map { _ in .min / 2 }))
+    state = Mutex(State(names: upstreams, failing: upstreams.map { _ in false }, last: upstreams.map { _ in .min / 2 }))
+  }
+
+  /// Takes the upstreams of another configuration; those that were known keep their places.
+  func adopt(_ upstreams: [String]) {
+    state.withLock { state in
+      for name in upstreams.dropFirst(state.names.count) {
+        state.names.append(name)
+        state.failing.append(false)
+        state.last.append(.min / 2)
+      }
+    }
   }
 
   /// An upstream failed a request.
   func failed(_ upstream: Int, _ fault: ServerNotice.Fault, at now: Int64) {
-    let isNews = state.withLock { state in
-      guard !state.failing[upstream], now - state.last[upstream] >= Self.interval else { return false }
+    let news = state.withLock { state -> String? in
+      guard !state.failing[upstream], now - state.last[upstream] >= Self.interval else { return nil }
       state.failing[upstream] = true
       state.last[upstream] = now
-      return true
+      return state.names[upstream]
     }
-    guard isNews else { return }
+    guard let news else { return }
     isAnyFailing.store(true, ordering: .relaxed)
-    report(.upstreamFails(upstream: names[upstream], fault))
+    report(.upstreamFails(upstream: news, fault))
   }
 
   /// An upstream answered.
@@ -77,13 +87,13 @@ final class NoticeBoard: Sendable {
   }
 
   private func servesAgain(_ upstream: Int) {
-    let (isNews, areAllWell) = state.withLock { state in
-      let wasFailing = state.failing[upstream]
+    let (news, areAllWell) = state.withLock { state -> (String?, Bool) in
+      let name = state.failing[upstream] ? state.names[upstream] : nil
       state.failing[upstream] = false
-      return (wasFailing, !state.failing.contains(true))
+      return (name, !state.failing.contains(true))
     }
     if areAllWell { isAnyFailing.store(false, ordering: .relaxed) }
-    if isNews { report(.upstreamServesAgain(upstream: names[upstream])) }
+    if let news { report(.upstreamServesAgain(upstream: news)) }
   }
 
   /// Something ran out.

@@ -13,6 +13,8 @@ enum WorkerMessage: Sendable {
   case stop
   /// The addresses of an upstream were looked up again.
   case resolved(upstream: Int, addresses: [SocketAddress])
+  /// Use another configuration for what begins from now on.
+  case reload(Reload)
 }
 
 /// One event loop: its connections, upstream pools and timers, shared with nobody.
@@ -29,10 +31,14 @@ struct Worker: ~Copyable {
     case waker = 3
   }
 
+  /// Connections of one side that a worker has places for at least; a place takes memory once it is used.
+  static let connectionPlaces = 1 << 17
+  /// Listeners that a worker has places for.
+  static let listenerPlaces = 1024
   /// Reads of one connection in one turn before others get theirs.
   static let readsPerTurn = 4
 
-  let plan: RelayPlan
+  var plan: RelayPlan
   let metrics: WorkerMetrics
   let control: WorkerControl
   let ledger: Ledger?
@@ -43,6 +49,8 @@ struct Worker: ~Copyable {
   var downstreams: Slab<DownstreamConnection>
   var upstreams: Slab<UpstreamConnection>
   var listeners: Slab<Listener>
+  /// The place of each listener, by its number.
+  var listenerPlaces: [Int: [Int]] = [:]
   var pools: Slab<UpstreamPool>
   /// The addresses of each upstream; the first one is tried first.
   var addresses: [[SocketAddress]]
@@ -118,10 +126,11 @@ struct Worker: ~Copyable {
     now = Instant.now().nanoseconds
     wall = Timestamp.now()
     wheel = TimerWheel(now: now)
-    downstreams = Slab(limit: plan.connectionLimit)
-    upstreams = Slab(limit: max(128, plan.upstreams.reduce(0) { $0 + $1.pool.connections }))
-    listeners = Slab(limit: 64)
-    pools = Slab(limit: max(1, plan.upstreams.count))
+    // The limits of the plan are kept where connections begin; a later plan may have larger ones.
+    downstreams = Slab(limit: max(Self.connectionPlaces, plan.connectionLimit))
+    upstreams = Slab(limit: max(Self.connectionPlaces, plan.upstreams.reduce(0) { $0 + $1.pool.connections }))
+    listeners = Slab(limit: Self.listenerPlaces)
+    pools = Slab(limit: PlanPlaces.upstreamLimit)
     received = .allocate(byteCount: RelayPlan.bufferLimit, alignment: 64)
     requestHead = .allocate(capacity: 1)
     requestHead.initialize(to: RequestHead())
@@ -153,6 +162,7 @@ struct Worker: ~Copyable {
   mutating func run() {
     while !isStopped { turn() }
     cashier.reportChallenges(at: wall)
+    control.adoption.withLock { $0.isEnded = true }
     closeEverything()
   }
 
@@ -237,7 +247,7 @@ struct Worker: ~Copyable {
         upstreamReported(index, readiness)
       }
     case Source.listener.rawValue:
-      accept(index)
+      if listeners.isInUse(index), listeners.generation(index) & 0x3fff_ffff == generation { accept(index) }
     default:
       break
     }
@@ -299,6 +309,7 @@ struct Worker: ~Copyable {
     case .drain: startDraining()
     case .stop: isStopped = true
     case .resolved(let upstream, let found): if !found.isEmpty { addresses[upstream] = found }
+    case .reload(let reload): adopt(reload)
     }
   }
 

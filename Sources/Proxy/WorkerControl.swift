@@ -10,6 +10,8 @@ final class WorkerControl: Sendable {
   let resolver: UpstreamResolver
   let notices: NoticeBoard
   let clients: ClientConnections
+  /// What the worker has gone over to last.
+  let adoption = Mutex(Adoption())
 
   init(resolver: UpstreamResolver, notices: NoticeBoard, clients: ClientConnections) throws(IOError) {
     waker = try Waker()
@@ -25,14 +27,20 @@ final class UpstreamResolver: Sendable {
   /// Nanoseconds between two look-ups of one name.
   static let interval: Int64 = 5_000_000_000
 
-  private let upstreams: [RelayPlan.Upstream]
+  private let upstreams: Mutex<[RelayPlan.Upstream]>
   private let offload = Offload()
   private let controls = Mutex<[WorkerControl]>([])
   private let asked: Mutex<[Int64]>
 
   init(_ upstreams: [RelayPlan.Upstream]) {
-    self.upstreams = upstreams
+    self.upstreams = Mutex(upstreams)
     asked = Mutex(Array(repeating: 0, count: upstreams.count))
+  }
+
+  /// Takes the upstreams of another configuration; those that were known keep their places.
+  func adopt(_ upstreams: [RelayPlan.Upstream]) {
+    self.upstreams.withLock { $0 = upstreams }
+    asked.withLock { times in while times.count < upstreams.count { times.append(0) } }
   }
 
   /// Names the workers that learn the results.
@@ -40,13 +48,14 @@ final class UpstreamResolver: Sendable {
 
   /// Looks an upstream up; blocks. Nothing where the name is not known, or a Unix socket needs no address.
   func lookUp(_ upstream: Int) -> [SocketAddress] {
-    guard let host = upstreams[upstream].host else { return [] }
-    return (try? SocketAddress.resolve(host, port: upstreams[upstream].port)) ?? []
+    let known = upstreams.withLock { $0[upstream] }
+    guard let host = known.host else { return [] }
+    return (try? SocketAddress.resolve(host, port: known.port)) ?? []
   }
 
   /// Looks an upstream up again soon, and tells the workers.
   func wanted(_ upstream: Int) {
-    guard upstreams[upstream].host != nil else { return }
+    guard upstreams.withLock({ $0[upstream].host }) != nil else { return }
     let now = Instant.now().nanoseconds
     let isDue = asked.withLock { times in
       guard now - times[upstream] >= Self.interval else { return false }

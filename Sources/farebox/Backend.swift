@@ -65,12 +65,26 @@ final class Backend {
     }
   }
 
+  /// Asks the running proxy for something that only it can do.
+  func operate(_ operation: AdministrationServer.Source.Operation) throws(CommandFailure) -> JSONValue {
+    guard let answer = try posted(operation.rawValue, [:]) else {
+      throw CommandFailure(
+        .unavailable, "not-running", "no proxy listens on \(settings.admin.socketPath)",
+        advice: "start one with `farebox serve`, or name its configuration with --config")
+    }
+    return answer
+  }
+
   // MARK: Over the socket
 
   private func posted(_ command: Administration.Command, _ arguments: JSONObject) throws(CommandFailure) -> JSONValue? {
+    try posted(command.rawValue, arguments)
+  }
+
+  private func posted(_ name: String, _ arguments: JSONObject) throws(CommandFailure) -> JSONValue? {
     let answer: AdministrationClient.Answer
     do {
-      answer = try client.post(command.rawValue, arguments)
+      answer = try client.post(name, arguments)
     } catch {
       guard error != .notRunning else { return nil }
       throw failure(error)
@@ -85,6 +99,7 @@ final class Backend {
     switch status {
     case 400: exit = .usage
     case 404, 409: exit = .refused
+    case 422: exit = .configuration
     case 503: exit = .unavailable
     default: exit = .systemError
     }

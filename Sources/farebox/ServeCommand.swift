@@ -13,8 +13,8 @@ struct ServeCommand: ParsableCommand {
     commandName: "serve", abstract: "Run the proxy.",
     discussion: """
       Keys and the ledger are created on first start. SIGTERM or SIGINT drains: nothing more is accepted, exchanges in flight \
-      finish within the configured time, the ledger is closed; a second one ends at once. SIGUSR1 rotates the audit log. SIGHUP is \
-      ignored for now: restart to read the configuration again.
+      finish within the configured time, the ledger is closed; a second one ends at once. SIGHUP reads the configuration anew, as \
+      `farebox reload` does. SIGUSR1 rotates the audit log.
 
       The start-up summary goes to standard output, the log to standard error. With --json both are JSON.
       """)
@@ -26,20 +26,15 @@ struct ServeCommand: ParsableCommand {
 
   func run() throws {
     try options.perform { () throws(CommandFailure) in
-      let path = try OperatorOptions.path(file ?? options.config)
-      let outcome = Configuration.inspect(path, state: options.state)
-      guard let settings = outcome.settings else {
-        throw CommandFailure(configuration: .invalid(file: path, outcome.diagnostics))
-      }
+      let source = ConfigurationSource(path: try OperatorOptions.path(file ?? options.config), state: options.state)
+      let loaded: LoadedConfiguration
+      do throws(ConfigurationError) { loaded = try source.load() } catch { throw CommandFailure(configuration: error) }
       let log = OperationalLog(format: logFormat ?? (options.json ? .json : .logfmt), least: logLevel)
-      for warning in outcome.diagnostics { log.write(.warning, "configuration", ["diagnostic": warning.text(file: path)]) }
-      let octets = FileManager.default.contents(atPath: path).map { [UInt8]($0) } ?? []
+      for warning in loaded.warnings { log.write(.warning, "configuration", ["diagnostic": warning]) }
       do throws(Service.Failure) {
-        try Service.run(settings, digest: "sha256:\(SHA256.hash(octets).hex)") { event in
-          report(event, settings, log)
-        }
+        try Service.run(loaded, load: source.reload) { event in report(event, loaded.settings, log) }
       } catch {
-        throw CommandFailure(error, settings)
+        throw CommandFailure(error, loaded.settings)
       }
       log.write(.notice, "stopped")
     }
@@ -58,7 +53,13 @@ struct ServeCommand: ParsableCommand {
     case .relay(let notice): report(notice, log)
     case .checkpoint(let note): Output.line(note)
     case .rotating: log.write(.notice, "audit log is rotated", ["signal": "SIGUSR1"])
-    case .reloadIgnored: log.write(.warning, "SIGHUP is ignored: restart to read the configuration again")
+    case .reloaded(let warnings):
+      for warning in warnings { log.write(.warning, "configuration", ["diagnostic": warning]) }
+      log.write(.notice, "configuration loaded")
+    case .reloadFailed(let failure):
+      log.write(
+        .error, "the configuration is not used, nothing has changed",
+        ["error": failure.code, "cause": failure.message, "advice": failure.advice ?? ""])
     case .draining: log.write(.notice, "draining: a second signal ends at once", ["limit": "\(settings.timeouts.drain)"])
     case .ending: log.write(.warning, "ending at once")
     case .closing: log.write(.info, "closing the ledger")

@@ -302,6 +302,7 @@ class Farebox:
 
     def __init__(self, binary, folder, upstream_port, workers=2, prefix=(), configuration=CONFIGURATION, environment=None):
         self.binary, self.folder, self.prefix = str(binary), Path(folder), list(prefix)
+        self.upstream_port = upstream_port
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.folder / "state"
         self.port = free_port()

@@ -126,7 +126,7 @@ private func serve(_ operations: Operations) throws -> AdministrationServer {
   try AdministrationServer.start(
     socketPath: operations.settings.admin.socketPath,
     source: AdministrationServer.Source(
-      administration: operations.administration, metrics: { $0.append("farebox_up 1\n") },
+      administration: { operations.administration }, metrics: { $0.append("farebox_up 1\n") },
       isReady: { operations.ledger.availability == .selling }))
 }
 

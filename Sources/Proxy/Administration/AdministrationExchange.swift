@@ -71,7 +71,13 @@ struct AdministrationExchange {
   private static let wrongMethod = Reply.failure(405, "method-not-allowed", "commands are posted, everything else is read with GET")
 
   private func command(_ name: String, _ content: [UInt8], _ source: AdministrationServer.Source) -> Reply {
-    guard let administration = source.administration else {
+    if let operation = AdministrationServer.Source.Operation(rawValue: name), let operate = source.operate {
+      switch operate(operation) {
+      case .success(let value): return .json(200, value)
+      case .failure(let failure): return .json(failure.status, failure.json)
+      }
+    }
+    guard let administration = source.administration() else {
       return .json(AdministrationError.noLedger.status, AdministrationError.noLedger.json)
     }
     guard let value = try? JSON.parse(content.isEmpty ? Array("{}".utf8) : content), let object = value.objectValue else {

@@ -11,16 +11,23 @@ import Synchronization
 public final class AdministrationServer: Sendable {
   /// What the server asks of the proxy around it.
   public struct Source: Sendable {
-    /// Carries out commands; nil where the proxy keeps no ledger.
-    public var administration: Administration?
+    /// Carries out commands, by the settings of this moment; nil where the proxy keeps no ledger.
+    public var administration: @Sendable () -> Administration?
     /// Appends Prometheus text.
     public var metrics: @Sendable (inout ByteBuffer) -> Void
     /// Whether paid routes can be served.
     public var isReady: @Sendable () -> Bool
+    /// Carries out what concerns the process and not its ledger; nil where that is not offered.
+    public var operate: (@Sendable (Operation) -> Result<JSONValue, ReloadFailure>)?
+
+    /// What concerns the process, named as in the path `/v1/<operation>`.
+    public enum Operation: String, Sendable, CaseIterable {
+      case reload
+    }
 
     /// Gathers what the server asks for.
     public init(
-      administration: Administration?, metrics: @escaping @Sendable (inout ByteBuffer) -> Void, isReady: @escaping @Sendable () -> Bool
+      administration: @escaping @Sendable () -> Administration?, metrics: @escaping @Sendable (inout ByteBuffer) -> Void, isReady: @escaping @Sendable () -> Bool
     ) {
       self.administration = administration
       self.metrics = metrics

@@ -14,20 +14,22 @@ import Payments
 /// Checks go from cheap to dear: count, size, form, HMAC, binding, what the claim was used for, age, the client's rate, and
 /// the signature last. What is refused before a valid signature changes nothing that is stored.
 struct Cashier: ~Copyable {
-  let settings: Settings
+  private(set) var settings: Settings
   let ledger: Ledger?
   let keyRing: KeyRing
   /// A copy of the key ring's keys, and the generation that it was made at.
   private(set) var keys: KeyRing.Keys
   private var keyGeneration: UInt64
   private(set) var discovery: Discovery
-  let cors: CORS
+  private(set) var cors: CORS
   /// Scheme and `://` of the URLs in challenges and receipts.
-  let scheme: [UInt8]
+  private(set) var scheme: [UInt8]
   /// The settings' origin, for requests that name no host.
-  let ownOrigin: [UInt8]
-  /// By route index; nil where a route is free.
-  var routes: [PricedRoute?]
+  private(set) var ownOrigin: [UInt8]
+  /// By route index; nil where a route is free. Routes of former configurations stay while exchanges refer to them.
+  private(set) var routes: [PricedRoute?]
+  /// What discovery lists, in the settings' order.
+  private var offers: [[Offer]]
   var admission: Admission
   var cache: CredentialCache
   var exchanges = ExchangeTable()
@@ -50,12 +52,10 @@ struct Cashier: ~Copyable {
     cors = CORS(origins: settings.cors.origins)
     scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
     ownOrigin = Array(settings.origin.utf8)
-    var routes: [PricedRoute?] = []
-    for route in settings.routes {
-      routes.append(try PricedRoute(route, settings: settings, label: ledger?.label(route: route.id) ?? .none))
-    }
-    self.routes = routes
-    discovery = Discovery(settings: settings, offers: routes.map { $0?.printer.offers ?? [] }, keys: keys.publicKeys)
+    let sale = try Sale(settings, ledger: ledger)
+    routes = sale.routes.map(\.route)
+    offers = sale.offers
+    discovery = Discovery(settings: settings, offers: sale.offers, keys: keys.publicKeys)
     admission = Admission(limits: AdmissionLimits(settings), seed: Self.randomSeed())
     cache = CredentialCache(seed: Self.randomSeed())
   }
@@ -85,13 +85,26 @@ struct Cashier: ~Copyable {
     challengeCount = 0
   }
 
+  /// Goes over to another configuration; exchanges in flight go on with the routes that they began with.
+  mutating func adopt(_ sale: Sale) {
+    settings = sale.settings
+    cors = CORS(origins: settings.cors.origins)
+    scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
+    ownOrigin = Array(settings.origin.utf8)
+    for (place, route) in sale.routes { RelayPlan.put(route, at: Int(place), in: &routes) }
+    offers = sale.offers
+    // An entry names its route by its place, which may be another's now.
+    cache = CredentialCache(seed: Self.randomSeed())
+    discovery = Discovery(settings: settings, offers: offers, keys: keys.publicKeys)
+  }
+
   /// Takes over rotated keys.
   mutating func renewKeys() {
     let generation = keyRing.generation
     guard generation != keyGeneration else { return }
     keyGeneration = generation
     keys = keyRing.keys
-    discovery = Discovery(settings: settings, offers: routes.map { $0?.printer.offers ?? [] }, keys: keys.publicKeys)
+    discovery = Discovery(settings: settings, offers: offers, keys: keys.publicKeys)
   }
 
   private static func randomSeed() -> UInt64 {

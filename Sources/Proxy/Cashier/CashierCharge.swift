@@ -61,7 +61,7 @@ extension Cashier {
   private mutating func quoted(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, at now: Timestamp
   ) -> Quoted {
-    guard let route = routes[Int(index)], route.intents.contains(.charge) else {
+    guard let route = routes[Int(index)], route.intents.contains(.charge) || !route.former.isEmpty else {
       return .answer(failed(request, index, .invalidChallenge, detail: "The route is not sold by charge.", at: now))
     }
     let quote: PrepaidCharge
@@ -72,9 +72,12 @@ extension Cashier {
     } catch {
       return .answer(failed(request, index, .invalidChallenge, at: now))
     }
-    guard isBound(binding, request, route), isOurs(credential, quote.details),
-      quote.currency == route.price.currency.code, quote.recipient == route.merchant
-    else { return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now)) }
+    let terms = route.terms(at: now) { price, merchant, intents in
+      intents.contains(.charge) && quote.currency == price.currency.code && quote.recipient == merchant
+    }
+    guard isBound(binding, request, route), isOurs(credential, quote.details), terms != nil else {
+      return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now))
+    }
     return .quote(quote)
   }
 

@@ -26,7 +26,7 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: OpenPayload, at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)], isSelling else { return .answer(unavailable()) }
-    guard let quote = quoted(request, route, credential) else {
+    guard let (quote, price) = quoted(request, route, credential, at: now) else {
       return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now))
     }
     if let verdict = bindContent(request, index, credential, at: now) { return verdict }
@@ -48,15 +48,15 @@ extension Cashier {
       case .fresh(let fresh): key = fresh
       }
     }
-    return open(request, index, credential, payload, quote, key: key, at: now)
+    return open(request, index, credential, payload, quote, price, key: key, at: now)
   }
 
   private mutating func open(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: OpenPayload, _ quote: PrepaidSession,
-    key: OutcomeKey?, at now: Timestamp
+    _ price: Price, key: OutcomeKey?, at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)] else { return .answer(unavailable()) }
-    let terms = RouteTerms(routeID: route.id, priceVersion: route.price.version, price: route.price)
+    let terms = RouteTerms(routeID: route.id, priceVersion: price.version, price: price)
     let order = SessionOrder(
       challengeID: credential.challengeID, sessionID: payload.session, wallet: payload.wallet.octets, deposit: payload.deposit,
       terms: SessionTerms(realm: settings.realm, currency: quote.currency, merchant: quote.recipient, routes: [terms]),
@@ -66,7 +66,7 @@ extension Cashier {
     do throws(Refusal) {
       let (handle, lsn) = try ledger.open(order, at: now) { stub.encoded($0) }
       let session = ResolvedSession(
-        handle: handle, id: payload.session, wallet: payload.wallet.octets, price: route.price,
+        handle: handle, id: payload.session, wallet: payload.wallet.octets, price: price,
         receipt: SessionReceipt(
           method: Prepaid.method, sessionID: payload.session.hex, challengeID: credential.challenge.id, currency: quote.currency,
           recipient: quote.recipient))
@@ -89,14 +89,20 @@ extension Cashier {
     }
   }
 
-  /// What an open's challenge quoted; nil where it does not hold for this request. All of the binding is compared.
-  private func quoted(_ request: borrowing PaidRequest, _ route: PricedRoute, _ credential: Credential) -> PrepaidSession? {
-    guard route.intents.contains(.session), let binding = try? RouteBinding(credential.opaque),
-      let quote = try? PrepaidSession(parsing: credential.request), isBound(binding, request, route),
-      binding.priceVersion == route.price.version, quote.rates == route.price.parts, isOurs(credential, quote.details),
-      quote.currency == route.price.currency.code, quote.recipient == route.merchant
+  /// What an open's challenge quoted, and the price that it named; nil where it does not hold for this request. All of the
+  /// binding is compared, with what the route is sold for now and with what it was sold for when the challenge was issued.
+  private func quoted(
+    _ request: borrowing PaidRequest, _ route: PricedRoute, _ credential: Credential, at now: Timestamp
+  ) -> (PrepaidSession, Price)? {
+    guard let binding = try? RouteBinding(credential.opaque), let quote = try? PrepaidSession(parsing: credential.request),
+      isBound(binding, request, route), isOurs(credential, quote.details)
     else { return nil }
-    return quote
+    let price = route.terms(at: now) { price, merchant, intents in
+      intents.contains(.session) && binding.priceVersion == price.version && quote.rates == price.parts
+        && quote.currency == price.currency.code && quote.recipient == merchant
+    }
+    guard let price else { return nil }
+    return (quote, price)
   }
 
   // MARK: bearer

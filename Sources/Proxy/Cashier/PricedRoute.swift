@@ -25,19 +25,21 @@ final class PricedRoute: Sendable {
   let idleTimeout: Duration
   let holdTimeout: Int64
   let maximumInFlight: UInt32
+  /// What the route was sold for before; challenges of it may still be paid.
+  let former: [FormerOffer]
 
   /// Prepares a route; nil where it is free.
   ///
   /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
-  init?(_ route: Settings.Route, settings: Settings, label: RouteLabel) throws(PaymentError) {
+  init?(_ route: Settings.Route, settings: Settings, label: RouteLabel, former: [FormerOffer] = []) throws(PaymentError) {
     guard let price = route.price else { return nil }
     id = route.id
     self.price = price
     self.label = label
     merchant = route.merchant
     freeMethods = route.freeMethods
-    // A charge pays for a known amount, so a route metered by octets is sold by session only.
-    intents = price.isMetered ? route.intents.intersection(.session) : route.intents
+    self.former = former
+    intents = Self.intents(of: route, price)
     chargeStatus = route.chargeStatus
     bindsDigest = route.digest
     digestLimit = route.digestLimit
@@ -50,6 +52,17 @@ final class PricedRoute: Sendable {
       route: route.id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
       selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
       offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits))
+  }
+
+  /// A charge pays for a known amount, so a route metered by octets is sold by session only.
+  static func intents(of route: Settings.Route, _ price: Price) -> Settings.Intents {
+    price.isMetered ? route.intents.intersection(.session) : route.intents
+  }
+
+  /// Finds what the route is sold for, or was sold for when a challenge that has not expired was issued.
+  func terms(at now: Timestamp, where matches: (Price, String, Settings.Intents) -> Bool) -> Price? {
+    if matches(price, merchant, intents) { return price }
+    return former.first { $0.until > now && matches($0.price, $0.merchant, $0.intents) }?.price
   }
 
   /// A deposit that pays for nothing would only make a session that refuses its first request.

@@ -17,10 +17,21 @@ extension Worker {
   static var acceptPause: Int64 { 100_000_000 }
 
   /// Takes over a listener: it is watched by edges, so that a full descriptor table never makes the loop spin.
-  mutating func add(_ listener: consuming Listener) throws(IOError) {
+  ///
+  /// - Parameter number: names its address in the settings, for as long as a configuration has it.
+  mutating func add(_ listener: consuming Listener, number: Int) throws(IOError) {
     let descriptor = listener.descriptor
     guard let index = listeners.insert(listener) else { throw .cannotListen(code: 0) }
-    try epoll.add(descriptor, token: Self.token(.listener, index: index, generation: 0))
+    try epoll.add(descriptor, token: Self.token(.listener, index: index, generation: listeners.generation(index)))
+    listenerPlaces[number, default: []].append(index)
+  }
+
+  /// Closes the listeners of an address, once everybody who waits there has been let in.
+  mutating func removeListeners(number: Int) {
+    for index in listenerPlaces.removeValue(forKey: number) ?? [] where listeners.isInUse(index) {
+      accept(index)
+      listeners.remove(index)
+    }
   }
 
   /// Accepts what waits at a listener, up to a bound; the rest comes at the next turn.

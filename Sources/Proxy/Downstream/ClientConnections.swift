@@ -7,18 +7,21 @@ import Synchronization
 /// would refuse clients that keep to it, and the whole of it for each would allow several times as many. So the count is
 /// one for all; its lock is taken when a connection begins and ends, never for a request.
 final class ClientConnections: Sendable {
-  private let limit: Int
+  private let limit: Atomic<Int>
   /// Has only clients with connections, and so no more entries than there may be connections.
   private let counts = Mutex<[ClientAddress: Int]>([:])
 
   /// Allows each client `limit` connections at once.
-  init(limit: Int) { self.limit = limit }
+  init(limit: Int) { self.limit = Atomic(limit) }
+
+  /// Changes the limit for connections to come.
+  func adopt(limit: Int) { self.limit.store(limit, ordering: .relaxed) }
 
   /// Counts a connection of the client; false, and not counted, where it has all that it may have.
   func enter(_ client: ClientAddress) -> Bool {
     counts.withLock { counts in
       let count = counts[client.limitKey, default: 0]
-      guard count < limit else { return false }
+      guard count < limit.load(ordering: .relaxed) else { return false }
       counts[client.limitKey] = count + 1
       return true
     }

@@ -22,8 +22,10 @@ public enum Service {
     case checkpoint(String)
     /// SIGUSR1: the audit log is rotated.
     case rotating
-    /// SIGHUP, which this version ignores.
-    case reloadIgnored
+    /// The configuration was read anew and is used from now on; what `farebox check` would warn of.
+    case reloaded(warnings: [String])
+    /// It was not: nothing has changed.
+    case reloadFailed(ReloadFailure)
     /// The first SIGTERM or SIGINT: nothing more is accepted.
     case draining
     /// A second one: everything ends now.
@@ -46,20 +48,21 @@ public enum Service {
   /// Runs until SIGTERM or SIGINT has drained it. Call it from the first thread, before any other was started.
   ///
   /// - Parameters:
-  ///   - digest: names the configuration in the audit log.
+  ///   - loaded: the configuration to begin with.
+  ///   - load: reads the configuration anew; called on any thread, one call after another.
   ///   - report: called on any thread.
   public static func run(
-    _ settings: Settings, digest: String, report: @escaping @Sendable (Event) -> Void
+    _ loaded: LoadedConfiguration, load: @escaping @Sendable () -> Result<LoadedConfiguration, ReloadFailure>,
+    report: @escaping @Sendable (Event) -> Void
   ) throws(Failure) {
+    let settings = loaded.settings
     Signals.block()
     do { try Server.checkListeners(settings) } catch { throw .server(error) }
     let keys: KeyRing
     do { keys = try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw .keys(error) }
     let ledger = try openLedger(settings, keys, report)
     defer { ledger.close() }
-    var loaded = AuditEvent(.configurationLoaded)
-    loaded.cause = digest
-    ledger.record(loaded, at: .now())
+    record(loaded, in: ledger)
     report(.ledgerOpened(ledger.availability))
     let server: Server
     do {
@@ -67,12 +70,40 @@ public enum Service {
       try server.start()
     } catch { throw .server(error) }
     do throws(Failure) {
-      try serve(server, settings, ledger, keys, report)
+      let reload: @Sendable () -> Result<[String], ReloadFailure> = { Self.reload(server, ledger, load, report) }
+      try serve(server, settings, ledger, keys, reload, report)
     } catch {
       server.stop()
       server.join()
       throw error
     }
+  }
+
+  private static func record(_ loaded: LoadedConfiguration, in ledger: Ledger) {
+    var event = AuditEvent(.configurationLoaded)
+    event.cause = loaded.digest
+    ledger.record(event, at: .now())
+  }
+
+  /// Reads the configuration anew and goes over to it; the warnings of its check, or why nothing has changed.
+  private static func reload(
+    _ server: Server, _ ledger: Ledger, _ load: @Sendable () -> Result<LoadedConfiguration, ReloadFailure>,
+    _ report: @Sendable (Event) -> Void
+  ) -> Result<[String], ReloadFailure> {
+    let result = load().flatMap { loaded -> Result<[String], ReloadFailure> in
+      do throws(ReloadError) {
+        try server.reload(loaded.settings, at: .now())
+        record(loaded, in: ledger)
+        return .success(loaded.warnings)
+      } catch {
+        return .failure(ReloadFailure(error, loaded.settings))
+      }
+    }
+    switch result {
+    case .success(let warnings): report(.reloaded(warnings: warnings))
+    case .failure(let failure): report(.reloadFailed(failure))
+    }
+    return result
   }
 
   private static func openLedger(
@@ -97,19 +128,25 @@ public enum Service {
   private static let lockAttempts = 1000
 
   private static func serve(
-    _ server: Server, _ settings: Settings, _ ledger: Ledger, _ keys: KeyRing, _ report: @escaping @Sendable (Event) -> Void
+    _ server: Server, _ settings: Settings, _ ledger: Ledger, _ keys: KeyRing,
+    _ reload: @escaping @Sendable () -> Result<[String], ReloadFailure>, _ report: @escaping @Sendable (Event) -> Void
   ) throws(Failure) {
-    let source = AdministrationServer.Source(
-      administration: Administration(settings: settings, ledger: ledger, keys: keys),
+    var source = AdministrationServer.Source(
+      administration: { Administration(settings: server.settings, ledger: ledger, keys: keys) },
       metrics: { text in
         server.appendMetrics(to: &text)
         append(ledger, to: &text)
       },
       isReady: { ledger.availability == .selling })
+    source.operate = { operation in
+      switch operation {
+      case .reload: reload().map { ["warnings": .array($0.map { .string($0) })] }
+      }
+    }
     let socket: AdministrationServer
     do { socket = try AdministrationServer.start(socketPath: settings.admin.socketPath, source: source) } catch { throw .socket(error) }
     defer { socket.stop() }
-    do { try waitForSignals(server, ledger, report) } catch { throw .signals(error) }
+    do { try waitForSignals(server, ledger, reload, report) } catch { throw .signals(error) }
     report(.running(ports: server.ports))
     server.join()
     report(.closing)
@@ -117,13 +154,14 @@ public enum Service {
 
   /// Starts the thread that waits for signals; it ends with the process.
   private static func waitForSignals(
-    _ server: Server, _ ledger: Ledger, _ report: @escaping @Sendable (Event) -> Void
+    _ server: Server, _ ledger: Ledger, _ reload: @escaping @Sendable () -> Result<[String], ReloadFailure>,
+    _ report: @escaping @Sendable (Event) -> Void
   ) throws(IOError) {
     _ = try LoopThread(name: "signals") {
       var isDraining = false
       while true {
         switch Signals.wait() {
-        case .reload: report(.reloadIgnored)
+        case .reload: _ = reload()
         case .rotate:
           report(.rotating)
           ledger.rotate()

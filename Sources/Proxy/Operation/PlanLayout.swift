@@ -1,0 +1,76 @@
+import Configuration
+import Gateway
+
+/// Where the routes and upstreams of one configuration stand in the workers' tables.
+///
+/// Exchanges refer to their route and connections to their upstream by place. A new configuration takes other places than the
+/// one before it, so that what began with the old one goes on with it, and nothing has to be counted for each request.
+struct PlanLayout: Sendable, Equatable {
+  /// The place of each route, in the settings' order.
+  var routes: [RouteIndex]
+  /// The place of each upstream, in the settings' order.
+  var upstreams: [Int]
+}
+
+extension PlanLayout {
+  /// The layout of the first configuration: everything in its order.
+  init(_ settings: Settings) {
+    routes = settings.routes.indices.map { RouteIndex(clamping: $0) }
+    upstreams = Array(settings.upstreams.indices)
+  }
+}
+
+/// Gives places to configurations one after another, and takes back those that nothing refers to any more.
+struct PlanPlaces: Sendable {
+  /// Most places of routes; an exchange in flight keeps the place of its own route only.
+  static let routeLimit = Int(RouteIndex.max)
+  /// Most places of upstreams. A place is never given to another upstream, since look-ups of its name may be under way.
+  static let upstreamLimit = 16_384
+
+  private var routeCount: Int
+  private var upstreamCount: Int
+  private var free: [RouteIndex] = []
+  /// Places of former configurations that exchanges may still refer to.
+  private(set) var retired: Set<RouteIndex> = []
+  private(set) var layout: PlanLayout
+
+  /// Begins with the first configuration.
+  init(_ layout: PlanLayout) {
+    self.layout = layout
+    routeCount = layout.routes.count
+    upstreamCount = layout.upstreams.count
+  }
+
+  /// Takes back the places that no worker uses any more.
+  mutating func reclaim(unless inUse: Set<RouteIndex>) {
+    let unused = retired.subtracting(inUse)
+    retired.subtract(unused)
+    // The least place is taken first, so that tables stay as short as they can.
+    free = (free + unused).sorted(by: >)
+  }
+
+  /// Lays a new configuration out; an upstream that is as before keeps its place, and with it its connections. Returns the
+  /// places of the new upstreams, or nil, with nothing changed, where there is no room.
+  mutating func replace(_ settings: Settings, before: Settings) -> [Int]? {
+    guard free.count + Self.routeLimit - routeCount >= settings.routes.count else { return nil }
+    var known: [Settings.Upstream: Int] = [:]
+    for (upstream, place) in zip(before.upstreams, layout.upstreams) { known[upstream] = place }
+    let freshCount = settings.upstreams.count { known[$0] == nil }
+    guard upstreamCount + freshCount <= Self.upstreamLimit else { return nil }
+
+    var fresh: [Int] = []
+    retired.formUnion(layout.routes)
+    layout.upstreams = settings.upstreams.map { upstream in
+      if let place = known[upstream] { return place }
+      fresh.append(upstreamCount)
+      upstreamCount += 1
+      return upstreamCount - 1
+    }
+    layout.routes = settings.routes.map { _ in
+      if let place = free.popLast() { return place }
+      routeCount += 1
+      return RouteIndex(routeCount - 1)
+    }
+    return fresh
+  }
+}
