@@ -33,6 +33,7 @@ let package = Package(
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CLibSSL", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+    .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
 
     // 1: values.
@@ -43,6 +44,7 @@ let package = Package(
     // 2: protocols, without I/O.
     module("HTTP", ["Bytes", "Encoding"]),
     module("TLS", ["Bytes", "Encoding", "Crypto", "CLibSSL"]),
+    module("HTTP2", ["Bytes", "HTTP", "CNghttp2"]),
     module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
     module("Metering", ["Bytes", "Encoding", "Crypto", "Payments"]),
     module("Methods", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering"]),
@@ -70,6 +72,7 @@ let package = Package(
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
     tests("TLSTests", ["TLS", "Crypto", "Encoding", "Bytes"]),
+    tests("HTTP2Tests", ["HTTP2", "HTTP", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
     tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
