@@ -71,7 +71,7 @@ let package = Package(
     tests("EncodingTests", ["Encoding", "Bytes"]),
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
-    tests("TLSTests", ["TLS", "Crypto", "Encoding", "Bytes"]),
+    tests("TLSTests", ["TLS", "CLibSSL", "Crypto", "Encoding", "Bytes"]),
     tests("HTTP2Tests", ["HTTP2", "HTTP", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),

@@ -52,11 +52,3 @@ public final class TLSClientContext: @unchecked Sendable {
 
   var pointer: OpaquePointer { handle.pointer }
 }
-
-extension TLSClientContext {
-  /// Limits what is offered, to meet a server as an older client would. Before the first connection only.
-  func limit(maximum: TLSVersion, ciphers: String?) -> Bool {
-    libssl_ctx_set_versions(pointer, TLSVersion.tls12.number, maximum.number) == 1
-      && (ciphers.map { SSL_CTX_set_cipher_list(pointer, $0) == 1 } ?? true)
-  }
-}

@@ -20,7 +20,7 @@ public struct TLSEngine: ~Copyable {
     case failed(TLSError)
   }
 
-  private let session: OpaquePointer
+  let session: OpaquePointer
   private let passage: UnsafeMutablePointer<RecordPassage>
   /// Keep what libssl's callbacks refer to.
   private let server: TLSServerContext?
@@ -87,7 +87,11 @@ public struct TLSEngine: ~Copyable {
     passage.deallocate()
   }
 
-  deinit { Self.close(session, passage) }
+  deinit {
+    // Without word of an end, libssl would take the connection for broken and forbid that its session is resumed.
+    if case .established = state { SSL_set_shutdown(session, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN) }
+    Self.close(session, passage)
+  }
 
   /// Makes a session a client's; false where what the server must prove to be cannot be said.
   private static func prepare(_ session: OpaquePointer, _ client: TLSClientContext, _ serverName: String?) -> Bool {
