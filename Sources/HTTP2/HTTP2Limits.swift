@@ -37,8 +37,8 @@ public struct HTTP2Limits: Sendable, Hashable {
   public var settings = FrameRate(burst: 32, perSecond: 2)
   /// PING frames, acknowledgements excluded.
   public var pings = FrameRate(burst: 64, perSecond: 10)
-  /// PRIORITY frames, and RST_STREAM of streams that are gone.
-  public var priorities = FrameRate(burst: 400, perSecond: 50)
+  /// Streams beyond `concurrentStreams`, PRIORITY frames, and RST_STREAM of streams that are gone.
+  public var strays = FrameRate(burst: 400, perSecond: 50)
   /// DATA frames without content that do not end their stream.
   public var emptyData = FrameRate(burst: 64, perSecond: 10)
   /// WINDOW_UPDATE frames; each DATA frame that goes out allows `windowUpdatesPerFrame` more.

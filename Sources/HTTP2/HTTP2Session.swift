@@ -29,7 +29,8 @@ public struct HTTP2Session: ~Copyable {
     nghttp2_option_set_no_auto_window_update(option, 1)
     nghttp2_option_set_no_closed_streams(option, 1)
     nghttp2_option_set_max_settings(option, limits.settingsEntries)
-    nghttp2_option_set_max_continuations(option, limits.continuations)
+    // Of a block that is looked at they are counted here, so that a GOAWAY can say why it was one too many.
+    nghttp2_option_set_max_continuations(option, limits.continuations * 2)
     nghttp2_option_set_max_outbound_ack(option, limits.outboundFrames)
     nghttp2_option_set_max_reserved_remote_streams(option, 0)
     // Resets are counted here, with the streams that a client makes us reset.
@@ -59,7 +60,7 @@ public struct HTTP2Session: ~Copyable {
       entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, limits.streamWindow), entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, limits.head),
     ]
     if isServer {
-      entries.append(entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limits.concurrentStreams))
+      entries.append(entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, Int(Int32.max)))
       entries.append(entry(NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1))
       entries.append(entry(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1))
     } else {
@@ -84,12 +85,25 @@ public struct HTTP2Session: ~Copyable {
     state.pointee.input = octets.baseAddress
     let count = nghttp2_session_mem_recv(session, octets.baseAddress?.assumingMemoryBound(to: UInt8.self), octets.count)
     state.pointee.input = nil
-    guard count >= 0 else {
-      state.pointee.failure = .protocolError
-      throw count == Int(NGHTTP2_ERR_BAD_CLIENT_MAGIC.rawValue) ? .prefaceInvalid : .sessionFailed
-    }
+    guard count >= 0 else { throw giveUp(nghttp2_error(Int32(truncatingIfNeeded: count))) }
     if nghttp2_session_get_outbound_queue_size(session) > state.pointee.limits.outboundFrames { SessionCallbacks.calm(session, state) }
     if let failure = state.pointee.failure { throw .connectionError(failure) }
+  }
+
+  /// Notes that nghttp2 does nothing any more: what is left to say is a GOAWAY.
+  private mutating func giveUp(_ error: nghttp2_error) -> HTTP2Error {
+    guard !state.pointee.isDead else { return .sessionFailed }
+    state.pointee.isDead = true
+    switch error {
+    case NGHTTP2_ERR_BAD_CLIENT_MAGIC:
+      state.pointee.failure = .protocolError
+      state.pointee.isFarewellDue = false
+      return .prefaceInvalid
+    case NGHTTP2_ERR_FLOODED, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS: state.pointee.failure = .enhanceYourCalm
+    default: state.pointee.failure = .internalError
+    }
+    state.pointee.isFarewellDue = true
+    return .connectionError(state.pointee.failure ?? .internalError)
   }
 
   /// Takes the next event. The name of a `closed` or `reset` stream, and its tag, are good until the next call.
@@ -102,7 +116,7 @@ public struct HTTP2Session: ~Copyable {
 
   /// Gives the peer room for as many octets of a stream's content as the driver has used up.
   public mutating func consumed(_ stream: HTTP2Stream, _ count: Int) {
-    guard let record = state.pointee.streams.record(stream), !record.pointee.flags.contains(.closed) else { return }
+    guard let record = openRecord(stream, without: [.closed]) else { return }
     let count = min(count, record.pointee.held)
     guard count > 0 else { return }
     record.pointee.held &-= count
@@ -124,7 +138,7 @@ public struct HTTP2Session: ~Copyable {
   ///
   /// Fields of the connection and chunk framing are left out. `endsStream` says that no content follows.
   public mutating func submitHead(_ stream: HTTP2Stream, _ head: UnsafeRawBufferPointer, endsStream: Bool) throws(HTTP2Error) {
-    let record = try openRecord(stream)
+    guard let record = openRecord(stream, without: [.closed, .resetHere, .submitted]) else { throw .streamClosed }
     _ = try state.pointee.fields.readResponse(head, isTunnel: record.pointee.flags.contains(.tunnel))
     record.pointee.flags.insert(.submitted)
     if endsStream {
@@ -138,17 +152,17 @@ public struct HTTP2Session: ~Copyable {
 
   /// Sends an interim response (1xx), before the final head.
   public mutating func submitInterim(_ stream: HTTP2Stream, _ head: UnsafeRawBufferPointer) throws(HTTP2Error) {
-    _ = try openRecord(stream)
+    guard openRecord(stream, without: [.closed, .resetHere, .submitted]) != nil else { throw .streamClosed }
     guard try state.pointee.fields.readResponse(head, isTunnel: false) < 200 else { throw .headInvalid(at: 9) }
     let none = UInt8(NGHTTP2_FLAG_NONE.rawValue)
     nghttp2_submit_headers(session, none, stream.id, nil, state.pointee.fields.fields, state.pointee.fields.count, nil)
   }
 
-  private func openRecord(_ stream: HTTP2Stream) throws(HTTP2Error) -> UnsafeMutablePointer<StreamRecord> {
-    guard let record = state.pointee.streams.record(stream), record.pointee.flags.isDisjoint(with: [.closed, .resetHere, .submitted]) else {
-      throw .streamClosed
-    }
-    return record
+  /// Finds a stream of which nothing of `flags` is true yet; none once nghttp2 has given up, for it must not be called then.
+  @inline(__always)
+  private func openRecord(_ stream: HTTP2Stream, without flags: StreamFlags) -> UnsafeMutablePointer<StreamRecord>? {
+    guard !state.pointee.isDead, let record = state.pointee.streams.record(stream) else { return nil }
+    return record.pointee.flags.isDisjoint(with: flags) ? record : nil
   }
 
   /// Sends a request's HTTP/1.1 head; `GET` with `Upgrade` goes out as an extended CONNECT.
@@ -173,7 +187,7 @@ public struct HTTP2Session: ~Copyable {
       state.pointee.streams.remove(place)
       throw .requestRefused
     }
-    state.pointee.requestCount += 1
+    state.pointee.openCount += 1
     let record = state.pointee.streams[place]
     record.pointee.id = id
     record.pointee.tag = tag
@@ -190,7 +204,7 @@ public struct HTTP2Session: ~Copyable {
   public borrowing func canRequest() -> Bool {
     guard !state.pointee.isServer, !state.pointee.isGoingAway, state.pointee.failure == nil else { return false }
     let peers = Int(nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS))
-    return state.pointee.requestCount < min(peers, state.pointee.limits.concurrentStreams)
+    return state.pointee.openCount < min(peers, state.pointee.limits.concurrentStreams)
       && nghttp2_session_check_request_allowed(session) != 0
   }
 
@@ -205,9 +219,7 @@ public struct HTTP2Session: ~Copyable {
   ///
   /// After less than all was taken, `writable` comes when the queue is low again.
   public mutating func send(_ stream: HTTP2Stream, _ octets: UnsafeRawBufferPointer) -> Int {
-    guard let record = state.pointee.streams.record(stream),
-      record.pointee.flags.isDisjoint(with: [.closed, .resetHere, .ending])
-    else { return 0 }
+    guard let record = openRecord(stream, without: [.closed, .resetHere, .ending]) else { return 0 }
     let count = min(octets.count, max(0, state.pointee.limits.streamQueue - record.pointee.queue.count))
     record.pointee.queue.append(UnsafeRawBufferPointer(rebasing: octets[..<count]))
     if count < octets.count { record.pointee.flags.insert(.full) }
@@ -217,9 +229,7 @@ public struct HTTP2Session: ~Copyable {
 
   /// Ends a stream's content, with trailer lines or none.
   public mutating func end(_ stream: HTTP2Stream, trailers: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)) {
-    guard let record = state.pointee.streams.record(stream),
-      record.pointee.flags.isDisjoint(with: [.closed, .resetHere, .ending])
-    else { return }
+    guard let record = openRecord(stream, without: [.closed, .resetHere, .ending]) else { return }
     record.pointee.flags.insert(.ending)
     if !trailers.isEmpty {
       record.pointee.flags.insert(.hasTrailers)
@@ -241,7 +251,7 @@ public struct HTTP2Session: ~Copyable {
 
   /// Ends a stream at once with RST_STREAM. No event comes of it any more.
   public mutating func reset(_ stream: HTTP2Stream, _ code: HTTP2ErrorCode) {
-    guard let record = state.pointee.streams.record(stream), record.pointee.flags.isDisjoint(with: [.closed, .resetHere]) else { return }
+    guard let record = openRecord(stream, without: [.closed, .resetHere]) else { return }
     record.pointee.flags.insert(.resetHere)
     record.pointee.queue.removeAll()
     nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), stream.id, code.rawValue)
@@ -252,6 +262,8 @@ public struct HTTP2Session: ~Copyable {
   /// Appends frames until there are no more, or `limit` octets are there; the last frame may pass it by its length, at most 16 KiB.
   public mutating func takeOutput(into buffer: inout ByteBuffer, limit: Int) {
     let (session, state) = (session, state)
+    guard !state.pointee.isDead else { return sayFarewell(&buffer) }
+    var failed: nghttp2_error?
     withUnsafeMutablePointer(to: &buffer) { output in
       // Safe because: the pointer is forgotten before it ends, and only this thread writes through it meanwhile.
       state.pointee.output = output
@@ -259,30 +271,74 @@ public struct HTTP2Session: ~Copyable {
       while output.pointee.count < state.pointee.outputEnd {
         var frame: UnsafePointer<UInt8>?
         let count = nghttp2_session_mem_send(session, &frame)
-        guard count > 0 else { break }
+        guard count > 0 else {
+          if count < 0 { failed = nghttp2_error(Int32(truncatingIfNeeded: count)) }
+          break
+        }
         output.pointee.append(UnsafeRawBufferPointer(start: frame, count: count))
+        if !state.pointee.isLimitAnnounced { Self.announceLimit(count, state, &output.pointee) }
       }
       state.pointee.output = nil
+    }
+    if let failed {
+      _ = giveUp(failed)
+      sayFarewell(&buffer)
     }
     if state.pointee.streams.count == 0 { state.pointee.reader.release() }
   }
 
+  /// Writes the GOAWAY that nghttp2 does not write any more. Every frame before it is whole.
+  private mutating func sayFarewell(_ buffer: inout ByteBuffer) {
+    guard state.pointee.isFarewellDue, let failure = state.pointee.failure else { return }
+    state.pointee.isFarewellDue = false
+    let last = UInt32(bitPattern: nghttp2_session_get_last_proc_stream_id(session)).bigEndian
+    let code = failure.rawValue.bigEndian
+    buffer.append([0, 0, 8, UInt8(NGHTTP2_GOAWAY.rawValue), 0, 0, 0, 0, 0])
+    withUnsafeBytes(of: (last, code)) { buffer.append($0) }
+  }
+
+  /// Writes the limit of streams into the first SETTINGS, which are the last `count` octets.
+  ///
+  /// nghttp2 would end the connection for a stream too many; RFC 9113 section 5.1.2 asks for that stream's end only.
+  private static func announceLimit(_ count: Int, _ state: UnsafeMutablePointer<SessionState>, _ output: inout ByteBuffer) {
+    let (header, entry, type) = (9, 6, 3)
+    let limit = UInt32(clamping: state.pointee.limits.concurrentStreams)
+    let isServer = state.pointee.isServer
+    state.pointee.isLimitAnnounced = output.withUnsafeMutableBytes { octets in
+      let frame = UnsafeMutableRawBufferPointer(rebasing: octets[(octets.count - count)...])
+      guard isServer else { return true }
+      guard count >= header, frame[type] == UInt8(NGHTTP2_SETTINGS.rawValue) else { return false }
+      for at in stride(from: header, to: count - entry + 1, by: entry)
+      where frame[at] == 0 && frame[at + 1] == UInt8(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue) {
+        frame.storeBytes(of: limit.bigEndian, toByteOffset: at + 2, as: UInt32.self)
+      }
+      return true
+    }
+  }
+
   /// Tells whether `takeOutput` has something to give.
-  public borrowing func wantsOutput() -> Bool { nghttp2_session_want_write(session) != 0 }
+  public borrowing func wantsOutput() -> Bool {
+    state.pointee.isDead ? state.pointee.isFarewellDue : nghttp2_session_want_write(session) != 0
+  }
 
   /// Tells whether the connection has served its purpose: close it when the output is flushed.
   public borrowing func isFinished() -> Bool {
-    nghttp2_session_want_read(session) == 0 && nghttp2_session_want_write(session) == 0
+    if state.pointee.isDead { return !state.pointee.isFarewellDue }
+    return nghttp2_session_want_read(session) == 0 && nghttp2_session_want_write(session) == 0
   }
 
   /// The code of the GOAWAY with which this end gave up, once that is known.
   public var failure: HTTP2ErrorCode? { state.pointee.failure }
 
   /// Begins a graceful end: the peer is told, streams that are on their way are still taken (RFC 9113 section 6.8).
-  public mutating func startDrain() { nghttp2_submit_shutdown_notice(session) }
+  public mutating func startDrain() {
+    guard !state.pointee.isDead, state.pointee.isServer else { return }
+    nghttp2_submit_shutdown_notice(session)
+  }
 
   /// Ends a drain, a round trip after its start: no new streams are taken; `isFinished` comes with the last stream's end.
   public mutating func finishDrain() {
+    guard !state.pointee.isDead else { return }
     let last = nghttp2_session_get_last_proc_stream_id(session)
     nghttp2_submit_goaway(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), last, HTTP2ErrorCode.noError.rawValue, nil, 0)
   }

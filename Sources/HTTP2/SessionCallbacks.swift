@@ -96,15 +96,17 @@ struct SessionCallbacks: @unchecked Sendable {
     let flags = UInt32(header.flags)
     let isAllowed =
       switch UInt32(header.type) {
+      case NGHTTP2_HEADERS.rawValue: state.pointee.beginBlock()
+      case NGHTTP2_CONTINUATION.rawValue: state.pointee.continueBlock()
       case NGHTTP2_DATA.rawValue:
         header.length > 1 || (header.length == 1 && flags & NGHTTP2_FLAG_PADDED.rawValue == 0)
           || flags & NGHTTP2_FLAG_END_STREAM.rawValue != 0 || state.pointee.allows(.emptyData)
       case NGHTTP2_WINDOW_UPDATE.rawValue: state.pointee.allows(.windowUpdate)
       case NGHTTP2_RST_STREAM.rawValue:
-        state.pointee.allows(nghttp2_session_get_stream_user_data(session, header.stream_id) == nil ? .priority : .reset)
+        state.pointee.allows(nghttp2_session_get_stream_user_data(session, header.stream_id) == nil ? .stray : .reset)
       case NGHTTP2_SETTINGS.rawValue: flags & NGHTTP2_FLAG_ACK.rawValue != 0 || state.pointee.allows(.settings)
       case NGHTTP2_PING.rawValue: flags & NGHTTP2_FLAG_ACK.rawValue != 0 || state.pointee.allows(.ping)
-      case NGHTTP2_PRIORITY.rawValue: state.pointee.allows(.priority)
+      case NGHTTP2_PRIORITY.rawValue: state.pointee.allows(.stray)
       default: true
       }
     if !isAllowed { calm(session, state) }
@@ -116,6 +118,12 @@ struct SessionCallbacks: @unchecked Sendable {
   ) -> Int32 {
     let id = frame.pointee.hd.stream_id
     if state.pointee.isServer, frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
+      guard state.pointee.openCount < state.pointee.limits.concurrentStreams else {
+        if !state.pointee.allows(.stray) { calm(session, state) }
+        nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), id, HTTP2ErrorCode.refusedStream.rawValue)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
+      }
+      state.pointee.openCount += 1
       let place = state.pointee.streams.add(id: id)
       nghttp2_session_set_stream_user_data(session, id, pointer(place))
       // All streams share the connection evenly: one long response must not hold up the others.
@@ -239,7 +247,7 @@ struct SessionCallbacks: @unchecked Sendable {
     let isComplete = code == 0 && record.pointee.flags.isSuperset(of: [.receivedEnd, .ending]) && record.pointee.queue.isEmpty
     record.pointee.flags.insert(.closed)
     record.pointee.queue.removeAll()
-    if !state.pointee.isServer { state.pointee.requestCount -= 1 }
+    state.pointee.openCount -= 1
     state.pointee.note(isComplete ? .closed : .reset, place, code)
     return 0
   }
@@ -318,10 +326,10 @@ struct SessionCallbacks: @unchecked Sendable {
       nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), id, HTTP2ErrorCode.noError.rawValue)
     case NGHTTP2_RST_STREAM.rawValue:
       // A client may also make us reset its streams, one broken rule each.
-      let isOurs = place(of: id, session).map { place in
-        frame.pointee.rst_stream.error_code == 0 || state.pointee.streams[place].pointee.flags.contains(.resetHere)
-      }
-      if isOurs != true, !state.pointee.allows(.reset) { calm(session, state) }
+      guard let place = place(of: id, session), frame.pointee.rst_stream.error_code != 0,
+        !state.pointee.streams[place].pointee.flags.contains(.resetHere)
+      else { return 0 }
+      if !state.pointee.allows(.reset) { calm(session, state) }
     case NGHTTP2_GOAWAY.rawValue:
       let code = frame.pointee.goaway.error_code
       if code != 0, state.pointee.failure == nil { state.pointee.failure = HTTP2ErrorCode(code: code) }

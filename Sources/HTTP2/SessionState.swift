@@ -19,8 +19,14 @@ struct SessionState: ~Copyable {
   var outputEnd = 0
   /// The code of the GOAWAY that ends the connection.
   var failure: HTTP2ErrorCode?
-  /// Streams of ours that are open, or are to be.
-  var requestCount = 0
+  /// nghttp2 has given up, and the GOAWAY is ours to write.
+  var isDead = false
+  /// That GOAWAY was not written yet.
+  var isFarewellDue = false
+  /// Streams that are open, or are to be.
+  var openCount = 0
+  /// The SETTINGS that nghttp2 wrote say that streams are unlimited, since it would end the connection for one too many.
+  var isLimitAnnounced = false
   var isGoingAway = false
   /// A stream that has been closed, and whose event was just given out.
   var releasable: UInt32 = .max
@@ -28,10 +34,11 @@ struct SessionState: ~Copyable {
   private var events: [StoredEvent] = []
   private var nextEvent = 0
 
+  private var continuations = 0
   private var resets: FrameBudget
   private var settings: FrameBudget
   private var pings: FrameBudget
-  private var priorities: FrameBudget
+  private var strays: FrameBudget
   private var emptyData: FrameBudget
   private var windowUpdates: FrameBudget
   private var trickles: FrameBudget
@@ -44,7 +51,7 @@ struct SessionState: ~Copyable {
     resets = FrameBudget(limits.resets, now: now)
     settings = FrameBudget(limits.settings, now: now)
     pings = FrameBudget(limits.pings, now: now)
-    priorities = FrameBudget(limits.priorities, now: now)
+    strays = FrameBudget(limits.strays, now: now)
     emptyData = FrameBudget(limits.emptyData, now: now)
     windowUpdates = FrameBudget(limits.windowUpdates, now: now)
     trickles = FrameBudget(limits.trickles, now: now)
@@ -106,7 +113,7 @@ struct SessionState: ~Copyable {
 
   // MARK: Floods
 
-  enum Flood { case reset, settings, ping, priority, emptyData, windowUpdate, trickle }
+  enum Flood { case reset, settings, ping, stray, emptyData, windowUpdate, trickle }
 
   /// Counts a frame; false when the peer has sent too many of its kind.
   mutating func allows(_ kind: Flood) -> Bool {
@@ -114,11 +121,23 @@ struct SessionState: ~Copyable {
     case .reset: resets.take(limits.resets, now: now)
     case .settings: settings.take(limits.settings, now: now)
     case .ping: pings.take(limits.pings, now: now)
-    case .priority: priorities.take(limits.priorities, now: now)
+    case .stray: strays.take(limits.strays, now: now)
     case .emptyData: emptyData.take(limits.emptyData, now: now)
     case .windowUpdate: windowUpdates.take(limits.windowUpdates, now: now)
     case .trickle: trickles.take(limits.trickles, now: now)
     }
+  }
+
+  /// Begins to count the CONTINUATION frames of a block.
+  mutating func beginBlock() -> Bool {
+    continuations = 0
+    return true
+  }
+
+  /// Counts a CONTINUATION frame; false when the block has too many.
+  mutating func continueBlock() -> Bool {
+    continuations += 1
+    return continuations <= limits.continuations
   }
 
   /// Notes a DATA frame that went out whole: the peer answers it with WINDOW_UPDATE frames.
