@@ -198,6 +198,7 @@ struct ConfigurationReader {
     settings.admin.socketPath = state.resolve("farebox.sock")
     readLedger(root.table("ledger"), state)
     readAudit(root.table("audit"), state)
+    readAccessLog(root.table("access-log"), state)
     if let table = root.table("keys") {
       if let path = table.string("directory", expected: "a folder", where: { !$0.isEmpty }) { settings.keys.directory = state.resolve(path) }
       table.finish()

@@ -60,6 +60,15 @@ final class WorkerMetrics: Sendable {
 
 /// Prints what all workers counted as Prometheus text.
 enum MetricsText {
+  /// Appends one counter.
+  static func append(_ name: StaticString, _ help: StaticString, _ value: UInt64, to text: inout ByteBuffer) {
+    for piece in ["# HELP farebox_", name, " ", help, "\n# TYPE farebox_", name, " counter\nfarebox_", name, " "] as [StaticString] {
+      text.append(piece)
+    }
+    text.append(decimal: value)
+    text.append("\n")
+  }
+
   static func append(_ workers: [WorkerMetrics], to text: inout ByteBuffer) {
     func line(_ name: StaticString, _ kind: StaticString, _ help: StaticString, _ sum: UInt64) {
       head(name, kind, help)

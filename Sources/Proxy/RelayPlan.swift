@@ -8,6 +8,7 @@ import IO
 struct RelayPlan: Sendable {
   /// What the relay needs to know of a route.
   struct Route: Sendable {
+    var id: [UInt8]
     var upstream: Int
     var isPriced: Bool
     /// Host, Via and what the route injects.
@@ -59,6 +60,9 @@ struct RelayPlan: Sendable {
   var routes: [Route]
   var router: Router
   var trustedProxies: [CIDR]
+  /// Whether records are kept for the access log, and with them the queries.
+  var logsAccess: Bool
+  var logsQuery: Bool
 
   /// Most octets of a client's unanswered request that are read and thrown away to keep its connection.
   static let discardLimit: UInt64 = 256 << 10
@@ -100,6 +104,8 @@ struct RelayPlan: Sendable {
     }
     do { router = try Router(settings.routes.map(RoutePattern.init), numbers: layout.routes) } catch { throw .routesInvalid(error) }
     trustedProxies = settings.trustedProxies
+    logsAccess = settings.accessLog.target != .none
+    logsQuery = settings.accessLog.keepsQuery
   }
 
   /// Puts a value at a place of a table, at most one behind its end.
@@ -158,6 +164,7 @@ extension RelayPlan.Upstream {
 
 extension RelayPlan.Route {
   init(_ route: Settings.Route, upstream: Settings.Upstream) throws(HTTPError) {
+    id = Array(route.id.utf8)
     self.upstream = route.upstream
     isPriced = route.price != nil
     let host: String? =

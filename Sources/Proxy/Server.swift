@@ -36,6 +36,7 @@ public final class Server: Sendable {
   let resolver: UpstreamResolver
   /// Held while a configuration is changed: one after another.
   let changing = Mutex<Void>(())
+  let accessLog: AccessLog
 
   /// Prepares a server. Without a ledger, priced routes answer 503. `notify` is called on any loop's thread, and must be
   /// quick.
@@ -55,6 +56,7 @@ public final class Server: Sendable {
     notices = NoticeBoard(upstreams: settings.upstreams.map(\.name), report: notify)
     clients = ClientConnections(limit: plan.connectionsPerClient)
     resolver = UpstreamResolver(plan.upstreams)
+    accessLog = AccessLog(report: notify)
   }
 
   /// The settings that new requests are served by.
@@ -75,7 +77,7 @@ public final class Server: Sendable {
     var boxes: [WorkerBox] = []
     do {
       for _ in 0..<count {
-        let control = try WorkerControl(resolver: resolver, notices: notices, clients: clients)
+        let control = try WorkerControl(resolver: resolver, notices: notices, clients: clients, accessLog: accessLog)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, settings, control, addresses)))
       }
@@ -84,6 +86,7 @@ public final class Server: Sendable {
     } catch {
       throw .offersInvalid
     }
+    do throws(IOError) { try accessLog.adopt(try AccessLog.open(settings.accessLog)) } catch { throw .accessLog(error) }
     resolver.serve(controls)
     let listeners = try open(settings.listeners, boxes)
     for control in controls { ledger?.register(control.waker) }
@@ -164,11 +167,17 @@ public final class Server: Sendable {
       return threads
     }
     for thread in threads { thread.join() }
+    accessLog.end()
   }
+
+  /// Opens the access log's file anew, after it was moved away.
+  public func reopenLogs() { accessLog.reopen() }
 
   /// Appends what the loops have counted as Prometheus text.
   public func appendMetrics(to text: inout ByteBuffer) {
     MetricsText.append(state.withLock { $0.controls.map(\.metrics) }, to: &text)
+    MetricsText.append("access_log_lines_total", "Lines of the access log that were written.", accessLog.writtenCount, to: &text)
+    MetricsText.append("access_log_dropped_total", "Lines of the access log that were lost.", accessLog.droppedCount, to: &text)
   }
 }
 

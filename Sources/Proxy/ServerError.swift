@@ -18,4 +18,6 @@ public enum ServerError: Error, Equatable, Sendable {
   case system(IOError)
   /// A price, realm or merchant cannot be put into a challenge.
   case offersInvalid
+  /// The access log cannot be opened.
+  case accessLog(IOError)
 }

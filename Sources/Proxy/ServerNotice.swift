@@ -15,6 +15,8 @@ public enum ServerNotice: Sendable, Equatable {
   case descriptorsExhausted
   /// As many clients are connected as may be.
   case connectionsExhausted
+  /// Lines of the access log are lost: the disk does not keep up, or the file cannot be written.
+  case accessLogDrops
 }
 
 extension ServerNotice.Fault {

@@ -95,6 +95,14 @@ struct Worker: ~Copyable {
   /// Octets of request content that connections keep for the cashier.
   var collectedCount = 0
 
+  /// What is gathered for the access log, by the place that a connection names.
+  var accessRecords: [AccessRecord] = []
+  var vacantAccess: [Int32] = []
+  /// Records that are complete, and when they are handed over at the latest.
+  var accessBatch = ByteBuffer()
+  var accessBatchCount: UInt64 = 0
+  var accessFlushAt: Int64 = .max
+
   var spareDescriptor: Int32?
   /// When to try accepting again, after descriptors ran out or the connection limit was reached.
   var acceptAgainAt: Int64 = .max
@@ -164,6 +172,7 @@ struct Worker: ~Copyable {
     cashier.reportChallenges(at: wall)
     control.adoption.withLock { $0.isEnded = true }
     closeEverything()
+    flushAccess(isLast: true)
   }
 
   private mutating func turn() {
@@ -176,6 +185,7 @@ struct Worker: ~Copyable {
     if now >= acceptAgainAt { acceptAgain() }
     if let ledger { followLedger(ledger) }
     reportChallenges()
+    flushAccess()
     buryClosed()
     if isDraining { checkDrained() }
   }
@@ -205,6 +215,7 @@ struct Worker: ~Copyable {
 
   private func sleepMilliseconds() -> Int32 {
     let sleep = wheel.sleepMilliseconds(now: now)
+    if accessFlushAt != .max { return min(sleep < 0 ? 50 : sleep, 50) }
     let bound: Int32 = acceptAgainAt != .max || isDraining ? 50 : (paidCount > 0 || !waiting.isEmpty ? 100 : reportMilliseconds())
     if sleep < 0 { return bound }
     return bound < 0 ? sleep : min(sleep, bound)

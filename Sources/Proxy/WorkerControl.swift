@@ -12,8 +12,12 @@ final class WorkerControl: Sendable {
   let clients: ClientConnections
   /// What the worker has gone over to last.
   let adoption = Mutex(Adoption())
+  let accessLog: AccessLog?
 
-  init(resolver: UpstreamResolver, notices: NoticeBoard, clients: ClientConnections) throws(IOError) {
+  init(
+    resolver: UpstreamResolver, notices: NoticeBoard, clients: ClientConnections, accessLog: AccessLog? = nil
+  ) throws(IOError) {
+    self.accessLog = accessLog
     waker = try Waker()
     mailbox = Mailbox(waker: waker)
     self.resolver = resolver

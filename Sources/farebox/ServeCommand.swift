@@ -14,7 +14,7 @@ struct ServeCommand: ParsableCommand {
     discussion: """
       Keys and the ledger are created on first start. SIGTERM or SIGINT drains: nothing more is accepted, exchanges in flight \
       finish within the configured time, the ledger is closed; a second one ends at once. SIGHUP reads the configuration anew, as \
-      `farebox reload` does. SIGUSR1 rotates the audit log.
+      `farebox reload` does. SIGUSR1 rotates the audit log and opens the access log anew.
 
       The start-up summary goes to standard output, the log to standard error. With --json both are JSON.
       """)
@@ -52,7 +52,7 @@ struct ServeCommand: ParsableCommand {
     case .ledger(let notice): report(notice, log)
     case .relay(let notice): report(notice, log)
     case .checkpoint(let note): Output.line(note)
-    case .rotating: log.write(.notice, "audit log is rotated", ["signal": "SIGUSR1"])
+    case .rotating: log.write(.notice, "audit log is rotated, the access log is opened anew", ["signal": "SIGUSR1"])
     case .reloaded(let warnings):
       for warning in warnings { log.write(.warning, "configuration", ["diagnostic": warning]) }
       log.write(.notice, "configuration loaded")
@@ -89,6 +89,7 @@ struct ServeCommand: ParsableCommand {
     case .upstreamServesAgain(let upstream): log.write(.notice, "an upstream serves again", ["upstream": upstream])
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
+    case .accessLogDrops: log.write(.error, "lines of the access log are lost: its file cannot be written, or not fast enough")
     case .connectionsExhausted: log.write(.warning, "as many clients are connected as may be; more have to wait")
     }
   }
@@ -151,6 +152,8 @@ extension CommandFailure {
         self.init(.configuration, "address-not-available", "\(words) is no address of this machine", advice: "correct [[listen]] in the configuration")
       default: self.init(.systemError, "cannot-listen", "\(words) cannot be listened on: \(SystemText.of(io.code))")
       }
+    case .accessLog(let io):
+      self.init(.cannotCreate, "access-log", "the access log cannot be opened: \(SystemText.of(io.code))", advice: "correct [access-log] in the configuration")
     case .system(let io): self.init(.systemError, "system", "the system refused a thread or descriptor: \(SystemText.of(io.code))")
     case .routesInvalid, .fieldsInvalid, .upstreamUnknown, .addressInvalid, .offersInvalid:
       self.init(.configuration, "settings", "the configuration cannot be served: \(error)", advice: "`farebox check` says more")

@@ -37,6 +37,10 @@ struct Cashier: ~Copyable {
   var fields = ByteBuffer()
   var body = ByteBuffer()
   var receiptScratch = ByteBuffer()
+  /// Whether the access log wants to know what exchanges cost.
+  private(set) var keepsSummaries: Bool
+  /// What the exchange that ended last has cost.
+  var summary: PaidSummary?
   /// Challenges since the last report to the audit log.
   private var challengeCount: UInt64 = 0
 
@@ -58,6 +62,13 @@ struct Cashier: ~Copyable {
     discovery = Discovery(settings: settings, offers: sale.offers, keys: keys.publicKeys)
     admission = Admission(limits: AdmissionLimits(settings), seed: Self.randomSeed())
     cache = CredentialCache(seed: Self.randomSeed())
+    keepsSummaries = settings.accessLog.target != .none
+  }
+
+  /// Takes out what the exchange that ended last has cost; nil where nobody wants to know.
+  mutating func takeSummary() -> PaidSummary? {
+    guard keepsSummaries else { return nil }
+    return summary.take()
   }
 
   /// What was counted since the last report is not lost.
@@ -93,6 +104,7 @@ struct Cashier: ~Copyable {
     ownOrigin = Array(settings.origin.utf8)
     for (place, route) in sale.routes { RelayPlan.put(route, at: Int(place), in: &routes) }
     offers = sale.offers
+    keepsSummaries = settings.accessLog.target != .none
     // An entry names its route by its place, which may be another's now.
     cache = CredentialCache(seed: Self.randomSeed())
     discovery = Discovery(settings: settings, offers: offers, keys: keys.publicKeys)

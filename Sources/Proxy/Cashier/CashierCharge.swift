@@ -131,6 +131,8 @@ extension Cashier {
     remember(request, index, at: place)
     exchanges[place].payment = .held(hold)
     exchanges[place].amount = order.amount
+    exchanges[place].wallet = order.wallet
+    exchanges[place].reference = hold.id
     exchanges[place].currency = order.currency
     exchanges[place].recipient = order.merchant
     exchanges[place].challengeID = credential.challenge.id

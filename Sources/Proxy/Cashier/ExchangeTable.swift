@@ -24,6 +24,9 @@ struct ExchangeRecord {
   var context = DebitContext(route: .none, writesLine: true)
   /// Of a charge, in base units.
   var amount: UInt128 = 0
+  /// Of a charge: the wallet that pays, and the receipt's reference.
+  var wallet = Digest32()
+  var reference: UInt64 = 0
   var currency = ""
   var recipient = ""
   var challengeID = ""

@@ -10,6 +10,7 @@ final class ResolvedSession: Sendable {
   let id: Digest32
   /// The wallet's key.
   let wallet: Digest32
+  let currency: String
   /// What each request costs before its first octet, and what octets cost, by the terms that the session recorded.
   let requestCost: ExactCost
   let requestRate: Rate?
@@ -21,6 +22,7 @@ final class ResolvedSession: Sendable {
     self.handle = handle
     self.id = id
     self.wallet = wallet
+    currency = price.currency.code
     requestCost = price.requestCost
     requestRate = price.requestRate
     responseRate = price.responseRate

@@ -145,6 +145,10 @@ struct DownstreamConnection: ~Copyable {
   /// Content octets received since then.
   var contentCount: UInt64 = 0
   var requestCount: UInt64 = 0
+  /// The place of the request's record for the access log; -1: there is none.
+  var access: Int32 = -1
+  /// Octets of the response's content that were handed over.
+  var contentSent: UInt64 = 0
 
   // The exchange.
   var upstream: Int32 = -1

@@ -54,6 +54,7 @@ extension Worker {
     connection.pointee.holdDeadline = 0
     paidCount -= 1
     let parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
+    notePayment(index, cashier.takeSummary())
     connection.pointee.exchange = PaidExchange()
     return parts
   }
@@ -177,6 +178,7 @@ extension Worker {
     if connection.pointee.progress != .complete, !mayDiscard(index) { connection.pointee.flags.insert(.closing) }
     connection.pointee.state = .answer
     metrics.count(status: reply.status)
+    noteStatus(index, reply.status)
     let hasContent = Status.allowsContent(reply.status)
     let delivery = ResponseDelivery(
       framing: hasContent ? .length(UInt64(reply.body.count)) : .none, keepAlive: !connection.pointee.has(.closing),
@@ -185,7 +187,10 @@ extension Worker {
     reply.fields.withUnsafeBytes { lines in
       ResponseRewriter.appendOwn(status: reply.status, fields: lines, delivery: delivery, date: line, to: &outgoing)
     }
-    if hasContent, connection.pointee.method != .head { outgoing.append(reply.body) }
+    if hasContent, connection.pointee.method != .head {
+      outgoing.append(reply.body)
+      connection.pointee.contentSent = UInt64(reply.body.count)
+    }
     setDeadline(index, now &+ plan.timeouts.writeStall)
     setGate(index, reply.after)
     transmit(index)
@@ -222,6 +227,7 @@ extension Worker {
   /// Makes the connection ready for its next request.
   mutating func exchangeDone(_ index: Int) {
     let connection = downstreams.pointer(index)
+    endAccess(index)
     connection.pointee.state = .idle
     connection.pointee.flags.formIntersection([.readable, .peerClosing, .inputEnded, .closing, .listedReady, .listedWaiting])
     connection.pointee.gate = 0
@@ -236,6 +242,7 @@ extension Worker {
   /// Ends our direction. A peer that may still be sending is read for a while: a close at once would reset the
   /// connection, and our last octets could be lost with it.
   mutating func startLingering(_ index: Int) {
+    endAccess(index)
     let connection = downstreams.pointer(index)
     let mayStillSend =
       connection.pointee.progress != .complete || connection.pointee.has(.readable) || !connection.pointee.input.isEmpty
@@ -261,6 +268,7 @@ extension Worker {
           safe: connection.pointee.method.isSafe))
     }
     detachUpstream(index)
+    endAccess(index)
     connection.pointee.state = .closed
     if !connection.pointee.has(.gone) { closeTransport(downstream: index) }
     connection.pointee.input.release()

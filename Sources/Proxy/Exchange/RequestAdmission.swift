@@ -30,6 +30,7 @@ extension Worker {
       connection.pointee.client = Forwarded.client(
         peer: connection.pointee.peer, head: head.pointee, octets: octets, trusted: plan.trustedProxies)
     }
+    beginAccess(index, UnsafeRawBufferPointer(rebasing: octets[..<headCount]))
     if case .length(let count) = head.pointee.framing, count > plan.contentLimit {
       fail(index, .contentTooLarge)
       return headCount
@@ -81,6 +82,7 @@ extension Worker {
   ) {
     let connection = downstreams.pointer(index)
     connection.pointee.route = route
+    noteRoute(index, route)
     if carriesCredential(octets) { connection.pointee.flags.insert(.carriesCredential) }
     guard plan.routes[Int(route)].isPriced else { return forward(index, octets, whole) }
     let request = paidRequest(index, route, octets, path, query)

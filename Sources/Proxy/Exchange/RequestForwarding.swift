@@ -109,6 +109,7 @@ extension Worker {
     connection.pointee.upstream = Int32(truncatingIfNeeded: slot)
     connection.pointee.state = .exchange
     connection.pointee.attempt &+= 1
+    noteAsked(index)
     upstream.pointee.downstream = Int32(truncatingIfNeeded: index)
     upstream.pointee.sentCount = 0
     upstream.pointee.progress = .complete

@@ -34,6 +34,7 @@ extension Worker {
   mutating func beginResponse(_ slot: Int, _ index: Int, _ octets: UnsafeRawBufferPointer) {
     let connection = downstreams.pointer(index)
     let head = responseHead
+    noteAnswered(index, status: head.pointee.status)
     // On a priced route clients pay again on every 402, so one leaves only with a challenge of ours: the upstream's, whose
     // challenge is withheld, is its failure, and money goes back whatever the route charges for. A free route's passes as it
     // is, without its payment fields: nothing is sold there, no money of ours is at stake, and the status says why it failed.
@@ -108,6 +109,7 @@ extension Worker {
     if connection.pointee.progress != .complete, !mayDiscard(index) { connection.pointee.flags.insert(.closing) }
     connection.pointee.responseFraming = OutgoingFraming(chosen)
     metrics.count(status: responseHead.pointee.status)
+    noteStatus(index, responseHead.pointee.status)
     let delivery = ResponseDelivery(
       framing: chosen, keepAlive: !connection.pointee.has(.closing), clientMinorVersion: connection.pointee.minorVersion,
       keepsSharing: !hasSharing(index))
@@ -221,6 +223,7 @@ extension Worker {
   /// Puts content into the client's framing and sends it. What is whole waits for the end's octets, to leave with them.
   private mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
     let connection = downstreams.pointer(index)
+    connection.pointee.contentSent &+= UInt64(content.count)
     switch connection.pointee.responseFraming {
     case .none: return
     case .chunked:

@@ -65,6 +65,11 @@ extension Server {
     } catch { throw .server(error) }
     let closed = next.listeners.filter { open in !settings.listeners.contains { $0.endpoint == open.endpoint } }
     let opened = try openListeners(settings, &next)
+    let log: AccessLog.Opened
+    do throws(IOError) { log = try AccessLog.open(settings.accessLog) } catch {
+      for sockets in opened { sockets.close() }
+      throw .server(.accessLog(error))
+    }
     do {
       let plan = next.plan.share(of: controls.count, descriptors: next.descriptorLimit)
       resolver.adopt(plan.upstreams)
@@ -78,6 +83,7 @@ extension Server {
         reloads.append(
           Reload(number: next.number, plan: plan, sale: sale, upstreams: upstreams, opened: parcels, closed: closed.map(\.number)))
       }
+      try accessLog.adopt(log)
       // From here on nothing can fail.
       state.withLock { state in
         let (isDraining, threads) = (state.isDraining, state.threads)
@@ -88,6 +94,7 @@ extension Server {
       for (control, reload) in zip(controls, reloads) { control.mailbox.send(.reload(reload)) }
     } catch {
       for sockets in opened { sockets.close() }
+      log.close()
       throw .server(.system(error))
     }
     awaitAdoption(controls, next.number)

@@ -165,6 +165,7 @@ public enum Service {
         case .rotate:
           report(.rotating)
           ledger.rotate()
+          server.reopenLogs()
         case .terminate:
           report(isDraining ? .ending : .draining)
           if isDraining { server.stop() } else { server.drain() }

@@ -1,0 +1,32 @@
+extension Settings {
+  /// Where a line about each request is written.
+  public struct AccessLog: Sendable, Hashable {
+    /// How a line is spelled.
+    public enum Format: String, Sendable, Hashable, CaseIterable {
+      /// A JSON object.
+      case json
+      /// Apache's combined log format.
+      case combined
+    }
+
+    /// Where the lines go.
+    public enum Target: Sendable, Hashable {
+      /// Nowhere.
+      case none
+      /// Standard output.
+      case standardOutput
+      /// A file at an absolute path.
+      case file(path: String)
+    }
+
+    /// Where the lines go.
+    public var target = Target.none
+    /// How a line is spelled.
+    public var format = Format.json
+    /// Whether the path is written with its query, which may carry secrets of the upstream's.
+    public var keepsQuery = false
+
+    /// Makes the default: none is written.
+    public init() {}
+  }
+}
