@@ -51,7 +51,7 @@ let package = Package(
     module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
     module(
       "Configuration",
-      ["Encoding", "HTTP", "Payments", "Metering", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
+      ["Bytes", "Encoding", "HTTP", "TLS", "Payments", "Metering", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
 
     // 3: the outside world.
     module("IO", ["Bytes", "CLinux"]),
@@ -77,7 +77,7 @@ let package = Package(
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
     tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
-    tests("ConfigurationTests", ["Configuration", "Gateway", "Metering", "Payments"]),
+    tests("ConfigurationTests", ["Configuration", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),

@@ -90,14 +90,22 @@ public enum Configuration {
 }
 
 /// Reads files whose size has a limit.
-enum SmallFile {
+public enum SmallFile {
   /// Names why a file could not be read.
-  enum Failure: Error, Equatable {
-    case notFound, notPermitted, isFolder, tooLarge
+  public enum Failure: Error, Hashable, Sendable {
+    /// Nothing has this name.
+    case notFound
+    /// This user may not read it.
+    case notPermitted
+    /// It is a folder.
+    case isFolder
+    /// It is longer than it may be.
+    case tooLarge
+    /// Reading failed in another way.
     case failed(errno: Int32)
 
     /// The reason in words.
-    var reason: String {
+    public var reason: String {
       switch self {
       case .notFound: "a file that exists"
       case .notPermitted: "a file that this user may read"
@@ -109,7 +117,7 @@ enum SmallFile {
   }
 
   /// Reads a whole file of at most `limit` octets.
-  static func read(_ path: String, limit: Int) throws(Failure) -> [UInt8] {
+  public static func read(_ path: String, limit: Int) throws(Failure) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw failure(errno) }
     defer { close(descriptor) }

@@ -20,10 +20,10 @@ extension ConfigurationReader {
   private func checkTransport(_ root: TableReader) {
     for table in root.tables("listen") {
       guard case .string(let text)? = table.node("address")?.value else { continue }
-      guard settings.listeners.contains(where: { !$0.isLoopback && !$0.plaintext && Self.matches($0, text) }) else { continue }
+      guard settings.listeners.contains(where: { !$0.isLoopback && !$0.plaintext && $0.tls == nil && !$0.redirects && Self.matches($0, text) }) else { continue }
       table.report(
         .insecure, "address", expected: "a loopback address such as 127.0.0.1, since routes are sold",
-        advice: "put TLS in front and say so with plaintext = true in this [[listen]]")
+        advice: "give this [[listen]] tls, or put TLS in front and say so with plaintext = true")
     }
     if settings.origin.hasPrefix("http://"), root.has("origin"), !Self.isLoopbackOrigin(settings.origin) {
       root.report(.insecure, "origin", severity: .warning, expected: "https://, which clients demand outside of one machine")

@@ -73,7 +73,7 @@ extension ConfigurationReader {
     }
   }
 
-  private static func isInjectable(_ name: String) -> Bool {
+  static func isInjectable(_ name: String) -> Bool {
     var name = name
     return name.withUTF8 { utf8 in
       guard let known = FieldName(bytes: UnsafeRawBufferPointer(utf8)) else { return false }

@@ -13,6 +13,7 @@ extension ConfigurationReader {
     let maxIdle = table.integer("max-idle", in: 0...65_536)
     // Servers that could not be read are stood for by one, so that routes which name the upstream are no errors too.
     var upstream = Settings.Upstream(name: name ?? "", servers: servers.isEmpty ? [.init(.host("localhost", port: 80))] : servers)
+    upstream.tls = readTLS(table, isSpoken: Self.speaksTLS(table))
     upstream.hostField = hostField ?? upstream.hostField
     upstream.maxConnections = maxConnections ?? upstream.maxConnections
     upstream.maxIdle = maxIdle ?? min(upstream.maxIdle, upstream.maxConnections)
@@ -22,7 +23,7 @@ extension ConfigurationReader {
     settings.upstreams.append(upstream)
   }
 
-  private static let urlForm = "a URL such as \"http://127.0.0.1:8081\", or \"unix:/run/api.sock\""
+  private static let urlForm = "a URL such as \"http://127.0.0.1:8081\" or \"https://api.internal\", or \"unix:/run/api.sock\""
 
   /// Reads `url`, or each of `servers`; empty where one cannot be read, which was reported.
   private static func servers(_ table: TableReader) -> [Settings.Upstream.Server] {
@@ -71,19 +72,18 @@ extension ConfigurationReader {
       }
       return .unix(path: path)
     }
-    guard text.hasPrefix("http://") else {
-      let advice = text.hasPrefix("https://") ? "this version speaks plain HTTP to upstreams: put a TLS client such as stunnel between" : nil
-      table.report(.invalidValue, "url", expected: urlForm, advice: advice)
+    guard let scheme = ["http://", "https://"].first(where: { text.hasPrefix($0) }) else {
+      table.report(.invalidValue, "url", expected: urlForm)
       return nil
     }
-    var authority = text.dropFirst("http://".count)
+    var authority = text.dropFirst(scheme.count)
     if authority.hasSuffix("/") { authority = authority.dropLast() }
     guard let (host, port) = Authority.split(String(authority)), port != 0 else {
       let advice = authority.contains("/") ? "a path belongs into the route: rewrite-prefix" : nil
       table.report(.invalidValue, "url", expected: urlForm, advice: advice)
       return nil
     }
-    return .host(host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host, port: port ?? 80)
+    return .host(host.hasPrefix("[") ? String(host.dropFirst().dropLast()) : host, port: port ?? (scheme == "https://" ? 443 : 80))
   }
 
   private static func hostField(_ table: TableReader) -> Settings.Upstream.HostField? {

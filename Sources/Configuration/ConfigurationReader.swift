@@ -1,3 +1,4 @@
+import Encoding
 import HTTP
 import Payments
 
@@ -8,6 +9,8 @@ struct ConfigurationReader {
   let folder: String
   /// Whether injected fields are read.
   let readsSecrets: Bool
+  /// The instant at which certificates must be valid.
+  let now = Timestamp.now()
   private let stateOption: String?
   private let workingDirectory: String
   private let root: TableReader
@@ -84,6 +87,7 @@ struct ConfigurationReader {
       let acceptsProxyProtocol = table.boolean("proxy-protocol") ?? false
       if var listener = Self.listener(table) {
         listener.acceptsProxyProtocol = acceptsProxyProtocol
+        readTLS(table, &listener)
         if acceptsProxyProtocol { checkProxyProtocol(table, listener) }
         if settings.listeners.contains(where: { $0.endpoint == listener.endpoint }) {
           table.report(.duplicate, "address", advice: "remove one of the two listeners")

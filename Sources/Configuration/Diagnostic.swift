@@ -59,6 +59,12 @@ public struct Diagnostic: Sendable, Hashable {
     case missingFile = "missing-file"
     /// An environment variable that the configuration names is not set.
     case missingVariable = "missing-variable"
+    /// A certificate or key cannot be used.
+    case certificate
+    /// A certificate ends within days.
+    case expiresSoon = "expires-soon"
+    /// Whoever answers is taken for the upstream.
+    case unverified
     /// Something is defined and never used.
     case unused
     /// Nothing is sold or served.
@@ -82,6 +88,9 @@ public struct Diagnostic: Sendable, Hashable {
       case .insecure: "payments would pass in plain text"
       case .missingFile: "file cannot be read"
       case .missingVariable: "environment variable is not set"
+      case .certificate: "certificate or key cannot be used"
+      case .expiresSoon: "the certificate ends soon"
+      case .unverified: "whoever answers is taken for the upstream"
       case .unused: "is never used"
       case .nothingServed: "nothing is served"
       }

@@ -3,12 +3,15 @@ import Encoding
 extension Settings.Upstream {
   /// The URLs as the configuration writes them.
   public var words: String {
-    servers.map { server in servers.count == 1 ? server.words : "\(server.words) weight \(server.weight)" }.joined(separator: ", ")
+    servers.map { server in
+      let words = server.words(hasTLS: tls != nil)
+      return servers.count == 1 ? words : "\(words) weight \(server.weight)"
+    }.joined(separator: ", ")
   }
 
   /// How servers are chosen and watched, one sentence a line; nothing where there is nothing to say.
   var terms: [String] {
-    var lines: [String] = []
+    var lines = tls.map { [$0.terms] } ?? []
     if servers.count > 1 {
       lines.append("balance \(balance.words); each request tried at most \(retries + 1) times")
       if ejection.failures > 0 {
@@ -35,7 +38,7 @@ extension Settings.Upstream {
   var json: JSONValue {
     var object: JSONObject = [
       "name": .string(name),
-      "servers": .array(servers.map { ["url": .string($0.words), "weight": .integer($0.weight)] }),
+      "servers": .array(servers.map { ["url": .string($0.words(hasTLS: tls != nil)), "weight": .integer($0.weight)] }),
       "balance": .string(balance.words), "retries": .integer(retries),
     ]
     if let health { object.set("health", .string(health.path ?? "connect")) }
@@ -48,9 +51,9 @@ extension Settings.Upstream {
 
 extension Settings.Upstream.Server {
   /// The URL as the configuration writes it.
-  public var words: String {
+  func words(hasTLS: Bool) -> String {
     switch endpoint {
-    case .host(let host, let port): "http://" + (host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
+    case .host(let host, let port): (hasTLS ? "https://" : "http://") + (host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
     case .unix(let path): "unix:\(path)"
     }
   }

@@ -24,7 +24,9 @@ public struct Explanation: Sendable {
     if !lines.isEmpty { lines.append("") }
     lines.append("\(outcome.file): valid")
     lines.append("realm      \(settings.realm)   origin \(settings.origin)")
-    for listener in settings.listeners { lines.append("listen     \(listener.words)") }
+    for listener in settings.listeners {
+      lines.append("listen     \(listener.words)" + (listener.terms.isEmpty ? "" : "  \(listener.terms)"))
+    }
     lines.append("admin      \(settings.admin.socketPath)")
     lines.append("ledger     \(settings.ledger.name) in \(settings.ledger.directory)")
     lines.append("audit log  \(settings.audit.path)")

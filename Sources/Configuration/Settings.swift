@@ -72,6 +72,10 @@ extension Settings {
     /// Whether every connection begins with a PROXY protocol header, which tells the client's address; only trusted proxies
     /// and Unix sockets are listened to then.
     public var acceptsProxyProtocol = false
+    /// How TLS is spoken; nil: not at all.
+    public var tls: TLS?
+    /// Whether clients are only told to come by TLS: every request is answered with a redirect to the origin.
+    public var redirects = false
     /// The permissions of a Unix socket's file.
     public var mode: UInt32 = 0o660
 

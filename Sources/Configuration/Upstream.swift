@@ -31,6 +31,8 @@ extension Settings {
     public var maxConnections = 512
     /// Most idle connections to one server that one worker keeps.
     public var maxIdle = 64
+    /// How TLS is spoken to all servers; nil: not at all.
+    public var tls: TLS?
     /// How the server for a request is chosen.
     public var balance = Balance.roundRobin
     /// How often a request is sent anew after a failure, where that is safe.
@@ -62,7 +64,7 @@ extension Settings {
       switch servers.first?.endpoint {
       case .host(let host, let port):
         let name = host.contains(":") ? "[\(host)]" : host
-        return port == 80 ? name : "\(name):\(port)"
+        return port == (tls == nil ? 80 : 443) ? name : "\(name):\(port)"
       case .unix, nil: return "localhost"
       }
     }

@@ -98,7 +98,7 @@ struct ServeCommand: ParsableCommand {
   private func summarise(_ settings: Settings, _ ports: [UInt16]) {
     let listeners = zip(settings.listeners, ports).map { listener, port in
       guard case .address(let address, _) = listener.endpoint else { return listener.words }
-      return "http://" + (address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)")
+      return (listener.tls == nil ? "http://" : "https://") + (address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)")
     }
     let paid = settings.routes.count { $0.price != nil }
     let routes = "\(paid) paid and \(settings.routes.count - paid) free route\(settings.routes.count == 1 ? "" : "s")"

@@ -172,7 +172,7 @@ private let wholeCases = [
   ),
   Case(
     head.replacing("127.0.0.1:8402", with: "0.0.0.0:8402") + "[[route]]\nid = \"r\"\npath = \"/\"\nprice = \"1 USDC per request\"",
-    "proxy.conf:3:11: error: [[listen]] number 1: address = \"0.0.0.0:8402\": payments would pass in plain text\n  expected: a loopback address such as 127.0.0.1, since routes are sold\n  advice: put TLS in front and say so with plaintext = true in this [[listen]]"
+    "proxy.conf:3:11: error: [[listen]] number 1: address = \"0.0.0.0:8402\": payments would pass in plain text\n  expected: a loopback address such as 127.0.0.1, since routes are sold\n  advice: give this [[listen]] tls, or put TLS in front and say so with plaintext = true"
   ),
   Case(
     head.replacing("127.0.0.1:8402", with: "localhost:8402") + "[[route]]\nid = \"r\"\npath = \"/\"\nprice = \"1 USDC per request\"",
@@ -181,7 +181,7 @@ private let wholeCases = [
   Case(
     head.replacing("http://127.0.0.1:8081", with: "https://a.example/v2")
       + "[[route]]\nid = \"r\"\npath = \"/\"\nprice = \"1 USDC per request\"",
-    "proxy.conf:11:7: error: [[upstream]] \"api\": url = \"https://a.example/v2\": invalid value\n  expected: a URL such as \"http://127.0.0.1:8081\", or \"unix:/run/api.sock\"\n  advice: this version speaks plain HTTP to upstreams: put a TLS client such as stunnel between"
+    "proxy.conf:11:7: error: [[upstream]] \"api\": url = \"https://a.example/v2\": invalid value\n  expected: a URL such as \"http://127.0.0.1:8081\" or \"https://api.internal\", or \"unix:/run/api.sock\"\n  advice: a path belongs into the route: rewrite-prefix"
   ),
   Case(
     head.replacing("decimals = 6", with: "decimals = 31") + "[[route]]\nid = \"r\"\npath = \"/\"\nfree = true",
