@@ -78,13 +78,18 @@ public struct Digest32: Hashable, Sendable {
   /// The octets as 64 lower-case hexadecimal digits.
   public var hex: String {
     String(unsafeUninitializedCapacity: 64) { out in
-      withUnsafeBytes { octets in
-        for index in 0..<32 {
-          out[index * 2] = Self.digit(octets[index] >> 4)
-          out[index * 2 + 1] = Self.digit(octets[index] & 15)
-        }
-      }
+      writeHex(to: UnsafeMutableRawBufferPointer(out))
       return 64
+    }
+  }
+
+  /// Writes the 64 digits to the front of `out`, which has room for them.
+  fileprivate func writeHex(to out: UnsafeMutableRawBufferPointer) {
+    withUnsafeBytes { octets in
+      for index in 0..<32 {
+        out[index * 2] = Self.digit(octets[index] >> 4)
+        out[index * 2 + 1] = Self.digit(octets[index] & 15)
+      }
     }
   }
 
@@ -135,6 +140,9 @@ extension Digest32: CustomStringConvertible {
 extension ByteBuffer {
   /// Appends the 64 lower-case hexadecimal digits of a digest.
   public mutating func append(hex digest: Digest32) {
-    append(digest.hex)
+    withUnsafeWritable(minimumCapacity: 64) { free in
+      digest.writeHex(to: free)
+      return 64
+    }
   }
 }

@@ -13,6 +13,8 @@ final class Committer: @unchecked Sendable {
   private var log: AuditLog
   private var file: AuditFile
   private var isFileBehind = false
+  /// Durable lines that the file does not have yet.
+  private var unwritten = UnwrittenLines()
 
   private var batch = CommitBatch()
   private var entries: [Entry] = []
@@ -32,6 +34,10 @@ final class Committer: @unchecked Sendable {
   static let sweepInterval: Duration = .seconds(1)
   /// Short pauses between two attempts to open the store again: about a quarter of a second.
   static let retryPauses = 1_000
+  /// The octets of lines that are gathered for one write to the audit file: the kernel takes long writes at a tenth of the cost of short ones.
+  static let exportOctets = 256 << 10
+  /// How long a line waits at most for others before it is written to the audit file.
+  static let exportDelay: Duration = .milliseconds(50)
   /// Free disk space below which nothing new is sold.
   static let lowWater: UInt64 = 4 << 20
 
@@ -97,7 +103,8 @@ final class Committer: @unchecked Sendable {
         gather()
         attempt(checkpoint: isCheckpointDue)
       } else {
-        rest(deep: now - idleSince >= Self.lingering)
+        if unwritten.isDue(at: now) { writeLines() }
+        rest(deep: now - idleSince >= Self.lingering && unwritten.isEmpty)
       }
       if Instant.now() - lastCheck >= Self.housekeeping { tidy() }
     }
@@ -181,11 +188,25 @@ final class Committer: @unchecked Sendable {
   private func export() {
     // A file that is behind is looked at by `tidy`, not with each commit.
     guard !isFileBehind, batch.lineCount > 0 else { return }
+    let now = Instant.now()
+    unwritten.append(batch.lines, first: batch.firstLine, count: batch.lineCount, at: now)
+    if unwritten.isDue(at: now) || isFileFull(with: unwritten.octets.count) { writeLines() }
+  }
+
+  /// Whether the audit file is to be renamed once it has so many octets more.
+  private func isFileFull(with octets: Int) -> Bool {
+    options.rotateOctets > 0 && file.octetCount + UInt64(octets) >= options.rotateOctets
+  }
+
+  /// Writes the lines that were gathered to the audit file; where that fails they are written from their rows later.
+  private func writeLines() {
+    guard !unwritten.isEmpty else { return }
+    defer { unwritten.removeAll() }
     do throws(LedgerError) {
-      try batch.lines.withUnsafeBytes { (lines) throws(LedgerError) in
-        try file.append(lines, first: batch.firstLine, count: batch.lineCount)
+      try unwritten.octets.withUnsafeBytes { (lines) throws(LedgerError) in
+        try file.append(lines, first: unwritten.first, count: unwritten.count)
       }
-      if options.rotateOctets > 0, file.octetCount >= options.rotateOctets { try file.rotate() }
+      if isFileFull(with: 0) { try file.rotate() }
     } catch {
       isFileBehind = true
       options.notify?(.auditBehind(error))
@@ -194,6 +215,7 @@ final class Committer: @unchecked Sendable {
 
   /// Writes the lines that the file lacks from the store's rows.
   private func catchUp() {
+    unwritten.removeAll()
     do throws(LedgerError) {
       var first = file.next
       try store.lines(from: first) { (line, text) throws(LedgerError) in
@@ -219,6 +241,7 @@ final class Committer: @unchecked Sendable {
   private func rotate() {
     // The batch that ends the file is as good as any other: where it fails, the ledger is read back.
     attempt(checkpoint: log.uncovered > 0)
+    writeLines()
     do throws(LedgerError) {
       try file.rotate()
     } catch {
@@ -239,6 +262,7 @@ final class Committer: @unchecked Sendable {
 
   /// Puts the audit file's lines on the disk. Where that fails no money is in doubt: their rows stay, and are written again.
   private func synchroniseFile() {
+    writeLines()
     do throws(LedgerError) {
       try file.synchronise()
     } catch {
@@ -300,5 +324,36 @@ final class Committer: @unchecked Sendable {
     } catch {
       options.notify?(.commitFailed(error))
     }
+  }
+}
+
+/// Lines of the audit log that are durable in the store and gathered for the file.
+private struct UnwrittenLines: ~Copyable {
+  private(set) var octets = ByteBuffer()
+  /// The sequence of the first line.
+  private(set) var first: UInt64 = 0
+  private(set) var count: UInt64 = 0
+  private var since = Instant(nanoseconds: 0)
+
+  var isEmpty: Bool { count == 0 }
+
+  /// Whether they have waited long enough, or are enough.
+  func isDue(at now: Instant) -> Bool {
+    !isEmpty && (octets.count >= Committer.exportOctets || now - since >= Committer.exportDelay)
+  }
+
+  /// Adds a batch's lines, which go on where the last ones ended.
+  mutating func append(_ lines: borrowing ByteBuffer, first line: UInt64, count added: UInt64, at now: Instant) {
+    if isEmpty {
+      first = line
+      since = now
+    }
+    octets.append(lines)
+    count += added
+  }
+
+  mutating func removeAll() {
+    octets.removeAll()
+    count = 0
   }
 }

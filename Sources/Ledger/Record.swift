@@ -17,9 +17,11 @@ public struct RecordKey: Sendable, Hashable {
 
   /// A key made of a number: its eight octets, big-endian, then zeros, so that keys sort by number.
   init(_ kind: RecordKind, number: UInt64) {
-    var octets = [UInt8](repeating: 0, count: 32)
-    for index in 0..<8 { octets[index] = UInt8(truncatingIfNeeded: number >> (56 - 8 * UInt64(index))) }
-    self.init(kind, octets.withUnsafeBytes { Digest32($0) })
+    var digest = Digest32()
+    digest.withUnsafeMutableBytes { octets in
+      for index in 0..<8 { octets[index] = UInt8(truncatingIfNeeded: number >> (56 - 8 * UInt64(index))) }
+    }
+    self.init(kind, digest)
   }
 }
 

@@ -35,7 +35,7 @@ final class SQLiteConnection: @unchecked Sendable {
   }
 
   /// Maps a result code: a full disk is told apart, a file that is none of ours too.
-  fileprivate func error(_ code: Int32) -> LedgerError {
+  func error(_ code: Int32) -> LedgerError {
     switch code & 0xFF {
     case SQLITE_FULL: return .full
     case SQLITE_NOTADB: return .notALedger
@@ -44,6 +44,9 @@ final class SQLiteConnection: @unchecked Sendable {
     default: return .store(code: code)
     }
   }
+
+  /// Lends the handle, for what statements cannot do.
+  func withHandle(_ body: (OpaquePointer?) throws(LedgerError) -> Void) throws(LedgerError) { try body(handle) }
 
   /// Runs statements that return nothing of interest.
   func execute(_ sql: String) throws(LedgerError) {

@@ -4,15 +4,16 @@ import Glibc
 
 /// The embedded store: one SQLite file in WAL mode, synchronous.
 ///
-/// A batch is one row: the redo, the lines, the chain's head. Its redo is moved to the table of records from time to time, so that a
+/// A batch is the redo, the lines and the chain's head together: in a place of the journal, or in a row of its own where it is too long for
+/// one or all places are in use. Its redo is moved to the table of records from time to time, so that a
 /// session that is debited a thousand times is written there once.
 final class SQLiteStore: Store, @unchecked Sendable {
   // Safe because: one thread at a time uses a store; the ledger hands it from the opener to the committer.
   static let applicationID: Int64 = 0x4661_7265
-  static let version: Int64 = 1
+  static let version: Int64 = 2
   /// How much redo waits at most before it is moved to the records.
   static let redoLimit = 4 << 20
-  static let batchLimit = 256
+  static let batchLimit = 96
   /// Settled charges are kept for refunds until this many entries have followed.
   static let chargeRetention: LSN = 1 << 28
   /// The most charges that one tidying forgets.
@@ -31,6 +32,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   private let setExported: SQLiteStatement
   private let dropBatches: SQLiteStatement
   private let dropCharges: SQLiteStatement
+  private let journal: SQLiteJournal
   /// The redo of the batches that are not moved yet, and where each record's last image stands in it.
   private var waiting = ByteBuffer()
   private var waitingBatches = 0
@@ -38,7 +40,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
 
   init(path: String) throws(LedgerError) {
     connection = try SQLiteConnection(path: path)
-    try Self.prepare(connection)
+    try Self.prepare(connection, path: path)
     try Self.foldLog(connection)
     try Self.preallocate(connection, path: path)
     begin = try connection.prepare("BEGIN IMMEDIATE")
@@ -47,18 +49,19 @@ final class SQLiteStore: Store, @unchecked Sendable {
     putRecord = try connection.prepare("INSERT OR REPLACE INTO record(kind, key, image) VALUES(?, ?, ?)")
     removeRecord = try connection.prepare("DELETE FROM record WHERE kind = ? AND key = ?")
     getRecord = try connection.prepare("SELECT image FROM record WHERE kind = ? AND key = ?")
-    setMoved = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(0, ?)")
-    // The second row is about lines instead of batches.
-    setExported = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(1, ?)")
+    setMoved = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(\(Self.movedID), ?)")
+    setExported = try connection.prepare("INSERT OR REPLACE INTO progress(id, moved) VALUES(\(Self.exportedID), ?)")
     dropCharges = try connection.prepare(
       """
       DELETE FROM record WHERE kind = \(RecordKind.charge.rawValue) AND key IN (
         SELECT key FROM record WHERE kind = \(RecordKind.charge.rawValue) AND key < ? ORDER BY key LIMIT \(Self.forgetLimit))
       """)
     dropBatches = try connection.prepare("DELETE FROM batch WHERE lsn < ? AND line + lines <= ?")
+    journal = try SQLiteJournal(
+      connection, begin: begin, end: end, moved: try Self.progress(connection, Self.movedID), exported: try Self.progress(connection, Self.exportedID))
   }
 
-  private static func prepare(_ connection: SQLiteConnection) throws(LedgerError) {
+  private static func prepare(_ connection: SQLiteConnection, path: String) throws(LedgerError) {
     let application = try connection.number("PRAGMA application_id") ?? 0
     let version = try connection.number("PRAGMA user_version") ?? 0
     let tables = try connection.number("SELECT count(*) FROM sqlite_master") ?? 0
@@ -67,10 +70,10 @@ final class SQLiteStore: Store, @unchecked Sendable {
     // Exclusive: nobody else opens the file while it is served (the lock file sees to that), so a commit takes no file locks.
     try connection.execute(
       """
-      PRAGMA locking_mode = EXCLUSIVE; PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 500;
+      PRAGMA locking_mode = EXCLUSIVE; PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = \(checkpointPages(path));
       PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA busy_timeout = 2000;
       """)
-    if version == 0 {
+    if version < Self.version {
       try connection.execute(
         """
         BEGIN IMMEDIATE;
@@ -78,11 +81,34 @@ final class SQLiteStore: Store, @unchecked Sendable {
           kind INTEGER NOT NULL, key BLOB NOT NULL, image BLOB NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS batch(
           lsn INTEGER PRIMARY KEY, line INTEGER NOT NULL, lines INTEGER NOT NULL, redo BLOB NOT NULL, text BLOB NOT NULL, head BLOB NOT NULL);
+        CREATE TABLE IF NOT EXISTS journal(place INTEGER PRIMARY KEY, octets BLOB NOT NULL);
         CREATE TABLE IF NOT EXISTS progress(id INTEGER PRIMARY KEY, moved INTEGER NOT NULL);
         PRAGMA application_id = \(applicationID); PRAGMA user_version = \(Self.version);
         COMMIT;
         """)
     }
+  }
+
+  /// How many pages the log holds before it is copied into the database.
+  ///
+  /// The journal's places are written again and again, so a log that spans many rounds of them is copied for a small part only; where
+  /// the disk is small it must not take what refunds need.
+  private static func checkpointPages(_ path: String) -> Int {
+    max(250, min(2_000, Int(clamping: freeOctets(path) / 16 / 16_384)))
+  }
+
+  /// The free space of the disk that a file is on; 0 where that is not known.
+  private static func freeOctets(_ path: String) -> UInt64 {
+    let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
+    return DiskReserve(path: "", folder: folder, octets: 0).free() ?? 0
+  }
+
+  /// The rows of the progress table: up to which batch redo was moved, and up to which line the audit file is known to have them.
+  private static let movedID = 0
+  private static let exportedID = 1
+
+  private static func progress(_ connection: SQLiteConnection, _ id: Int) throws(LedgerError) -> UInt64 {
+    UInt64(bitPattern: try connection.number("SELECT moved FROM progress WHERE id = \(id)") ?? 0)
   }
 
   /// Copies what an earlier connection left in the log into the database, and begins the log anew.
@@ -100,8 +126,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
 
   /// Writes the log's pages once: they are reused from its start, so later commits change no file size. Left out where space is short.
   private static func preallocate(_ connection: SQLiteConnection, path: String) throws(LedgerError) {
-    let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? "."
-    let free = DiskReserve(path: "", folder: folder, octets: 0).free() ?? 0
+    let free = freeOctets(path)
     var status = stat()
     let isThere = stat("\(path)-wal", &status) == 0 && status.st_size >= preallocatedLog
     guard !isThere, free > UInt64(8 * preallocatedLog) else { return }
@@ -132,36 +157,84 @@ final class SQLiteStore: Store, @unchecked Sendable {
       statement.reset()
     }
     statement.finalise()
-    let head = try connection.prepare("SELECT head, lsn FROM batch ORDER BY lsn DESC LIMIT 1")
-    defer { head.finalise() }
-    guard try head.step() else { return nil }
-    lastBatch = LSN(bitPattern: head.integer(1))
-    return try head.withBlob(0) { (raw) throws(LedgerError) in [UInt8](raw) }
+    var head: [UInt8]?
+    if let newest = try batches().last {
+      try withBatch(newest) { (batch) throws(LedgerError) in head = [UInt8](batch.head) }
+      lastBatch = newest.lsn
+    }
+    return head
   }
 
   private func reloadWaiting() throws(LedgerError) {
-    let statement = try connection.prepare("SELECT redo, lsn FROM batch WHERE lsn > coalesce((SELECT moved FROM progress WHERE id = 0), 0) ORDER BY lsn")
-    defer { statement.finalise() }
+    let moved = try Self.progress(connection, Self.movedID)
     waiting.removeAll()
-    while try statement.step() {
-      try statement.withBlob(0) { (raw) throws(LedgerError) in waiting.append(raw) }
-      lastBatch = LSN(bitPattern: statement.integer(1))
+    for known in try batches() where known.lsn > moved {
+      try withBatch(known) { (batch) throws(LedgerError) in waiting.append(batch.redo) }
+      lastBatch = known.lsn
     }
   }
 
   func lines(from first: UInt64, _ body: (UInt64, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError) {
-    let statement = try connection.prepare("SELECT line, text FROM batch WHERE line + lines > ? AND lines > 0 ORDER BY lsn")
-    defer { statement.finalise() }
-    statement.bind(1, Int64(bitPattern: first))
-    while try statement.step() {
-      let line = UInt64(bitPattern: statement.integer(0))
-      try statement.withBlob(1) { (raw) throws(LedgerError) in try body(line, raw) }
+    for known in try batches() {
+      try withBatch(known) { (batch) throws(LedgerError) in
+        if batch.lineCount > 0, batch.line + batch.lineCount > first { try body(batch.line, batch.text) }
+      }
     }
   }
 
-  func exported() throws(LedgerError) -> UInt64 {
-    UInt64(bitPattern: try connection.number("SELECT moved FROM progress WHERE id = 1") ?? 0)
+  /// A batch that is kept, in a place of the journal or in a row of its own.
+  private struct KnownBatch {
+    var lsn: LSN
+    /// Its place; nil where it is a row.
+    var place: Int?
   }
+
+  /// A batch's parts, lent.
+  private struct StoredBatch {
+    var line: UInt64
+    var lineCount: UInt64
+    var redo: UnsafeRawBufferPointer
+    var text: UnsafeRawBufferPointer
+    var head: UnsafeRawBufferPointer
+  }
+
+  /// Lists the batches that are kept, in their order.
+  private func batches() throws(LedgerError) -> [KnownBatch] {
+    var known = journal.batches().map { KnownBatch(lsn: $0.lsn, place: $0.place) }
+    let statement = try connection.prepare("SELECT lsn FROM batch")
+    defer { statement.finalise() }
+    while try statement.step() { known.append(KnownBatch(lsn: LSN(bitPattern: statement.integer(0)), place: nil)) }
+    return known.sorted { $0.lsn < $1.lsn }
+  }
+
+  /// Lends a batch that `batches()` has listed.
+  private func withBatch(_ known: KnownBatch, _ body: (StoredBatch) throws(LedgerError) -> Void) throws(LedgerError) {
+    if let place = known.place {
+      try journal.withBatch(place) { (entry, raw) throws(LedgerError) in
+        func part(_ range: Range<Int>) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: raw[range]) }
+        try body(
+          StoredBatch(
+            line: entry.line, lineCount: entry.lineCount, redo: part(entry.redo), text: part(entry.text), head: part(entry.head)))
+      }
+      return
+    }
+    let statement = try connection.prepare("SELECT redo, text, head, line, lines FROM batch WHERE lsn = ?")
+    defer { statement.finalise() }
+    statement.bind(1, Int64(bitPattern: known.lsn))
+    guard try statement.step() else { return }
+    try statement.withBlob(0) { (redo) throws(LedgerError) in
+      try statement.withBlob(1) { (text) throws(LedgerError) in
+        try statement.withBlob(2) { (head) throws(LedgerError) in
+          try body(
+            StoredBatch(
+              line: UInt64(bitPattern: statement.integer(3)), lineCount: UInt64(bitPattern: statement.integer(4)), redo: redo, text: text,
+              head: head))
+        }
+      }
+    }
+  }
+
+  func exported() throws(LedgerError) -> UInt64 { try Self.progress(connection, Self.exportedID) }
 
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? {
     try move()
@@ -178,6 +251,13 @@ final class SQLiteStore: Store, @unchecked Sendable {
   // MARK: writing
 
   func commit(_ batch: borrowing CommitBatch) throws(LedgerError) {
+    if try !journal.write(batch) { try insert(batch) }
+    waiting.append(batch.redo)
+    waitingBatches += 1
+    lastBatch = batch.lsn
+  }
+
+  private func insert(_ batch: borrowing CommitBatch) throws(LedgerError) {
     try begin.run()
     insertBatch.bind(1, Int64(bitPattern: batch.lsn))
     insertBatch.bind(2, Int64(bitPattern: batch.firstLine))
@@ -191,11 +271,8 @@ final class SQLiteStore: Store, @unchecked Sendable {
           try insertBatch.run()
         }
       }
-      try end.run()
-      waiting.append(redo)
     }
-    waitingBatches += 1
-    lastBatch = batch.lsn
+    try end.run()
   }
 
   var isUntidy: Bool { waiting.count >= Self.redoLimit || waitingBatches >= Self.batchLimit }
@@ -210,6 +287,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
     dropBatches.bind(2, Int64(bitPattern: exported))
     try dropBatches.run()
     try end.run()
+    journal.forget(moved: lastBatch, exported: exported)
     if lastBatch > Self.chargeRetention { try forgetCharges(before: lastBatch - Self.chargeRetention) }
     waitingBatches = 0
   }
@@ -247,6 +325,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   }
 
   func close(afterFailure: Bool) {
+    journal.finalise()
     for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, setExported, dropBatches, dropCharges] { statement.finalise() }
     connection.close(keepsLog: afterFailure)
   }

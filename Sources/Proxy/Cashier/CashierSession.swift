@@ -241,14 +241,14 @@ extension Cashier {
   }
 
   /// What a request must be able to pay at its start: its own price, and one octet of what is metered.
-  private static func firstCost(_ own: ExactCost, _ rates: Rate?...) throws(Refusal) -> ExactCost {
-    var sum = own
-    for rate in rates {
-      guard let rate else { continue }
-      guard let octet = ExactCost(units: 1, rate: rate), let next = sum.adding(octet) else { throw .overflow }
-      sum = next
-    }
-    return sum
+  private static func firstCost(_ own: ExactCost, _ requestRate: Rate?, _ responseRate: Rate?) throws(Refusal) -> ExactCost {
+    try adding(responseRate, to: try adding(requestRate, to: own))
+  }
+
+  private static func adding(_ rate: Rate?, to sum: ExactCost) throws(Refusal) -> ExactCost {
+    guard let rate else { return sum }
+    guard let octet = ExactCost(units: 1, rate: rate), let next = sum.adding(octet) else { throw .overflow }
+    return next
   }
 
   /// Debits the first steps, as far as the budget goes; the first octets are debited already.

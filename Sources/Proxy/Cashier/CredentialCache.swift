@@ -4,7 +4,7 @@ import HTTP
 
 /// Remembers what bearer credentials were resolved to, by the octets of their fields: the same ones come again with each request.
 ///
-/// It has a fixed number of places in sets of two; a new entry takes the older place of its set. Only credentials that were
+/// It has a fixed number of places in sets of four; in a full set new entries take one place after the other. Only credentials that were
 /// verified come in, and an entry is found only by all of its octets, compared in constant time.
 struct CredentialCache {
   private struct Entry {
@@ -16,15 +16,17 @@ struct CredentialCache {
   }
 
   /// Places in the table; a power of two.
-  static let capacity = 4096
+  static let capacity = 8192
+  /// Places that a credential may stand in: a thousand sessions in turn then hardly ever displace one another.
+  private static let ways = 4
   /// The longest credential that is remembered, in octets.
   static let octetLimit = 4096
   /// How many of a credential's last octets are hashed: the session's id stands there.
   private static let hashedCount = 64
 
   private var entries: [Entry?] = Array(repeating: nil, count: CredentialCache.capacity)
-  /// Which place of a set was filled last.
-  private var newer: [Bool] = Array(repeating: false, count: CredentialCache.capacity / 2)
+  /// Which place of a full set is taken next.
+  private var next: [UInt8] = Array(repeating: 0, count: CredentialCache.capacity / CredentialCache.ways)
   private let seed: UInt64
 
   /// Makes an empty cache; `seed` is random, so that nobody can choose credentials that meet in one set.
@@ -35,8 +37,7 @@ struct CredentialCache {
   /// Finds what a credential was resolved to on a route.
   func find(_ value: PresentedCredential.Value, route: RouteIndex) -> ResolvedSession? {
     let hash = hash(value.octets, route)
-    let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
-    for place in first...first + 1 where isEntry(place, value, route, hash) { return entries[place]?.session }
+    for place in Self.places(hash) where isEntry(place, value, route, hash) { return entries[place]?.session }
     return nil
   }
 
@@ -44,17 +45,27 @@ struct CredentialCache {
   mutating func insert(_ value: PresentedCredential.Value, route: RouteIndex, _ session: ResolvedSession) {
     guard value.octets.count <= Self.octetLimit else { return }
     let hash = hash(value.octets, route)
-    let set = (Int(truncatingIfNeeded: hash) & (Self.capacity - 2)) / 2
-    let offset = entries[2 * set] == nil || isEntry(2 * set, value, route, hash) ? 0 : newer[set] ? 0 : 1
-    entries[2 * set + offset] = Entry(octets: Array(value.octets), field: value.field, route: route, hash: hash, session: session)
-    newer[set] = offset == 1
+    let places = Self.places(hash)
+    let place = places.first { isEntry($0, value, route, hash) } ?? places.first { entries[$0] == nil } ?? displaced(places)
+    entries[place] = Entry(octets: Array(value.octets), field: value.field, route: route, hash: hash, session: session)
   }
 
   /// Forgets a credential whose session has ended.
   mutating func remove(_ value: PresentedCredential.Value, route: RouteIndex) {
     let hash = hash(value.octets, route)
-    let first = Int(truncatingIfNeeded: hash) & (Self.capacity - 2)
-    for place in first...first + 1 where isEntry(place, value, route, hash) { entries[place] = nil }
+    for place in Self.places(hash) where isEntry(place, value, route, hash) { entries[place] = nil }
+  }
+
+  private static func places(_ hash: UInt64) -> Range<Int> {
+    let first = Int(truncatingIfNeeded: hash) & (capacity - ways)
+    return first..<first + ways
+  }
+
+  /// The place of a full set that has been used longest.
+  private mutating func displaced(_ places: Range<Int>) -> Int {
+    let set = places.lowerBound / Self.ways
+    defer { next[set] = (next[set] + 1) % UInt8(Self.ways) }
+    return places.lowerBound + Int(next[set])
   }
 
   private func isEntry(_ place: Int, _ value: PresentedCredential.Value, _ route: RouteIndex, _ hash: UInt64) -> Bool {

@@ -122,8 +122,11 @@ struct ExchangeRecord {
   var used: ExactCost { Self.sum(requestCost, requestMeter?.passedCost, responseMeter?.passedCost) }
 
   /// The ledger has added up the same debits, so the sums fit.
-  private static func sum(_ first: ExactCost, _ others: ExactCost?...) -> ExactCost {
-    others.reduce(first) { $1.flatMap($0.adding) ?? $0 }
+  private static func sum(_ own: ExactCost, _ request: ExactCost?, _ response: ExactCost?) -> ExactCost {
+    var sum = own
+    if let request { sum = sum.adding(request) ?? sum }
+    if let response { sum = sum.adding(response) ?? sum }
+    return sum
   }
 }
 
@@ -145,8 +148,9 @@ struct ExchangeTable {
     vacant.append(place)
   }
 
+  /// The record of a place, lent: a copy would take a reference to each of its arrays.
   subscript(place: UInt32) -> ExchangeRecord {
-    get { records[Int(place)] }
-    _modify { yield &records[Int(place)] }
+    @inline(__always) _read { yield records[Int(place)] }
+    @inline(__always) _modify { yield &records[Int(place)] }
   }
 }
