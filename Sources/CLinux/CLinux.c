@@ -85,26 +85,30 @@ static int unix_address(struct sockaddr_un *un, const char *path) {
   return 0;
 }
 
+static void internet_address(const struct sockaddr_storage *storage, uint8_t *address, uint16_t *port, int *family) {
+  memset(address, 0, 16);
+  *port = 0;
+  *family = 0;
+  if (storage->ss_family == AF_INET) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)storage;
+    address[10] = address[11] = 0xff;
+    memcpy(address + 12, &in->sin_addr, 4);
+    *port = ntohs(in->sin_port);
+    *family = 4;
+  } else if (storage->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)storage;
+    memcpy(address, &in6->sin6_addr, 16);
+    *port = ntohs(in6->sin6_port);
+    *family = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) ? 4 : 6;
+  }
+}
+
 int clinux_accept(int listener, uint8_t *address, uint16_t *port, int *family) {
   struct sockaddr_storage peer;
   socklen_t count = sizeof peer;
   int descriptor = accept4(listener, (struct sockaddr *)&peer, &count, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (descriptor < 0) return -errno;
-  memset(address, 0, 16);
-  *port = 0;
-  *family = 0;
-  if (peer.ss_family == AF_INET) {
-    struct sockaddr_in *in = (struct sockaddr_in *)&peer;
-    address[10] = address[11] = 0xff;
-    memcpy(address + 12, &in->sin_addr, 4);
-    *port = ntohs(in->sin_port);
-    *family = 4;
-  } else if (peer.ss_family == AF_INET6) {
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&peer;
-    memcpy(address, &in6->sin6_addr, 16);
-    *port = ntohs(in6->sin6_port);
-    *family = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) ? 4 : 6;
-  }
+  internet_address(&peer, address, port, family);
   return descriptor;
 }
 
@@ -175,6 +179,14 @@ int clinux_local_port(int descriptor) {
   return 0;
 }
 
+int clinux_local_address(int descriptor, uint8_t *address, uint16_t *port, int *family) {
+  struct sockaddr_storage own;
+  socklen_t count = sizeof own;
+  if (getsockname(descriptor, (struct sockaddr *)&own, &count) < 0) return -errno;
+  internet_address(&own, address, port, family);
+  return 0;
+}
+
 int clinux_no_delay(int descriptor) {
   int one = 1;
   return checked(setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one));
@@ -203,6 +215,13 @@ int clinux_reset_on_close(int descriptor) {
 long clinux_receive(int descriptor, void *octets, size_t capacity) {
   ssize_t count;
   do count = recv(descriptor, octets, capacity, 0);
+  while (count < 0 && errno == EINTR);
+  return count < 0 ? -errno : count;
+}
+
+long clinux_peek(int descriptor, void *octets, size_t capacity) {
+  ssize_t count;
+  do count = recv(descriptor, octets, capacity, MSG_PEEK);
   while (count < 0 && errno == EINTR);
   return count < 0 ? -errno : count;
 }

@@ -51,7 +51,7 @@ extension Settings.Upstream {
 
 extension Settings.Upstream.Server {
   /// The URL as the configuration writes it.
-  func words(hasTLS: Bool) -> String {
+  public func words(hasTLS: Bool) -> String {
     switch endpoint {
     case .host(let host, let port): (hasTLS ? "https://" : "http://") + (host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)")
     case .unix(let path): "unix:\(path)"

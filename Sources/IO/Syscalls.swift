@@ -34,6 +34,26 @@ public enum Syscalls {
     return failure(count)
   }
 
+  /// Receives into `octets`, which must not be empty, and leaves everything to be received again.
+  public static func peek(_ descriptor: Int32, into octets: UnsafeMutableRawBufferPointer) -> TransferResult {
+    let count = clinux_peek(descriptor, octets.baseAddress, octets.count)
+    if count > 0 { return .moved(count) }
+    return count == 0 ? .ended : failure(count)
+  }
+
+  /// Gives the address that a connection came to; nil for a Unix socket.
+  public static func localAddress(_ descriptor: Int32) -> SocketAddress? {
+    var address: (UInt64, UInt64) = (0, 0)
+    var port: UInt16 = 0
+    var family: Int32 = 0
+    let result = withUnsafeMutableBytes(of: &address) { octets in
+      clinux_local_address(descriptor, octets.bindMemory(to: UInt8.self).baseAddress, &port, &family)
+    }
+    guard result >= 0, family != 0 else { return nil }
+    return SocketAddress(
+      family: family == 4 ? .inet : .inet6, high: UInt64(bigEndian: address.0), low: UInt64(bigEndian: address.1), port: port)
+  }
+
   /// Sends `octets`, which must not be empty. `moreFollows` delays a short last segment (MSG_MORE).
   public static func send(_ descriptor: Int32, _ octets: UnsafeRawBufferPointer, moreFollows: Bool = false) -> TransferResult {
     let count = clinux_send(descriptor, octets.baseAddress, octets.count, moreFollows ? 1 : 0)

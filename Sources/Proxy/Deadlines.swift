@@ -12,7 +12,7 @@ extension Worker {
   mutating func awaitNext(_ index: Int) {
     let connection = downstreams.pointer(index)
     let isClientsTurn = connection.pointee.progress != .complete && !connection.pointee.has(.expectsContinue)
-    setDeadline(index, isClientsTurn ? contentDeadline(index) : now &+ plan.timeouts.firstOctet)
+    setDeadline(index, isClientsTurn ? contentDeadline(index) : now &+ times(index).firstOctet)
   }
 
   /// Looks at every connection whose timer has come due.
@@ -91,8 +91,11 @@ extension Worker {
       connection.pointee.flags.insert(.closing)
       return breakExchange(index, .contentTimeout)
     }
-    metrics.upstreamFailures.add()
-    if slot >= 0 { control.notices.failed(upstreams.pointer(slot).pointee.pool, .silent, at: now) }
+    if slot >= 0 {
+      let server = upstreams.pointer(slot).pointee.pool
+      serverFailed(server, .upstreamSilent)
+      requestFailed(server, .upstreamSilent)
+    }
     breakExchange(index, .upstreamSilent)
   }
 

@@ -44,6 +44,7 @@ final class WorkerMetrics: Sendable {
   let timeouts = Counter()
   let streamsDry = Counter()
   let acceptsDeferred = Counter()
+  let servers = ServerMetrics()
 
   /// Counts a final response by its class.
   @inline(__always)

@@ -17,16 +17,9 @@ struct RelayPlan: Sendable {
     var stripPrefix: [UInt8]
     /// Put in its place.
     var rewritePrefix: [UInt8]
+    /// How long the upstream may take.
+    var times: UpstreamTimes
     var rewritesPath: Bool { !stripPrefix.isEmpty || !rewritePrefix.isEmpty }
-  }
-
-  /// Where an upstream is, and how it is used.
-  struct Upstream: Sendable {
-    var name: String
-    var host: String?
-    var port: UInt16
-    var unixPath: String?
-    var pool: UpstreamPool.Limits
   }
 
   /// Nanoseconds each.
@@ -57,6 +50,8 @@ struct RelayPlan: Sendable {
   var requestLimit: UInt64
   var timeouts: Timeouts
   var upstreams: [Upstream]
+  /// The servers of all upstreams, one behind another.
+  var servers: [Server]
   var routes: [Route]
   var router: Router
   var trustedProxies: [CIDR]
@@ -91,12 +86,16 @@ struct RelayPlan: Sendable {
     requestLimit = limits.requestsPerConnection == 0 ? .max : limits.requestsPerConnection
     timeouts = Timeouts(settings.timeouts)
     upstreams = previous?.upstreams ?? []
-    for (upstream, place) in zip(settings.upstreams, layout.upstreams) { Self.put(Upstream(upstream), at: place, in: &upstreams) }
+    servers = previous?.servers ?? []
+    // One that has a place already is as it was, and so are its servers.
+    for (upstream, place) in zip(settings.upstreams, layout.upstreams) where place == upstreams.count {
+      Self.append(upstream, to: &upstreams, &servers)
+    }
     routes = previous?.routes ?? []
     for (index, route) in settings.routes.enumerated() {
       guard settings.upstreams.indices.contains(route.upstream) else { throw .upstreamUnknown(route: index) }
       var made: Route
-      do { made = try Route(route, upstream: settings.upstreams[route.upstream]) } catch {
+      do { made = try Route(route, upstream: settings.upstreams[route.upstream], timeouts) } catch {
         throw .fieldsInvalid(route: index, error)
       }
       made.upstream = layout.upstreams[route.upstream]
@@ -145,25 +144,8 @@ extension RelayPlan.Timeouts {
   }
 }
 
-extension RelayPlan.Upstream {
-  init(_ upstream: Settings.Upstream) {
-    name = upstream.name
-    pool = UpstreamPool.Limits(connections: upstream.maxConnections, idle: upstream.maxIdle)
-    switch upstream.servers[0].endpoint {
-    case .host(let name, let port):
-      host = name
-      self.port = port
-      unixPath = nil
-    case .unix(let path):
-      host = nil
-      port = 0
-      unixPath = path
-    }
-  }
-}
-
 extension RelayPlan.Route {
-  init(_ route: Settings.Route, upstream: Settings.Upstream) throws(HTTPError) {
+  init(_ route: Settings.Route, upstream: Settings.Upstream, _ timeouts: RelayPlan.Timeouts) throws(HTTPError) {
     id = Array(route.id.utf8)
     self.upstream = route.upstream
     isPriced = route.price != nil
@@ -176,6 +158,7 @@ extension RelayPlan.Route {
     fields = try UpstreamFields(host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) })
     stripPrefix = Array((route.stripPrefix ?? "").utf8)
     rewritePrefix = Array((route.rewritePrefix ?? "").utf8)
+    times = RelayPlan.UpstreamTimes(route.upstreamTimeouts, default: timeouts)
   }
 
   /// Appends the target that the upstream is asked for.

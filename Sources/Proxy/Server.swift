@@ -34,6 +34,7 @@ public final class Server: Sendable {
   let notices: NoticeBoard
   let clients: ClientConnections
   let resolver: UpstreamResolver
+  let board: UpstreamBoard
   /// Held while a configuration is changed: one after another.
   let changing = Mutex<Void>(())
   let accessLog: AccessLog
@@ -52,10 +53,12 @@ public final class Server: Sendable {
   ) {
     self.ledger = ledger
     self.keys = keys
-    state = Mutex(State(settings: settings, plan: plan, places: PlanPlaces(PlanLayout(settings))))
-    notices = NoticeBoard(upstreams: settings.upstreams.map(\.name), report: notify)
+    state = Mutex(State(settings: settings, plan: plan, places: PlanPlaces(settings)))
+    notices = NoticeBoard(upstreams: plan.serverNames, report: notify)
+    board = UpstreamBoard(notices: notices)
+    board.adopt(plan)
     clients = ClientConnections(limit: plan.connectionsPerClient)
-    resolver = UpstreamResolver(plan.upstreams)
+    resolver = UpstreamResolver(plan.servers)
     accessLog = AccessLog(report: notify)
   }
 
@@ -72,12 +75,13 @@ public final class Server: Sendable {
     let (settings, whole) = state.withLock { ($0.settings, $0.plan) }
     let count = settings.workers > 0 ? settings.workers : Syscalls.coreCount
     let plan = whole.share(of: count, descriptors: descriptors)
-    let addresses = plan.upstreams.indices.map { resolver.lookUp($0) }
+    let addresses = plan.servers.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []
     var boxes: [WorkerBox] = []
     do {
-      for _ in 0..<count {
-        let control = try WorkerControl(resolver: resolver, notices: notices, clients: clients, accessLog: accessLog)
+      for number in 0..<count {
+        let control = try WorkerControl(
+          seed: UInt64(number), resolver: resolver, board: board, notices: notices, clients: clients, accessLog: accessLog)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, settings, control, addresses)))
       }
@@ -175,7 +179,9 @@ public final class Server: Sendable {
 
   /// Appends what the loops have counted as Prometheus text.
   public func appendMetrics(to text: inout ByteBuffer) {
-    MetricsText.append(state.withLock { $0.controls.map(\.metrics) }, to: &text)
+    let (plan, places, metrics) = state.withLock { ($0.plan, $0.places.layout.upstreams, $0.controls.map(\.metrics)) }
+    MetricsText.append(metrics, to: &text)
+    ServerMetricsText.append(plan, places, board, metrics, to: &text)
     MetricsText.append("access_log_lines_total", "Lines of the access log that were written.", accessLog.writtenCount, to: &text)
     MetricsText.append("access_log_dropped_total", "Lines of the access log that were lost.", accessLog.droppedCount, to: &text)
   }

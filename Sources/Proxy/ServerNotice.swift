@@ -7,10 +7,22 @@ public enum ServerNotice: Sendable, Equatable {
     case unreachable, connectTimeout, closedEarly, malformedAnswer, silent
   }
 
-  /// An upstream fails requests, after it had served them.
+  /// An upstream, or one server of several, fails requests, after it had served them.
   case upstreamFails(upstream: String, Fault)
   /// It serves them again.
   case upstreamServesAgain(upstream: String)
+  /// A server's checks fail: it gets no requests.
+  case serverDown(upstream: String, server: String)
+  /// They pass again.
+  case serverUp(upstream: String, server: String)
+  /// A server failed requests in a row and is left alone for a while.
+  case serverEjected(upstream: String, server: String, milliseconds: Int64)
+  /// It gets requests again.
+  case serverReturned(upstream: String, server: String)
+  /// Too much of an upstream failed: it is not asked for a while.
+  case breakerOpened(upstream: String)
+  /// It is asked again.
+  case breakerClosed(upstream: String)
   /// No descriptor is left to accept or connect with.
   case descriptorsExhausted
   /// As many clients are connected as may be.
@@ -28,7 +40,7 @@ extension ServerNotice.Fault {
     case .upstreamClosed: self = .closedEarly
     case .upstreamMalformed: self = .malformedAnswer
     case .upstreamSilent: self = .silent
-    case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy,
+    case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy, .upstreamUnavailable,
       .upstreamWantsPayment, .contentMemoryUsed,
       .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady:
       return nil
@@ -97,6 +109,9 @@ final class NoticeBoard: Sendable {
     if areAllWell { isAnyFailing.store(false, ordering: .relaxed) }
     if let news { report(.upstreamServesAgain(upstream: news)) }
   }
+
+  /// A server or an upstream has changed its state.
+  func changed(_ notice: ServerNotice) { report(notice) }
 
   /// Something ran out.
   func exhausted(_ notice: ServerNotice, at now: Int64) {

@@ -11,8 +11,8 @@ enum WorkerMessage: Sendable {
   case drain
   /// End now.
   case stop
-  /// The addresses of an upstream were looked up again.
-  case resolved(upstream: Int, addresses: [SocketAddress])
+  /// The addresses of a server were looked up again.
+  case resolved(server: Int, addresses: [SocketAddress])
   /// Use another configuration for what begins from now on.
   case reload(Reload)
 }
@@ -51,9 +51,16 @@ struct Worker: ~Copyable {
   var listeners: Slab<Listener>
   /// The place of each listener, by its number.
   var listenerPlaces: [Int: [Int]] = [:]
+  /// The connections to each server.
   var pools: Slab<UpstreamPool>
-  /// The addresses of each upstream; the first one is tried first.
-  var addresses: [[SocketAddress]]
+  /// Which server of each upstream serves which request.
+  var balancers: Slab<Balancer>
+  /// How many requests of each upstream may be sent anew.
+  var budgets: [RetryBudget] = []
+  /// The addresses of each server.
+  var addresses: [[SocketAddress]] = []
+  /// Which of them is tried next; moves on when one fails.
+  var addressTurns: [Int] = []
 
   // Safe because: allocated in init, freed in deinit, and used by this worker's thread alone. What a receive puts
   // into `received` is used up before the next receive, since nothing receives but the top of an event's handling.
@@ -129,22 +136,22 @@ struct Worker: ~Copyable {
     metrics = control.metrics
     self.ledger = ledger
     self.cashier = cashier
-    self.addresses = addresses
     self.epoll = epoll
     now = Instant.now().nanoseconds
     wall = Timestamp.now()
     wheel = TimerWheel(now: now)
     // The limits of the plan are kept where connections begin; a later plan may have larger ones.
     downstreams = Slab(limit: max(Self.connectionPlaces, plan.connectionLimit))
-    upstreams = Slab(limit: max(Self.connectionPlaces, plan.upstreams.reduce(0) { $0 + $1.pool.connections }))
+    upstreams = Slab(limit: max(Self.connectionPlaces, plan.servers.reduce(0) { $0 + $1.pool.connections }))
     listeners = Slab(limit: Self.listenerPlaces)
-    pools = Slab(limit: PlanPlaces.upstreamLimit)
+    pools = Slab(limit: PlanPlaces.serverLimit)
+    balancers = Slab(limit: PlanPlaces.upstreamLimit)
     received = .allocate(byteCount: RelayPlan.bufferLimit, alignment: 64)
     requestHead = .allocate(capacity: 1)
     requestHead.initialize(to: RequestHead())
     responseHead = .allocate(capacity: 1)
     responseHead.initialize(to: ResponseHead())
-    for upstream in plan.upstreams { _ = pools.insert(UpstreamPool(limits: upstream.pool)) }
+    addServers(addresses)
     spareDescriptor = Syscalls.spareDescriptor()
     epoch = ledger?.epoch ?? 0
     seenChanges = ledger?.changes ?? 0
@@ -319,7 +326,7 @@ struct Worker: ~Copyable {
     switch message {
     case .drain: startDraining()
     case .stop: isStopped = true
-    case .resolved(let upstream, let found): if !found.isEmpty { addresses[upstream] = found }
+    case .resolved(let server, let found): addressesChanged(server, found)
     case .reload(let reload): adopt(reload)
     }
   }

@@ -87,6 +87,16 @@ struct ServeCommand: ParsableCommand {
     case .upstreamFails(let upstream, let fault):
       log.write(.error, "an upstream fails requests", ["upstream": upstream, "fault": fault.rawValue])
     case .upstreamServesAgain(let upstream): log.write(.notice, "an upstream serves again", ["upstream": upstream])
+    case .serverDown(let upstream, let server):
+      log.write(.error, "a server is down: its checks fail", ["upstream": upstream, "server": server])
+    case .serverUp(let upstream, let server): log.write(.notice, "a server is up", ["upstream": upstream, "server": server])
+    case .serverEjected(let upstream, let server, let milliseconds):
+      log.write(.warning, "a server is left alone: it fails requests", ["upstream": upstream, "server": server, "milliseconds": "\(milliseconds)"])
+    case .serverReturned(let upstream, let server):
+      log.write(.notice, "a server gets requests again", ["upstream": upstream, "server": server])
+    case .breakerOpened(let upstream):
+      log.write(.error, "too much of an upstream fails: requests are answered 503 for a while", ["upstream": upstream])
+    case .breakerClosed(let upstream): log.write(.notice, "an upstream gets requests again", ["upstream": upstream])
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
     case .accessLogDrops: log.write(.error, "lines of the access log are lost: its file cannot be written, or not fast enough")

@@ -39,6 +39,8 @@ int clinux_listen(int descriptor, int backlog);
 int clinux_connect_inet(int descriptor, const uint8_t *address, uint16_t port, int family);
 int clinux_connect_unix(int descriptor, const char *path);
 int clinux_local_port(int descriptor);
+// The address that the socket is bound to, as clinux_accept gives the peer's.
+int clinux_local_address(int descriptor, uint8_t *address, uint16_t *port, int *family);
 int clinux_no_delay(int descriptor);
 int clinux_keep_alive(int descriptor, int idle_s, int interval_s, int count);
 int clinux_socket_error(int descriptor);
@@ -49,6 +51,8 @@ int clinux_unix_is_stale(const char *path);
 int clinux_unix_is_listening(const char *path);
 
 long clinux_receive(int descriptor, void *octets, size_t capacity);
+// Receives what stays to be received again.
+long clinux_peek(int descriptor, void *octets, size_t capacity);
 long clinux_send(int descriptor, const void *octets, size_t count, int more_follows);
 long clinux_send_two(int descriptor, const void *first, size_t first_count, const void *second, size_t second_count);
 int clinux_shutdown_write(int descriptor);

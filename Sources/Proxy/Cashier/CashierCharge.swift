@@ -130,6 +130,7 @@ extension Cashier {
     let place = exchanges.take()
     remember(request, index, at: place)
     exchanges[place].payment = .held(hold)
+    exchanges[place].payer = order.wallet
     exchanges[place].amount = order.amount
     exchanges[place].wallet = order.wallet
     exchanges[place].reference = hold.id

@@ -36,6 +36,8 @@ struct ExchangeRecord {
   var responseMeter: Meter?
   /// The session that pays; nil for a charge.
   var session: ResolvedSession?
+  /// The wallet that pays a charge.
+  var payer: Digest32?
   /// The signed receipt of the request that opened its session.
   var opening: ReceiptStub?
   var idempotency: OutcomeKey?
@@ -69,6 +71,7 @@ struct ExchangeRecord {
     requestMeter = nil
     responseMeter = nil
     session = nil
+    payer = nil
     opening = nil
     idempotency = nil
     status = 0

@@ -43,7 +43,7 @@ extension Worker {
         return deferAccepting()
       }
       switch listeners.pointer(listenerIndex).pointee.accept() {
-      case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer))
+      case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer), port: peer.port)
       case .wouldBlock: return
       case .aborted: continue
       case .exhausted: return refuseForWant(of: listenerIndex)
@@ -77,7 +77,7 @@ extension Worker {
     spareDescriptor = Syscalls.spareDescriptor()
   }
 
-  private mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress) {
+  private mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress, port: UInt16) {
     // A trusted proxy or a Unix socket stands for many clients, so only direct ones are counted.
     let isCounted = peer != .none && !Forwarded.isTrusted(peer, plan.trustedProxies)
     guard !isCounted || control.clients.enter(peer) else {
@@ -89,6 +89,7 @@ extension Worker {
       return Syscalls.close(descriptor)
     }
     downstreams.pointer(index).pointee.isCounted = isCounted
+    downstreams.pointer(index).pointee.peerPort = port
     metrics.connectionsAccepted.add()
     metrics.connectionsOpen.add()
     do {

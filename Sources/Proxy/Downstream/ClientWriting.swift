@@ -85,7 +85,7 @@ extension Worker {
     case .answer: settle(index)
     case .ending: continueEnding(index)
     case .exchange:
-      setDeadline(index, now &+ plan.timeouts.upstreamIdle)
+      setDeadline(index, now &+ times(index).idle)
       if !connection.pointee.held.isEmpty, !connection.pointee.has(.withheld) {
         passHeld(index)
         transmit(index)

@@ -112,6 +112,8 @@ struct DownstreamConnection: ~Copyable {
 
   let descriptor: Int32
   let peer: ClientAddress
+  /// The peer's port; 0 where it has none.
+  var peerPort: UInt16 = 0
   /// Whether the connection counts among its peer's.
   var isCounted = false
   var state = State.idle
@@ -156,6 +158,10 @@ struct DownstreamConnection: ~Copyable {
   var method = Method.other
   var minorVersion: UInt8 = 1
   var attempt: UInt8 = 0
+  /// The servers that failed the request.
+  var tried: ServerSet = []
+  /// What the request is hashed to a server by.
+  var balanceKey: UInt64 = 0
   var client: ClientAddress
   var progress = ContentProgress.complete
   var decoder = ChunkedDecoder()

@@ -88,7 +88,7 @@ extension Worker {
       return .clientLeft(
         requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
         safe: connection.pointee.method.isSafe)
-    case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamBusy,
+    case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamBusy, .upstreamUnavailable,
       .upstreamWantsPayment, .contentMemoryUsed, .descriptorsExhausted, .notReady:
       return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
     case .ledgerUnavailable: return .ledgerLost

@@ -18,6 +18,8 @@ enum Failure: Equatable {
   case upstreamMalformed
   case upstreamSilent
   case upstreamBusy
+  /// None of its servers is up, or too much of it failed: nothing is sent before so many seconds.
+  case upstreamUnavailable(retryAfter: UInt32)
   /// It answered 402.
   case upstreamWantsPayment
   // Our own.
@@ -38,7 +40,7 @@ enum Failure: Equatable {
     case .hostUnknown: 421
     case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamWantsPayment: 502
     case .upstreamRefusesTime, .upstreamSilent: 504
-    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 503
+    case .upstreamBusy, .upstreamUnavailable, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 503
     case .sessionEnded: 410
     }
   }
@@ -59,6 +61,7 @@ enum Failure: Equatable {
     case .upstreamMalformed: "The upstream server's answer breaks a rule of HTTP."
     case .upstreamSilent: "The upstream server did not answer in time."
     case .upstreamBusy: "Too many requests wait for the upstream server."
+    case .upstreamUnavailable: "The upstream server is not available at the moment. Nothing is charged."
     case .upstreamWantsPayment: "The upstream server wants to be paid for this request itself. Nothing is charged for it here."
     case .contentMemoryUsed: "This server holds too much content of other requests."
     case .descriptorsExhausted: "This server has no connection left for the upstream server."
@@ -68,14 +71,15 @@ enum Failure: Equatable {
     }
   }
 
-  /// Whether the client is told when to come back.
-  var retryAfter: StaticString {
+  /// When the client may come back, in seconds, where it is told.
+  var retryAfter: UInt32? {
     switch self {
-    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: "Retry-After: 1\r\n"
+    case .upstreamUnavailable(let seconds): seconds
+    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 1
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown,
       .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamWantsPayment,
       .sessionEnded:
-      ""
+      nil
     }
   }
 
@@ -83,7 +87,11 @@ enum Failure: Equatable {
   func answer() -> Answer {
     var fields = ByteBuffer()
     fields.append("Content-Type: application/problem+json\r\nCache-Control: no-store\r\n")
-    fields.append(retryAfter)
+    if let retryAfter {
+      fields.append("Retry-After: ")
+      fields.append(decimal: UInt64(retryAfter))
+      fields.append("\r\n")
+    }
     if case .methodNotAllowed(let allowed) = self {
       fields.append("Allow: ")
       for (index, method) in allowed.named.enumerated() {

@@ -83,7 +83,7 @@ extension Worker {
       // Grants came, so the hold is over.
       if connection.pointee.state != .closed, !connection.pointee.has(.dry), connection.pointee.holdDeadline != 0 {
         connection.pointee.holdDeadline = 0
-        setDeadline(index, now &+ plan.timeouts.upstreamIdle)
+        setDeadline(index, now &+ times(index).idle)
       }
     } else if connection.pointee.has(.requestHeld) {
       resumeRequest(index)

@@ -16,6 +16,7 @@ extension Worker {
     connection.pointee.method = head.pointee.method
     connection.pointee.minorVersion = head.pointee.minorVersion
     connection.pointee.attempt = 0
+    connection.pointee.tried = []
     connection.pointee.since = now
     connection.pointee.contentCount = 0
     connection.pointee.progress = ContentProgress(head.pointee.framing)
@@ -86,6 +87,10 @@ extension Worker {
     if carriesCredential(octets) { connection.pointee.flags.insert(.carriesCredential) }
     guard plan.routes[Int(route)].isPriced else { return forward(index, octets, whole) }
     let request = paidRequest(index, route, octets, path, query)
+    // What cannot be served is refused before anybody pays for it; sessions are managed and pages are told all the same.
+    if let refusal = refusal(of: route), !requestHead.pointee.has(.accessControlRequestMethod), !cashier.manages(request) {
+      return fail(index, refusal)
+    }
     switch cashier.admit(request, at: wall) {
     case .free: forward(index, octets, whole)
     case .answer(let reply): answer(index, reply)

@@ -10,14 +10,16 @@ extension Worker {
   /// Forwards the request whose head is `octets`: at once, or when its entry is durable and a connection is free.
   mutating func forward(_ index: Int, _ octets: UnsafeRawBufferPointer, _ whole: UnsafeRawBufferPointer) {
     let connection = downstreams.pointer(index)
-    let pool = plan.routes[Int(connection.pointee.route)].upstream
+    setBalanceKey(index, octets)
     if connection.pointee.has(.paid), !isDurable(connection.pointee.exchange.forwardAfter) {
       writeHead(index, octets, whole, into: &connection.pointee.prepared)
       connection.pointee.state = .beforeForward
       setDeadline(index, .max)
       return makeWaiting(index)
     }
-    switch pools.pointer(pool).pointee.lease(ticket: ticket(index)) {
+    let server: Int
+    do { server = try chooseServer(index) } catch { return fail(index, error.failure) }
+    switch pools.pointer(server).pointee.lease(ticket: ticket(index)) {
     case .reuse(let slot):
       let upstream = upstreams.pointer(Int(slot))
       attach(index, Int(slot))
@@ -27,27 +29,19 @@ extension Worker {
       if connection.pointee.progress == .complete { flushUpstream(of: index) }
     case .connect:
       writeHead(index, octets, whole, into: &connection.pointee.prepared)
-      connect(index, pool)
+      connect(index, server)
     case .wait:
       writeHead(index, octets, whole, into: &connection.pointee.prepared)
-      connection.pointee.state = .queued
-      setDeadline(index, now &+ plan.timeouts.connect)
+      awaitPlace(index)
     case .refuse: fail(index, .upstreamBusy)
     }
   }
 
   /// Forwards a request whose head was written before: its entry is durable now.
   mutating func forwardPrepared(_ index: Int) {
-    let connection = downstreams.pointer(index)
-    let pool = plan.routes[Int(connection.pointee.route)].upstream
-    switch pools.pointer(pool).pointee.lease(ticket: ticket(index)) {
-    case .reuse(let slot): assign(index, Int(slot))
-    case .connect: connect(index, pool)
-    case .wait:
-      connection.pointee.state = .queued
-      setDeadline(index, now &+ plan.timeouts.connect)
-    case .refuse: fail(index, .upstreamBusy)
-    }
+    let server: Int
+    do { server = try chooseServer(index) } catch { return fail(index, error.failure) }
+    lease(index, server)
   }
 
   /// Gives a connection that is free to a request that waited for one.
@@ -114,9 +108,10 @@ extension Worker {
     upstream.pointee.sentCount = 0
     upstream.pointee.progress = .complete
     upstream.pointee.deadline = .max
-    upstream.pointee.flags.formIntersection([.readable, .peerClosing, .reused, .listedReady])
+    upstream.pointee.flags.formIntersection([.readable, .peerClosing, .reused, .listedReady, .last])
     upstream.pointee.flags.insert(.replayable)
     if upstream.pointee.state == .idle { upstream.pointee.state = .busy }
+    begin(at: slot)
   }
 
   // MARK: Content

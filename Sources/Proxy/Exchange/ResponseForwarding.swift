@@ -44,7 +44,7 @@ extension Worker {
     connection.pointee.flags.insert(.headSeen)
     connection.pointee.responseStatus = head.pointee.status
     connection.pointee.trailers.removeAll()
-    if connection.pointee.progress == .complete { setDeadline(index, now &+ plan.timeouts.upstreamIdle) }
+    if connection.pointee.progress == .complete { setDeadline(index, now &+ times(index).idle) }
     fields.removeAll()
     if connection.pointee.has(.paid) {
       guard beginPaidResponse(slot, index, octets) else { return }
@@ -131,7 +131,7 @@ extension Worker {
   /// Passes content of the response on, or holds it where it may not leave yet.
   mutating func deliver(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
     let connection = downstreams.pointer(index)
-    if connection.pointee.progress == .complete { setDeadline(index, now &+ plan.timeouts.upstreamIdle) }
+    if connection.pointee.progress == .complete { setDeadline(index, now &+ times(index).idle) }
     guard !connection.pointee.has(.gone) else { return }
     if connection.pointee.has(.withheld) {
       connection.pointee.held.append(content)

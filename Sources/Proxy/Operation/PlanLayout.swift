@@ -26,19 +26,23 @@ struct PlanPlaces: Sendable {
   static let routeLimit = Int(RouteIndex.max)
   /// Most places of upstreams. A place is never given to another upstream, since look-ups of its name may be under way.
   static let upstreamLimit = 16_384
+  /// Most places of servers, which go with their upstreams'.
+  static let serverLimit = 65_536
 
   private var routeCount: Int
   private var upstreamCount: Int
+  private var serverCount: Int
   private var free: [RouteIndex] = []
   /// Places of former configurations that exchanges may still refer to.
   private(set) var retired: Set<RouteIndex> = []
   private(set) var layout: PlanLayout
 
   /// Begins with the first configuration.
-  init(_ layout: PlanLayout) {
-    self.layout = layout
+  init(_ settings: Settings) {
+    layout = PlanLayout(settings)
     routeCount = layout.routes.count
     upstreamCount = layout.upstreams.count
+    serverCount = settings.upstreams.reduce(0) { $0 + $1.servers.count }
   }
 
   /// Takes back the places that no worker uses any more.
@@ -49,20 +53,20 @@ struct PlanPlaces: Sendable {
     free = (free + unused).sorted(by: >)
   }
 
-  /// Lays a new configuration out; an upstream that is as before keeps its place, and with it its connections. Returns the
-  /// places of the new upstreams, or nil, with nothing changed, where there is no room.
-  mutating func replace(_ settings: Settings, before: Settings) -> [Int]? {
-    guard free.count + Self.routeLimit - routeCount >= settings.routes.count else { return nil }
+  /// Lays a new configuration out; an upstream that is as before keeps its place, and with it its connections. Returns
+  /// false, with nothing changed, where there is no room.
+  mutating func replace(_ settings: Settings, before: Settings) -> Bool {
+    guard free.count + Self.routeLimit - routeCount >= settings.routes.count else { return false }
     var known: [Settings.Upstream: Int] = [:]
     for (upstream, place) in zip(before.upstreams, layout.upstreams) { known[upstream] = place }
-    let freshCount = settings.upstreams.count { known[$0] == nil }
-    guard upstreamCount + freshCount <= Self.upstreamLimit else { return nil }
+    let fresh = settings.upstreams.filter { known[$0] == nil }
+    let freshServers = fresh.reduce(0) { $0 + $1.servers.count }
+    guard upstreamCount + fresh.count <= Self.upstreamLimit, serverCount + freshServers <= Self.serverLimit else { return false }
 
-    var fresh: [Int] = []
+    serverCount += freshServers
     retired.formUnion(layout.routes)
     layout.upstreams = settings.upstreams.map { upstream in
       if let place = known[upstream] { return place }
-      fresh.append(upstreamCount)
       upstreamCount += 1
       return upstreamCount - 1
     }
@@ -71,6 +75,6 @@ struct PlanPlaces: Sendable {
       routeCount += 1
       return RouteIndex(routeCount - 1)
     }
-    return fresh
+    return true
   }
 }

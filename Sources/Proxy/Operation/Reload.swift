@@ -8,21 +8,21 @@ final class Reload: Sendable {
   let number: UInt64
   let plan: RelayPlan
   let sale: Sale
-  /// The places of upstreams that the plan before did not have, in order, with their addresses.
-  let upstreams: [(place: Int, addresses: [SocketAddress])]
+  /// The addresses of the servers that the plan before did not have, in order.
+  let addresses: [[SocketAddress]]
   /// Listeners that the worker opens, with their numbers.
   let opened: [(number: Int, listener: ListenerParcel)]
   /// Numbers of the listeners that it closes.
   let closed: [Int]
 
   init(
-    number: UInt64, plan: RelayPlan, sale: Sale, upstreams: [(place: Int, addresses: [SocketAddress])],
+    number: UInt64, plan: RelayPlan, sale: Sale, addresses: [[SocketAddress]],
     opened: [(number: Int, listener: ListenerParcel)], closed: [Int]
   ) {
     self.number = number
     self.plan = plan
     self.sale = sale
-    self.upstreams = upstreams
+    self.addresses = addresses
     self.opened = opened
     self.closed = closed
   }
@@ -56,13 +56,7 @@ extension Worker {
   mutating func adopt(_ reload: Reload) {
     plan = reload.plan
     cashier.adopt(reload.sale)
-    for (place, found) in reload.upstreams {
-      // Places are given in order, so each is the slab's next.
-      guard let made = pools.insert(UpstreamPool(limits: plan.upstreams[place].pool)), made == place else {
-        preconditionFailure("an upstream's place is not the next")
-      }
-      addresses.append(found)
-    }
+    addServers(reload.addresses)
     for (number, parcel) in reload.opened {
       guard let listener = parcel.open() else { continue }
       do { try add(listener, number: number) } catch { control.notices.exhausted(.descriptorsExhausted, at: now) }

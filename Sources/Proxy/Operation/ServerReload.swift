@@ -53,7 +53,8 @@ extension Server {
   private func change(_ before: Settings, _ settings: Settings, at now: Timestamp) throws(ReloadError) {
     var (next, controls) = state.withLock { ($0, $0.controls) }
     reclaim(&next.places, controls, next.number)
-    guard let fresh = next.places.replace(settings, before: before) else { throw .tooManyRoutes }
+    guard next.places.replace(settings, before: before) else { throw .tooManyRoutes }
+    let known = next.plan.servers.count
     next.former.replace(before, with: settings, at: now)
     next.number += 1
     next.settings = settings
@@ -72,16 +73,17 @@ extension Server {
     }
     do {
       let plan = next.plan.share(of: controls.count, descriptors: next.descriptorLimit)
-      resolver.adopt(plan.upstreams)
-      notices.adopt(plan.upstreams.map(\.name))
+      resolver.adopt(plan.servers)
+      notices.adopt(plan.serverNames)
+      board.adopt(plan)
       clients.adopt(limit: plan.connectionsPerClient)
-      let upstreams = fresh.map { ($0, resolver.lookUp($0)) }
+      let addresses = (known..<plan.servers.count).map { resolver.lookUp($0) }
       var reloads: [Reload] = []
       for (worker, sale) in sales.enumerated() {
         var parcels: [(Int, ListenerParcel)] = []
         for sockets in opened { parcels += try sockets.share(worker: worker, of: controls.count).map { (sockets.number, $0) } }
         reloads.append(
-          Reload(number: next.number, plan: plan, sale: sale, upstreams: upstreams, opened: parcels, closed: closed.map(\.number)))
+          Reload(number: next.number, plan: plan, sale: sale, addresses: addresses, opened: parcels, closed: closed.map(\.number)))
       }
       try accessLog.adopt(log)
       // From here on nothing can fail.

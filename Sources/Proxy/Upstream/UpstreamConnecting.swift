@@ -3,38 +3,39 @@ import HTTP
 import IO
 
 extension Worker {
-  /// Most addresses of an upstream that one request tries to connect to.
-  static var connectLimit: UInt8 { 3 }
-
   /// Opens a connection for a request whose head stands in `prepared`; its place in the pool is counted already.
-  mutating func connect(_ index: Int, _ pool: Int) {
+  mutating func connect(_ index: Int, _ server: Int) {
     let connection = downstreams.pointer(index)
     let result: ConnectResult
-    if let path = plan.upstreams[pool].unixPath {
+    var address: SocketAddress?
+    if let path = plan.servers[server].unixPath {
       result = Connector.connect(toUnixPath: path)
-    } else if addresses[pool].isEmpty {
-      control.resolver.wanted(pool)
+    } else if addresses[server].isEmpty {
+      control.resolver.wanted(server)
       result = .failed(0)
     } else {
-      let choice = Int(connection.pointee.attempt) % addresses[pool].count
-      result = Connector.connect(to: addresses[pool][choice])
+      let choice = addresses[server][addressTurns[server] % addresses[server].count]
+      address = choice
+      result = Connector.connect(to: choice)
     }
     metrics.upstreamConnects.add()
     switch result {
-    case .connected(let descriptor): adopt(index, pool, descriptor, .busy)
-    case .started(let descriptor): adopt(index, pool, descriptor, .connecting)
+    case .connected(let descriptor): adopt(index, server, descriptor, address, .busy)
+    case .started(let descriptor): adopt(index, server, descriptor, address, .connecting)
     case .failed:
       connection.pointee.attempt &+= 1
-      placeFreed(pool, slot: -1)
-      connectFailed(index, pool, .upstreamUnreachable)
+      placeFreed(server, slot: -1)
+      connectFailed(index, server, .upstreamUnreachable)
     case .exhausted:
       control.notices.exhausted(.descriptorsExhausted, at: now)
-      placeFreed(pool, slot: -1)
+      placeFreed(server, slot: -1)
       fail(index, .descriptorsExhausted)
     }
   }
 
-  private mutating func adopt(_ index: Int, _ pool: Int, _ descriptor: Int32, _ state: UpstreamConnection.State) {
+  private mutating func adopt(
+    _ index: Int, _ pool: Int, _ descriptor: Int32, _ address: SocketAddress?, _ state: UpstreamConnection.State
+  ) {
     guard let slot = upstreams.insert(UpstreamConnection(descriptor: descriptor, pool: pool, state: state)) else {
       Syscalls.close(descriptor)
       placeFreed(pool, slot: -1)
@@ -43,6 +44,7 @@ extension Worker {
     metrics.upstreamConnectionsOpen.add()
     let connection = downstreams.pointer(index)
     let upstream = upstreams.pointer(slot)
+    upstream.pointee.address = address
     attach(index, slot)
     swap(&upstream.pointee.output, &connection.pointee.prepared)
     connection.pointee.prepared.release()
@@ -52,10 +54,9 @@ extension Worker {
       return upstreamFailed(slot, .descriptorsExhausted)
     }
     if state == .connecting {
-      setDeadline(index, now &+ plan.timeouts.connect)
+      setDeadline(index, now &+ times(index).connect)
     } else {
-      awaitNext(index)
-      continueRequest(index)
+      connected(index, slot)
     }
   }
 
@@ -67,28 +68,42 @@ extension Worker {
       return upstreamFailed(slot, .upstreamUnreachable)
     }
     upstream.pointee.state = .busy
+    connected(index, slot)
+  }
+
+  /// A new connection stands: the request goes out on it.
+  private mutating func connected(_ index: Int, _ slot: Int) {
+    guard introduce(index, slot) else { return upstreamFailed(slot, .upstreamClosed) }
     awaitNext(index)
     continueRequest(index)
   }
 
-  /// No connection came about: nothing has left, so another address may be tried, whatever the method.
-  mutating func connectFailed(_ index: Int, _ pool: Int, _ failure: Failure) {
+  /// No connection came about: nothing has left, so another address or server may be tried, whatever the method.
+  mutating func connectFailed(_ index: Int, _ server: Int, _ failure: Failure) {
     let connection = downstreams.pointer(index)
-    let choices = UInt8(clamping: addresses[pool].count)
-    control.resolver.wanted(pool)
-    guard connection.pointee.attempt < min(max(choices, 2), Self.connectLimit), !connection.pointee.has(.gone) else {
-      metrics.upstreamFailures.add()
-      if let fault = ServerNotice.Fault(failure) { control.notices.failed(pool, fault, at: now) }
-      return fail(index, failure)
-    }
-    metrics.upstreamRetries.add()
-    switch pools.pointer(pool).pointee.lease(ticket: ticket(index), fresh: true) {
-    case .connect: connect(index, pool)
-    case .wait:
-      connection.pointee.state = .queued
-      setDeadline(index, now &+ plan.timeouts.connect)
-    case .reuse(let slot): assign(index, Int(slot))
-    case .refuse: fail(index, .upstreamBusy)
+    control.resolver.wanted(server)
+    addressTurns[server] &+= 1
+    serverFailed(server, failure)
+    let upstream = plan.servers[server].upstream
+    let attempt = Retry.Attempt(number: Int(connection.pointee.attempt), isReused: false, isSent: false, isReplayable: true)
+    let decision = Retry.decision(attempt, method: connection.pointee.method, retries: plan.upstreams[upstream].retries)
+    if decision != .fail, !connection.pointee.has(.gone), sendElsewhere(index, from: server) { return }
+    requestFailed(server, failure)
+    fail(index, failure)
+  }
+
+  /// A look-up has found these addresses of a server: what was opened to others serves no further request.
+  mutating func addressesChanged(_ server: Int, _ found: [SocketAddress]) {
+    guard !found.isEmpty, found != addresses[server] else { return }
+    addresses[server] = found
+    for slot in 0..<upstreams.placeCount where upstreams.isInUse(slot) {
+      let upstream = upstreams.pointer(slot)
+      guard upstream.pointee.pool == server, let address = upstream.pointee.address, !found.contains(address) else { continue }
+      switch upstream.pointee.state {
+      case .idle: closeUpstream(slot)
+      case .busy, .connecting: upstream.pointee.flags.insert(.last)
+      case .closed: break
+      }
     }
   }
 
@@ -112,6 +127,8 @@ extension Worker {
   mutating func release(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
     let pool = upstream.pointee.pool
+    if upstream.pointee.has(.last) { return closeUpstream(slot) }
+    end(at: slot)
     upstream.pointee.downstream = -1
     upstream.pointee.state = .idle
     upstream.pointee.flags.insert(.reused)
@@ -134,6 +151,7 @@ extension Worker {
   mutating func closeUpstream(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
     guard upstream.pointee.state != .closed else { return }
+    end(at: slot)
     upstream.pointee.state = .closed
     upstream.pointee.downstream = -1
     upstream.pointee.output.release()
@@ -141,5 +159,28 @@ extension Worker {
     closeTransport(upstream: slot)
     closedUpstreams.append(slot)
     placeFreed(upstream.pointee.pool, slot: Int32(truncatingIfNeeded: slot))
+  }
+
+  /// Counts a request that begins at a connection's server.
+  @inline(__always)
+  mutating func begin(at slot: Int) {
+    let upstream = upstreams.pointer(slot)
+    upstream.pointee.flags.insert(.counted)
+    let server = upstream.pointee.pool
+    metrics.servers.began(server)
+    let of = plan.servers[server].upstream
+    balancers.pointer(of).pointee.began(server - plan.upstreams[of].servers.lowerBound)
+  }
+
+  /// Counts it out.
+  @inline(__always)
+  mutating func end(at slot: Int) {
+    let upstream = upstreams.pointer(slot)
+    guard upstream.pointee.has(.counted) else { return }
+    upstream.pointee.flags.remove(.counted)
+    let server = upstream.pointee.pool
+    metrics.servers.ended(server)
+    let of = plan.servers[server].upstream
+    balancers.pointer(of).pointee.ended(server - plan.upstreams[of].servers.lowerBound)
   }
 }

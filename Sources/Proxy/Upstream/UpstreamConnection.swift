@@ -1,5 +1,6 @@
 import Bytes
 import HTTP
+import IO
 
 /// A connection to an upstream. Lives in a worker's slab.
 struct UpstreamConnection: ~Copyable {
@@ -31,10 +32,14 @@ struct UpstreamConnection: ~Copyable {
     static let listedReady = Flags(rawValue: 1 << 7)
     /// It takes no more octets, but may have answered before.
     static let deaf = Flags(rawValue: 1 << 8)
+    /// It counts among the requests at its server.
+    static let counted = Flags(rawValue: 1 << 14)
+    /// It serves no request after this one: it began with this client's address, or its server has moved.
+    static let last = Flags(rawValue: 1 << 15)
   }
 
   let descriptor: Int32
-  /// Index of the upstream.
+  /// Index of the server.
   let pool: Int
   var state: State
   var flags: Flags = []
@@ -48,8 +53,8 @@ struct UpstreamConnection: ~Copyable {
   var progress = ContentProgress.complete
   var decoder = ChunkedDecoder()
   var deadline: Int64 = .max
-  /// Which of the upstream's addresses it was opened to.
-  var addressIndex = 0
+  /// Which of the server's addresses it was opened to; nil for a Unix socket.
+  var address: SocketAddress?
 
   init(descriptor: Int32, pool: Int, state: State) {
     self.descriptor = descriptor

@@ -127,7 +127,7 @@ extension Worker {
         passInterim(index, head)
       } else {
         upstream.pointee.flags.insert(.headSeen)
-        control.notices.served(upstream.pointee.pool)
+        serverAnswered(upstream.pointee.pool, status: responseHead.pointee.status)
         if responseHead.pointee.keepAlive { upstream.pointee.flags.insert(.persistent) }
         upstream.pointee.progress = ContentProgress(responseHead.pointee.framing)
         if upstream.pointee.progress == .chunked { upstream.pointee.decoder.reset() }
@@ -206,28 +206,26 @@ extension Worker {
     }
     let attempt = Retry.Attempt(
       number: Int(connection.pointee.attempt), isReused: upstream.pointee.has(.reused),
-      isSent: upstream.pointee.sentCount > 0, isReplayable: upstream.pointee.has(.replayable))
-    let mayRetry =
-      failure == .upstreamClosed && !upstream.pointee.has(.answering) && !connection.pointee.has(.gone)
-      && connection.pointee.prepared.isEmpty && Retry.isAllowed(attempt, method: connection.pointee.method)
-    if mayRetry { swap(&connection.pointee.prepared, &upstream.pointee.output) }
+      isSent: upstream.pointee.sentCount > 0, isReplayable: upstream.pointee.has(.replayable),
+      hasOther: hasOther(index, plan.servers[pool].upstream))
+    var decision = Retry.Decision.fail
+    if failure == .upstreamClosed, !upstream.pointee.has(.answering), !connection.pointee.has(.gone), connection.pointee.prepared.isEmpty {
+      decision = Retry.decision(
+        attempt, method: connection.pointee.method, retries: plan.upstreams[plan.servers[pool].upstream].retries)
+    }
+    if decision != .fail { swap(&connection.pointee.prepared, &upstream.pointee.output) }
     let headSeen = upstream.pointee.has(.headSeen)
     closeUpstream(slot)
-    guard !mayRetry else { return sendAgain(index, pool) }
-    metrics.upstreamFailures.add()
-    if let fault = ServerNotice.Fault(failure) { control.notices.failed(pool, fault, at: now) }
-    if headSeen { responseBroken(index, .upstreamBroke) } else { fail(index, failure) }
-  }
-
-  private mutating func sendAgain(_ index: Int, _ pool: Int) {
-    metrics.upstreamRetries.add()
-    switch pools.pointer(pool).pointee.lease(ticket: ticket(index), fresh: true) {
-    case .connect: connect(index, pool)
-    case .reuse(let slot): assign(index, Int(slot))
-    case .wait:
-      downstreams.pointer(index).pointee.state = .queued
-      setDeadline(index, now &+ plan.timeouts.connect)
-    case .refuse: fail(index, .upstreamBusy)
+    switch decision {
+    case .again:
+      metrics.upstreamRetries.add()
+      return lease(index, pool, fresh: true)
+    case .elsewhere:
+      serverFailed(pool, failure)
+      if sendElsewhere(index, from: pool) { return }
+    case .fail: serverFailed(pool, failure)
     }
+    requestFailed(pool, failure)
+    if headSeen { responseBroken(index, .upstreamBroke) } else { fail(index, failure) }
   }
 }
