@@ -1,3 +1,5 @@
+public import Configuration
+public import Encoding
 import Synchronization
 
 /// What operators should read about the relay; each at most once a second and upstream, however often it happens.
@@ -27,6 +29,12 @@ public enum ServerNotice: Sendable, Equatable {
   case descriptorsExhausted
   /// As many clients are connected as may be.
   case connectionsExhausted
+  /// Certificates were read anew, and are used for new connections.
+  case certificatesRead(of: String)
+  /// Certificates were read anew and cannot be used; the former ones stay.
+  case certificatesRefused(of: String, CertificateFileError)
+  /// A certificate in use ends within days, or has ended.
+  case certificateEnds(of: String, at: Timestamp)
   /// Lines of the access log are lost: the disk does not keep up, or the file cannot be written.
   case accessLogDrops
 }

@@ -1,6 +1,7 @@
 internal import Bytes
 internal import CLibSSL
 internal import Crypto
+public import Encoding
 
 /// Whether and by whom clients are vouched for.
 public struct TLSClientPolicy: Sendable {
@@ -27,6 +28,8 @@ public final class TLSServerContext: @unchecked Sendable {
   private let wildcards: [String: Int]
   private let protocols: [TLSApplicationProtocol]
   private let ticketKeys: TLSTicketKeys
+  /// When the first of all certificates ceases to be valid.
+  public let expires: Timestamp
   /// Whether clients may show certificates.
   let asksForCertificate: Bool
 
@@ -67,6 +70,7 @@ public final class TLSServerContext: @unchecked Sendable {
     (self.contexts, self.exact, self.wildcards) = (contexts, exact, wildcards)
     (self.protocols, self.ticketKeys) = (protocols, ticketKeys)
     asksForCertificate = clients != nil
+    expires = identities.map(\.expires).min() ?? .latest
     for context in contexts { try prepare(context, clients) }
   }
 

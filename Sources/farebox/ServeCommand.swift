@@ -100,6 +100,12 @@ struct ServeCommand: ParsableCommand {
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
     case .accessLogDrops: log.write(.error, "lines of the access log are lost: its file cannot be written, or not fast enough")
+    case .certificatesRead(let place): log.write(.notice, "certificates are read anew", ["of": place])
+    case .certificatesRefused(let place, let error):
+      log.write(
+        .error, "new certificates cannot be used, the former ones stay",
+        ["of": place, "file": error.path, "expected": error.expected, "advice": error.advice ?? ""])
+    case .certificateEnds(let place, let end): log.write(.warning, "a certificate must be renewed", ["of": place, "ends": "\(end)"])
     case .connectionsExhausted: log.write(.warning, "as many clients are connected as may be; more have to wait")
     }
   }
