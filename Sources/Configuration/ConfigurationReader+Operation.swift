@@ -1,3 +1,6 @@
+import Gateway
+import HTTP
+
 // What concerns the process that serves: sockets' permissions, the access log.
 extension ConfigurationReader {
   /// Reads `[access-log]`; relative paths count from the state folder.
@@ -22,6 +25,17 @@ extension ConfigurationReader {
     table.finish()
   }
 
+  /// Reads a rate such as `100/s burst 200`.
+  static func rate(_ table: TableReader, _ key: String) -> RateLimit? {
+    let expected = "a rate such as \"100/s burst 200\", \"60/min\" or \"1000/h\""
+    guard let text = table.string(key, expected: expected) else { return nil }
+    guard let limit = RateLimit(text) else {
+      table.report(.invalidValue, key, expected: expected)
+      return nil
+    }
+    return limit
+  }
+
   /// Reads the permissions of a file, as octal digits in quotes.
   static func fileMode(_ table: TableReader, _ key: String = "mode") -> UInt32? {
     let expected = "permissions such as \"0660\", for a user and a group at least"
@@ -31,5 +45,60 @@ extension ConfigurationReader {
       return nil
     }
     return mode
+  }
+
+  /// Reads a route's rate, its limit of content, and the fields that are added and removed.
+  static func readOperation(_ table: TableReader, _ route: inout Settings.Route) {
+    route.rate = rate(table, "rate")
+    route.bodyLimit = table.size("body-limit", in: 0...(1 << 50))
+    route.addedRequestFields = addedFields(table, "add-request-headers", isAllowed: isInjectable)
+    route.removedRequestFields = removedFields(table, "remove-request-headers", isAllowed: isInjectable)
+    route.addedResponseFields = addedFields(table, "add-response-headers", isAllowed: mayChangeInResponse)
+    route.removedResponseFields = removedFields(table, "remove-response-headers", isAllowed: mayChangeInResponse)
+    for field in route.addedRequestFields where route.injectedFields.contains(where: { $0.name.lowercased() == field.name.lowercased() }) {
+      table.report(.conflict, "add-request-headers", expected: "fields that inject does not set: \(field.name) is there already")
+    }
+  }
+
+  private static func mayChangeInResponse(_ name: String) -> Bool { known(name).map(ResponseFields.mayChange) ?? false }
+
+  private static func known(_ name: String) -> FieldName? {
+    var name = name
+    return name.withUTF8 { FieldName(bytes: UnsafeRawBufferPointer($0)) }
+  }
+
+  /// Whether a name is one of payment, whatever dialect may come to use it.
+  private static func isPayment(_ name: String) -> Bool {
+    let folded = name.lowercased().replacing("_", with: "-")
+    return folded.hasPrefix("payment") || folded.hasPrefix("x-payment") || folded.hasPrefix("prepaid-")
+  }
+
+  private static func addedFields(_ table: TableReader, _ key: String, isAllowed: (String) -> Bool) -> [Settings.AddedField] {
+    let expected = "a field such as \"X-Environment: production\", that the proxy does not write itself"
+    var fields: [Settings.AddedField] = []
+    for (text, node) in table.strings(key, expected: expected) ?? [] {
+      let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+      let name = String(parts[0])
+      let value = parts.count == 2 ? String(parts[1].drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()) : ""
+      guard !value.isEmpty, value.utf8.count <= 4096, value.utf8.allSatisfy({ (0x20...0x7E).contains($0) || $0 == 0x09 }), isAllowed(name), !isPayment(name) else {
+        table.report(.invalidValue, key, node: node, expected: expected)
+        continue
+      }
+      fields.append(Settings.AddedField(name: name, value: value))
+    }
+    return fields
+  }
+
+  private static func removedFields(_ table: TableReader, _ key: String, isAllowed: (String) -> Bool) -> [String] {
+    let expected = "the name of a field such as \"X-Powered-By\", that the proxy does not write itself"
+    var names: [String] = []
+    for (name, node) in table.strings(key, expected: expected) ?? [] {
+      guard isAllowed(name), !isPayment(name) else {
+        table.report(.invalidValue, key, node: node, expected: expected)
+        continue
+      }
+      names.append(name)
+    }
+    return names
   }
 }

@@ -34,6 +34,7 @@ extension ConfigurationReader {
     var route = Settings.Route(id: id ?? "", pattern: pattern ?? RoutePattern(path: .exact("/")))
     readForwarding(table, &route)
     Self.readUpstreamTimeouts(table, &route)
+    Self.readOperation(table, &route)
     readOffer(table, &route)
     route.description = table.string("description", expected: "a sentence of at most 200 octets without line breaks or quotes") {
       (1...200).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }

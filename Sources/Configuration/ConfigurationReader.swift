@@ -185,6 +185,9 @@ struct ConfigurationReader {
     rates.challengeBurst = table.integer("challenge-burst", in: 1...1_000_000) ?? rates.challengeBurst
     rates.failuresPerSecond = table.integer("failures-per-second", in: 0...1_000_000) ?? rates.failuresPerSecond
     rates.failureBurst = table.integer("failure-burst", in: 1...1_000_000) ?? rates.failureBurst
+    rates.address = Self.rate(table, "address")
+    rates.wallet = Self.rate(table, "wallet")
+    rates.session = Self.rate(table, "session")
     settings.rates = rates
     table.finish()
   }

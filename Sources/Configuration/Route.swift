@@ -45,6 +45,18 @@ extension Settings {
     public var minimumDeposit: UInt128 = 0
     /// The deposit that a challenge suggests, in base units.
     public var suggestedDeposit: UInt128 = 0
+    /// How often the route may be asked, by all clients together; nil: without limit.
+    public var rate: RateLimit?
+    /// Most octets of a request's content: 413 beyond it; nil: what `Settings.Limits.bodyBytes` says, 0: no limit.
+    public var bodyLimit: UInt64?
+    /// Fields that the upstream gets in every request, in place of the client's of the same name.
+    public var addedRequestFields: [AddedField] = []
+    /// Names of fields that the upstream never gets.
+    public var removedRequestFields: [String] = []
+    /// Fields that clients get in every response of the upstream's, in place of its own of the same name.
+    public var addedResponseFields: [AddedField] = []
+    /// Names of fields that clients never get from the upstream.
+    public var removedResponseFields: [String] = []
     /// Most exchanges of one session at once.
     public var maxInFlight = 256
 

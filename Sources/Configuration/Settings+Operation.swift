@@ -29,4 +29,18 @@ extension Settings {
     /// Makes the default: none is written.
     public init() {}
   }
+
+  /// A field that is no secret.
+  public struct AddedField: Sendable, Hashable {
+    /// The name as it is sent.
+    public var name: String
+    /// The value as it is sent.
+    public var value: String
+
+    /// Makes a field.
+    public init(name: String, value: String) {
+      self.name = name
+      self.value = value
+    }
+  }
 }

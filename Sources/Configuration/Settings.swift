@@ -1,3 +1,4 @@
+import Gateway
 import HTTP
 import Payments
 
@@ -15,7 +16,7 @@ public struct Settings: Sendable {
   public var limits = Limits()
   /// How long each step may take.
   public var timeouts = Timeouts()
-  /// How often one client address may do what costs nothing.
+  /// How often clients, wallets and sessions may do something.
   public var rates = RateLimits()
   /// Peers whose `Forwarded` and `X-Forwarded-For` are believed.
   public var trustedProxies: [CIDR] = []
@@ -158,8 +159,7 @@ extension Settings {
     public init() {}
   }
 
-  /// How often one client address (IPv4 or IPv6 /64) may do what costs nothing. Each worker counts for itself, so a client
-  /// whose connections meet several of them may do it that many times as often.
+  /// How often one client (IPv4 address or IPv6 /64), wallet or session may do something, over all workers.
   public struct RateLimits: Sendable, Hashable {
     /// Challenges a second; 0 switches the limit off.
     public var challengesPerSecond = 50
@@ -169,6 +169,12 @@ extension Settings {
     public var failuresPerSecond = 10
     /// Failing credentials at once, before the rate counts.
     public var failureBurst = 50
+    /// Requests of any kind of one address; nil: without limit.
+    public var address: RateLimit?
+    /// Paid requests of one wallet, by charge and by its sessions together; nil: without limit.
+    public var wallet: RateLimit?
+    /// Requests of one session; nil: without limit.
+    public var session: RateLimit?
 
     /// Makes the defaults.
     public init() {}

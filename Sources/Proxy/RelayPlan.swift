@@ -1,5 +1,6 @@
 import Bytes
 import Configuration
+import Crypto
 import Gateway
 import HTTP
 import IO
@@ -19,6 +20,12 @@ struct RelayPlan: Sendable {
     var rewritePrefix: [UInt8]
     /// How long the upstream may take.
     var times: UpstreamTimes
+    /// What is added to responses, and taken from them.
+    var responseFields: ResponseFields
+    /// Most octets of a request's content.
+    var contentLimit: UInt64
+    /// How often the route may be asked, and what it is counted by.
+    var rate: (key: Digest32, limit: RateLimit)?
     var rewritesPath: Bool { !stripPrefix.isEmpty || !rewritePrefix.isEmpty }
   }
 
@@ -95,7 +102,7 @@ struct RelayPlan: Sendable {
     for (index, route) in settings.routes.enumerated() {
       guard settings.upstreams.indices.contains(route.upstream) else { throw .upstreamUnknown(route: index) }
       var made: Route
-      do { made = try Route(route, upstream: settings.upstreams[route.upstream], timeouts) } catch {
+      do { made = try Route(route, upstream: settings.upstreams[route.upstream], timeouts, contentLimit: contentLimit) } catch {
         throw .fieldsInvalid(route: index, error)
       }
       made.upstream = layout.upstreams[route.upstream]
@@ -145,7 +152,9 @@ extension RelayPlan.Timeouts {
 }
 
 extension RelayPlan.Route {
-  init(_ route: Settings.Route, upstream: Settings.Upstream, _ timeouts: RelayPlan.Timeouts) throws(HTTPError) {
+  init(
+    _ route: Settings.Route, upstream: Settings.Upstream, _ timeouts: RelayPlan.Timeouts, contentLimit: UInt64
+  ) throws(HTTPError) {
     id = Array(route.id.utf8)
     self.upstream = route.upstream
     isPriced = route.price != nil
@@ -155,7 +164,13 @@ extension RelayPlan.Route {
       case .fixed(let host): host
       case .client: nil
       }
-    fields = try UpstreamFields(host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) })
+    let added = route.addedRequestFields.map { ($0.name, Array($0.value.utf8)) }
+    fields = try UpstreamFields(
+      host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added, removed: route.removedRequestFields)
+    responseFields = try ResponseFields(
+      added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields)
+    self.contentLimit = route.bodyLimit.map { $0 == 0 ? .max : $0 } ?? contentLimit
+    rate = route.rate.map { (SHA256.hash(Array(route.id.utf8)), $0) }
     stripPrefix = Array((route.stripPrefix ?? "").utf8)
     rewritePrefix = Array((route.rewritePrefix ?? "").utf8)
     times = RelayPlan.UpstreamTimes(route.upstreamTimeouts, default: timeouts)

@@ -1,6 +1,7 @@
 public import Bytes
 public import Configuration
 import Encoding
+import Gateway
 import HTTP
 import IO
 public import Ledger
@@ -38,6 +39,8 @@ public final class Server: Sendable {
   /// Held while a configuration is changed: one after another.
   let changing = Mutex<Void>(())
   let accessLog: AccessLog
+  /// Counts rates for all workers.
+  let rates: RateTable
 
   /// Prepares a server. Without a ledger, priced routes answer 503. `notify` is called on any loop's thread, and must be
   /// quick.
@@ -60,6 +63,7 @@ public final class Server: Sendable {
     clients = ClientConnections(limit: plan.connectionsPerClient)
     resolver = UpstreamResolver(plan.servers)
     accessLog = AccessLog(report: notify)
+    rates = Cashier.rateTable(settings)
   }
 
   /// The settings that new requests are served by.
@@ -107,7 +111,7 @@ public final class Server: Sendable {
   private func makeWorker(
     _ plan: RelayPlan, _ settings: Settings, _ control: WorkerControl, _ addresses: [[SocketAddress]]
   ) throws -> Worker {
-    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys)
+    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates)
     let epoll = try Worker.makeEpoll(control)
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }

@@ -1,4 +1,5 @@
 import Foundation
+import Gateway
 import Testing
 
 @testable import Configuration
@@ -49,7 +50,11 @@ private func uncommented(_ text: String) -> String {
     let plain = try #require(Configuration.inspect(text: text, file: file, state: "/tmp/s", environment: [:]).settings)
     #expect(all.limits == plain.limits)
     #expect(all.timeouts == plain.timeouts)
-    #expect(all.rates == plain.rates)
+    // Without their keys there are no such limits.
+    #expect(all.rates.address == RateLimit("100/s burst 200") && all.routes[0].rate == RateLimit("1000/s burst 2000"))
+    var rates = all.rates
+    (rates.address, rates.wallet, rates.session) = (nil, nil, nil)
+    #expect(rates == plain.rates)
     #expect(all.ledger == plain.ledger)
     #expect(all.audit == plain.audit)
     #expect(all.keys == plain.keys)

@@ -34,10 +34,10 @@ public enum RequestRewriter {
     _ head: borrowing RequestHead, _ octets: UnsafeRawBufferPointer, _ framing: BodyFraming,
     _ fields: UpstreamFields, to output: inout ByteBuffer
   ) {
-    var withheld: FieldSet = [.withheldFromUpstream, head.nominated, fields.replaced]
+    var withheld: FieldSet = [.withheldFromUpstream, head.nominated, fields.dropped.known]
     if case .length = framing, framing == head.framing { withheld.remove(FieldSet(.contentLength)) }
     var examined = FieldSet(.authorization)
-    if head.nominatesOthers || !fields.replacedOthers.isEmpty { examined.formUnion(FieldSet(.other)) }
+    if head.nominatesOthers || !fields.dropped.others.isEmpty { examined.formUnion(FieldSet(.other)) }
     let span = octets.bytes
     let lines = head.section.fields
     FieldRuns.append(head.section, octets, end: head.byteCount - 2, to: &output) { index in
@@ -45,7 +45,7 @@ public enum RequestRewriter {
       if withheld.has(field.name) { return false }
       guard examined.has(field.name) else { return true }
       if field.name == .authorization { return !PaymentScheme.occurs(in: field.value(in: octets)) }
-      return !fields.replaces(span, field.nameRange)
+      return !fields.dropped.hasOther(span, field.nameRange)
         && !(head.nominatesOthers && ConnectionOptions.nominate(span, lines, field.nameRange))
     }
   }

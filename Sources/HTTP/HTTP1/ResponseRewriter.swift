@@ -37,19 +37,20 @@ public enum ResponseRewriter {
   /// Appends the client's head, its empty line included, from an upstream's.
   ///
   /// - `additional`: complete lines of the proxy's own (receipt, cache-control, CORS).
+  /// - `fields`: what the route takes from the upstream's lines, and adds.
   /// - `date`: a complete Date line, used where the upstream sent none (RFC 9110 section 6.6.1).
   ///
   /// Left out are `FieldSet.withheldFromDownstream`, what `Connection` nominates, the CORS protocol's unless it is kept, and `WWW-Authenticate` with a payment
   /// scheme. Interim heads go out with nothing added.
   public static func append(
     _ head: borrowing ResponseHead, octets: UnsafeRawBufferPointer, delivery: ResponseDelivery,
-    additional: UnsafeRawBufferPointer, date: UnsafeRawBufferPointer, to output: inout ByteBuffer
+    fields: ResponseFields = .none, additional: UnsafeRawBufferPointer, date: UnsafeRawBufferPointer, to output: inout ByteBuffer
   ) {
-    var withheld: FieldSet = [.withheldFromDownstream, head.nominated]
+    var withheld: FieldSet = [.withheldFromDownstream, head.nominated, fields.dropped.known]
     if keepsLength(head, delivery.framing) { withheld.remove(FieldSet(.contentLength)) }
     if delivery.keepsTrailers { withheld.remove(FieldSet(.trailer)) }
     var examined = FieldSet(.wwwAuthenticate)
-    if head.nominatesOthers { examined.formUnion(FieldSet(.other)) }
+    if head.nominatesOthers || !fields.dropped.others.isEmpty { examined.formUnion(FieldSet(.other)) }
     if !delivery.keepsSharing { examined.formUnion(sharing) }
     let span = octets.bytes
     let lines = head.section.fields
@@ -60,9 +61,11 @@ public enum ResponseRewriter {
       guard examined.has(field.name) else { return true }
       if field.name == .wwwAuthenticate { return !PaymentScheme.occurs(in: field.value(in: octets)) }
       if !delivery.keepsSharing, isSharing(span, field.nameRange) { return false }
+      if field.name == .other, fields.dropped.hasOther(span, field.nameRange) { return false }
       return !head.nominatesOthers || field.name != .other || !ConnectionOptions.nominate(span, lines, field.nameRange)
     }
     if !head.isInterim {
+      output.append(fields.lines)
       output.append(additional)
       if !head.has(.date) { output.append(date) }
       delivery.appendLines(besides: head.framing, to: &output)

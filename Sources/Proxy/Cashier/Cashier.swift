@@ -30,7 +30,7 @@ struct Cashier: ~Copyable {
   private(set) var routes: [PricedRoute?]
   /// What discovery lists, in the settings' order.
   private var offers: [[Offer]]
-  var admission: Admission
+  private(set) var admission: Admission
   var cache: CredentialCache
   var exchanges = ExchangeTable()
   var scratch = ChallengeScratch()
@@ -47,7 +47,9 @@ struct Cashier: ~Copyable {
   /// Makes a worker's cashier; without a ledger priced routes answer 503.
   ///
   /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
-  init(settings: Settings, ledger: Ledger?, keys: KeyRing) throws(PaymentError) {
+  ///
+  /// - Parameter rates: counts for all workers; nil: for this cashier alone.
+  init(settings: Settings, ledger: Ledger?, keys: KeyRing, rates: RateTable? = nil) throws(PaymentError) {
     self.settings = settings
     self.ledger = ledger
     keyRing = keys
@@ -60,7 +62,7 @@ struct Cashier: ~Copyable {
     routes = sale.routes.map(\.route)
     offers = sale.offers
     discovery = Discovery(settings: settings, offers: sale.offers, keys: keys.publicKeys)
-    admission = Admission(limits: AdmissionLimits(settings), seed: Self.randomSeed())
+    admission = Admission(limits: AdmissionLimits(settings), table: rates ?? Self.rateTable(settings))
     cache = CredentialCache(seed: Self.randomSeed())
     keepsSummaries = settings.accessLog.target != .none
   }
@@ -104,6 +106,7 @@ struct Cashier: ~Copyable {
     ownOrigin = Array(settings.origin.utf8)
     for (place, route) in sale.routes { RelayPlan.put(route, at: Int(place), in: &routes) }
     offers = sale.offers
+    admission.limits = AdmissionLimits(settings)
     keepsSummaries = settings.accessLog.target != .none
     // An entry names its route by its place, which may be another's now.
     cache = CredentialCache(seed: Self.randomSeed())
@@ -117,6 +120,11 @@ struct Cashier: ~Copyable {
     keyGeneration = generation
     keys = keyRing.keys
     discovery = Discovery(settings: settings, offers: offers, keys: keys.publicKeys)
+  }
+
+  /// Makes the table that counts rates: with room for four kinds of each client that may be connected.
+  static func rateTable(_ settings: Settings) -> RateTable {
+    RateTable(places: 4 * min(settings.limits.connections, 1 << 20), seed: randomSeed())
   }
 
   private static func randomSeed() -> UInt64 {
@@ -288,7 +296,9 @@ extension AdmissionLimits {
     }
     let rates = settings.rates
     self.init(
-      connections: settings.limits.connections, challenges: limit(rates.challengesPerSecond, rates.challengeBurst),
-      failures: limit(rates.failuresPerSecond, rates.failureBurst))
+      challenges: limit(rates.challengesPerSecond, rates.challengeBurst), failures: limit(rates.failuresPerSecond, rates.failureBurst))
+    requests = rates.address
+    wallet = rates.wallet
+    session = rates.session
   }
 }

@@ -37,6 +37,7 @@ extension Cashier {
       }
       if let answer = spent(request, index, credential, at: now) { return .answer(answer) }
     }
+    if let refused = refused(request, index, wallet: wallet.octets, session: nil) { return .answer(refused) }
     let order = ChargeOrder(
       challengeID: credential.challengeID, wallet: wallet.octets, amount: quote.amount, currency: quote.currency, merchant: quote.recipient,
       route: route.label, expires: credential.expires ?? now, client: request.client, idempotency: key)

@@ -48,6 +48,7 @@ extension Cashier {
       case .fresh(let fresh): key = fresh
       }
     }
+    if let refused = refused(request, index, wallet: payload.wallet.octets, session: payload.session) { return .answer(refused) }
     return open(request, index, credential, payload, quote, price, key: key, at: now)
   }
 
@@ -112,6 +113,7 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, at now: Timestamp
   ) -> Verdict? {
     guard let session = cache.find(value, route: index) else { return nil }
+    if let refused = refused(request, index, wallet: session.wallet, session: session.id) { return .answer(refused) }
     do throws(Refusal) {
       if request.head.pointee.has(.idempotencyKey) { return try serve(request, index, session, at: now) }
       return .paid(try begin(request, index, session, key: nil, at: now))
@@ -156,6 +158,7 @@ extension Cashier {
       receipt: SessionReceipt(
         method: Prepaid.method, sessionID: session.hex, challengeID: credential?.challenge.id ?? Base64URL.encode(view.challengeID),
         currency: view.terms.currency, recipient: view.terms.merchant))
+    if let refused = refused(request, index, wallet: view.wallet, session: session) { return .answer(refused) }
     do throws(Refusal) {
       let verdict = try serve(request, index, resolved, at: now)
       if let value = PresentedCredential.only(request.octets, request.head) { cache.insert(value, route: index, resolved) }

@@ -1,6 +1,8 @@
 import Bytes
 import Configuration
+import Crypto
 import Encoding
+import Gateway
 import HTTP
 import Ledger
 import Metering
@@ -25,6 +27,8 @@ final class PricedRoute: Sendable {
   let idleTimeout: Duration
   let holdTimeout: Int64
   let maximumInFlight: UInt32
+  /// How often the route may be asked, and what it is counted by.
+  let rate: (key: Digest32, limit: RateLimit)?
   /// What the route was sold for before; challenges of it may still be paid.
   let former: [FormerOffer]
 
@@ -45,6 +49,7 @@ final class PricedRoute: Sendable {
     digestLimit = route.digestLimit
     idleTimeout = route.idleTimeout
     holdTimeout = Self.nanoseconds(route.holdTimeout)
+    rate = route.rate.map { (SHA256.hash(Array(route.id.utf8)), $0) }
     maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum

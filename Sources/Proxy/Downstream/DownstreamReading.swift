@@ -197,7 +197,7 @@ extension Worker {
   mutating func countContent(_ index: Int, _ count: Int) -> Bool {
     let connection = downstreams.pointer(index)
     connection.pointee.contentCount &+= UInt64(count)
-    return connection.pointee.contentCount <= plan.contentLimit
+    return connection.pointee.contentCount <= plan.routes[Int(connection.pointee.route)].contentLimit
   }
 
   private mutating func discardContent(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) -> Int {

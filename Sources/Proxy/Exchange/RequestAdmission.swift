@@ -32,10 +32,6 @@ extension Worker {
         peer: connection.pointee.peer, head: head.pointee, octets: octets, trusted: plan.trustedProxies)
     }
     beginAccess(index, UnsafeRawBufferPointer(rebasing: octets[..<headCount]))
-    if case .length(let count) = head.pointee.framing, count > plan.contentLimit {
-      fail(index, .contentTooLarge)
-      return headCount
-    }
     route(index, UnsafeRawBufferPointer(rebasing: octets[..<headCount]))
     return connection.pointee.state == .closed ? octets.count : headCount
   }
@@ -85,14 +81,23 @@ extension Worker {
     connection.pointee.route = route
     noteRoute(index, route)
     if carriesCredential(octets) { connection.pointee.flags.insert(.carriesCredential) }
-    guard plan.routes[Int(route)].isPriced else { return forward(index, octets, whole) }
+    if case .length(let count) = connection.pointee.progress, count > plan.routes[Int(route)].contentLimit {
+      return fail(index, .contentTooLarge)
+    }
+    if let refused = cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now)) { return answer(index, refused) }
+    guard plan.routes[Int(route)].isPriced else {
+      if let refused = refusedByRoute(index) { return answer(index, refused) }
+      return forward(index, octets, whole)
+    }
     let request = paidRequest(index, route, octets, path, query)
     // What cannot be served is refused before anybody pays for it; sessions are managed and pages are told all the same.
     if let refusal = refusal(of: route), !requestHead.pointee.has(.accessControlRequestMethod), !cashier.manages(request) {
       return fail(index, refusal)
     }
     switch cashier.admit(request, at: wall) {
-    case .free: forward(index, octets, whole)
+    case .free:
+      if let refused = refusedByRoute(index) { return answer(index, refused) }
+      forward(index, octets, whole)
     case .answer(let reply): answer(index, reply)
     case .pending(let pending): awaitOthers(index, pending)
     case .collectBody(let limit): startCollecting(index, octets, limit: limit)
@@ -103,6 +108,12 @@ extension Worker {
       metrics.requestsPaid.add()
       forward(index, octets, whole)
     }
+  }
+
+  /// 429 where a request that costs nothing comes beyond its route's rate; the cashier looks at it for those that pay.
+  private mutating func refusedByRoute(_ index: Int) -> Answer? {
+    guard let rate = plan.routes[Int(downstreams.pointer(index).pointee.route)].rate else { return nil }
+    return cashier.refusedByService(wallet: nil, session: nil, rate: rate, at: Instant(nanoseconds: now))
   }
 
   /// Describes the request to the cashier.

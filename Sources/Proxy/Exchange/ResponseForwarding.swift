@@ -117,7 +117,8 @@ extension Worker {
     let additional = fields.withUnsafeBytes { $0 }
     let line = date.withUnsafeBytes { $0 }
     ResponseRewriter.append(
-      responseHead.pointee, octets: octets, delivery: delivery, additional: additional, date: line, to: &outgoing)
+      responseHead.pointee, octets: octets, delivery: delivery, fields: plan.routes[Int(connection.pointee.route)].responseFields,
+      additional: additional, date: line, to: &outgoing)
   }
 
   /// Whether our field lines say which pages may read the response.
@@ -288,8 +289,8 @@ extension Worker {
     let delivery = ResponseDelivery(framing: .untilClose, keepAlive: true, keepsSharing: !hasSharing(index))
     let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
     ResponseRewriter.append(
-      responseHead.pointee, octets: octets, delivery: delivery, additional: fields.withUnsafeBytes { $0 }, date: nothing,
-      to: &head)
+      responseHead.pointee, octets: octets, delivery: delivery, fields: plan.routes[Int(connection.pointee.route)].responseFields,
+      additional: fields.withUnsafeBytes { $0 }, date: nothing, to: &head)
     return head.withUnsafeBytes { written in
       let start = (written.firstIndex(of: UInt8(ascii: "\n")) ?? -1) + 1
       let lines = UnsafeRawBufferPointer(rebasing: written[start..<max(start, written.count - 2)])

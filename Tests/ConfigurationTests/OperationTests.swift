@@ -1,0 +1,85 @@
+import Gateway
+import Testing
+
+@testable import Configuration
+
+/// The settings of running a proxy: access log, rates, fields that come and go.
+@Suite struct OperationTests {
+  private static let head = """
+    realm = "api.example.com"
+    [[upstream]]
+    name = "api"
+    url = "http://127.0.0.1:8081"
+    [[route]]
+    id = "all"
+    prefix = "/"
+    free = true
+
+    """
+  private static let listener = "[[listen]]\naddress = \"127.0.0.1:8402\"\n"
+
+  private static func inspect(_ text: String, environment: [String: String] = [:]) -> Configuration.Outcome {
+    Configuration.inspect(text: text, file: "/etc/proxy.conf", state: "/tmp/state", environment: environment)
+  }
+
+  @Test func everythingIsRead() throws {
+    let text = Self.head + """
+      rate = "10/min burst 3"
+      body-limit = "1 MiB"
+      add-request-headers = ["X-Env:  a: b "]
+      remove-request-headers = ["X-Debug"]
+      add-response-headers = "X-Served-By: farebox"
+      remove-response-headers = ["Server", "X-Powered-By"]
+      [access-log]
+      file = "access.log"
+      format = "combined"
+      query = true
+      [rate-limits]
+      address = "100/s burst 200"
+      wallet = "5/s"
+      session = "1/d burst 7"
+      [[listen]]
+      address = "unix:/run/x.sock"
+      mode = "0600"
+      """
+    let outcome = Self.inspect(text)
+    #expect(outcome.diagnostics.map { $0.text(file: "f") } == [])
+    let settings = try #require(outcome.settings)
+    #expect(settings.accessLog.target == .file(path: "/tmp/state/access.log"))
+    #expect(settings.accessLog.format == .combined && settings.accessLog.keepsQuery)
+    #expect(settings.rates.address == RateLimit(perSecond: 100, burst: 200))
+    #expect(settings.rates.wallet == RateLimit(perSecond: 5, burst: 5))
+    #expect(settings.rates.session == RateLimit(count: 1, seconds: 86_400, burst: 7))
+    let route = settings.routes[0]
+    #expect(route.rate == RateLimit(count: 10, seconds: 60, burst: 3) && route.bodyLimit == 1 << 20)
+    #expect(route.addedRequestFields == [Settings.AddedField(name: "X-Env", value: "a: b")])
+    #expect(route.addedResponseFields == [Settings.AddedField(name: "X-Served-By", value: "farebox")])
+    #expect(route.removedRequestFields == ["X-Debug"] && route.removedResponseFields == ["Server", "X-Powered-By"])
+    #expect(settings.listeners[0].mode == 0o600)
+  }
+
+  @Test(arguments: [
+    ("rate = \"ten\"", "rate"), ("rate = 10", "rate"), ("rate = \"0/s\"", "rate"), ("body-limit = \"lots\"", "body-limit"),
+    ("add-request-headers = [\"Payment-Receipt: x\"]", "add-request-headers"),
+    ("add-request-headers = [\"Prepaid-Session: x\"]", "add-request-headers"),
+    ("add-request-headers = [\"X-PAYMENT: x\"]", "add-request-headers"),
+    ("add-request-headers = [\"Payment_Authorization: x\"]", "add-request-headers"),
+    ("add-request-headers = [\"Content-Length: 5\"]", "add-request-headers"),
+    ("add-request-headers = [\"X-A\"]", "add-request-headers"),
+    ("add-response-headers = [\"Payment-Receipt: x\"]", "add-response-headers"),
+    ("add-response-headers = [\"Payment-Invoice-Two: x\"]", "add-response-headers"),
+    ("add-response-headers = [\"WWW-Authenticate: Payment x\"]", "add-response-headers"),
+    ("add-response-headers = [\"X-A: b\\r\\nPayment-Receipt: x\"]", "add-response-headers"),
+    ("remove-response-headers = [\"Content-Length\"]", "remove-response-headers"),
+    ("remove-request-headers = [\"Host\"]", "remove-request-headers"),
+    ("inject = [{ name = \"X-A\", value = \"1\" }]\nadd-request-headers = [\"x-a: 2\"]", "add-request-headers"),
+    ("[access-log]\nfile = \"a\"\nformat = \"combine\"", "did you mean: combined"), ("[access-log]\nformat = \"json\"", "file: missing key"),
+    ("[access-log]\nfile = \"a\"\nquerry = true", "did you mean: query"), ("[rate-limits]\naddres = \"1/s\"", "did you mean: address"),
+    ("[rate-limits]\nwallet = 5", "wallet"), ("[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"0999\"", "mode"),
+    ("[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"0060\"", "mode"),
+  ])
+  func whatIsWrongIsNamed(lines: String, name: String) {
+    let texts = Self.inspect(Self.head + lines + "\n" + Self.listener).diagnostics.map { $0.text(file: "f") }
+    #expect(texts.count == 1 && texts[0].contains(name), "\(texts)")
+  }
+}
