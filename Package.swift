@@ -82,7 +82,7 @@ let package = Package(
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
-    tests("FuzzTests", ["HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
+    tests("FuzzTests", ["HTTP", "HTTP2", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),
   ],
   swiftLanguageModes: [.v6]

@@ -142,7 +142,10 @@ struct HeaderBlockReader: ~Copyable {
     if !hasStartLine { guard startRequest() == .accepted else { return .malformed } }
     switch name.count {
     case 4 where isEqual(name, "host"):
-      guard !authority.isEmpty else { break }
+      guard !authority.isEmpty else {
+        guard Authority.isValid(value) else { return .malformed }
+        break
+      }
       // The authority is what HTTP/1.1's Host says; two that differ would be two receivers.
       return isAuthority(value) ? .accepted : .malformed
     case 6 where isEqual(name, "cookie"):
@@ -184,6 +187,8 @@ struct HeaderBlockReader: ~Copyable {
     isTunnel = connects && !protocolName.isEmpty
     let isTunnel = isTunnel
     return pseudo.withUnsafeBytes { octets in
+      // A protocol's name is a token, as field names are.
+      guard !isTunnel || FieldName(bytes: UnsafeRawBufferPointer(rebasing: octets[protocolName])) != nil else { return .malformed }
       let host = UnsafeRawBufferPointer(rebasing: octets[authority])
       guard authority.isEmpty || Authority.isValid(host) else { return .malformed }
       arena.reserve(octets.count &+ 256)

@@ -53,8 +53,13 @@ enum Fuzzing {
 
   /// Tries `property` on mutated samples until the time is up; gives how many were tried.
   static func run(_ name: String, _ samples: [String], _ property: ([UInt8], inout SeededGenerator) throws -> Void) rethrows -> Int {
+    try run(name, samples.map { Array($0.utf8) }, property)
+  }
+
+  /// Tries `property` on mutated samples of octets.
+  static func run(_ name: String, _ samples: [[UInt8]], _ property: ([UInt8], inout SeededGenerator) throws -> Void) rethrows -> Int {
     var generator = SeededGenerator(seed: seed)
-    let mutation = Mutation(samples: samples.map { Array($0.utf8) })
+    let mutation = Mutation(samples: samples)
     let end = Date(timeIntervalSinceNow: seconds)
     var count = 0
     while count % 64 != 0 || Date() < end {

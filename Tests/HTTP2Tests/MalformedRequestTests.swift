@@ -41,6 +41,8 @@ private let malformed: [(String, Fields)] = [
   ("an authority outside the grammar", [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a/b")]),
   ("two hosts", Frames.get + [("host", "a.example"), ("host", "a.example")]),
   ("host that differs from :authority", Frames.get + [("host", "b.example")]),
+  ("a host outside the grammar", [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("host", "a,b")]),
+  ("a protocol that is no token", [(":method", "CONNECT"), (":scheme", "http"), (":path", "/"), (":authority", "a"), (":protocol", "a b")]),
   ("a value with NUL", Frames.get + [("x-a", "a\0b")]),
   ("a value with CR", Frames.get + [("x-a", "a\rb")]),
   ("a value with LF", Frames.get + [("x-a", "a\nb: c")]),

@@ -1,0 +1,279 @@
+import Bytes
+import HTTP
+import HTTP2
+import Testing
+
+private func frame(_ type: UInt8, _ flags: UInt8, _ stream: UInt8, _ payload: [UInt8]) -> [UInt8] {
+  let count: [UInt8] = [0, UInt8(payload.count >> 8 & 255), UInt8(payload.count & 255)]
+  return count + [type, flags, 0, 0, 0, stream] + payload
+}
+
+private func block(_ fields: [(String, String)]) -> [UInt8] {
+  var octets: [UInt8] = []
+  for (name, value) in fields {
+    octets += [0, UInt8(name.utf8.count)]
+    octets += Array(name.utf8)
+    octets.append(UInt8(value.utf8.count))
+    octets += Array(value.utf8)
+  }
+  return octets
+}
+
+/// The preface, SETTINGS, and frames.
+private func dialogue(_ settings: [UInt8], _ frames: [UInt8]...) -> [UInt8] {
+  Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8) + frame(4, 0, 0, settings) + frames.joined()
+}
+
+private let request = [(":method", "POST"), (":scheme", "https"), (":path", "/a?b"), (":authority", "a.example:80")]
+private let connect = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/"), (":authority", "[::1]")]
+private let compressed: [UInt8] = [0x82, 0x86, 0x84, 0x41, 0x8C, 0xF1, 0xE3, 0xC2, 0xE5, 0xF2, 0x3A, 0x6B, 0xA0, 0xAB, 0x90, 0xF4, 0xFF]
+/// What a client may say.
+private let dialogues: [[UInt8]] = [
+  dialogue([], frame(1, 5, 1, block(request + [("cookie", "a"), ("host", "A.example:80"), ("cookie", "b")]))),
+  dialogue(
+    [0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 1, 0], frame(1, 4, 1, block(request + [("content-length", "5")])), frame(0, 1, 1, Array("hello".utf8)),
+    frame(6, 0, 0, [0, 1, 2, 3, 4, 5, 6, 7])),
+  dialogue(
+    [], frame(1, 0, 1, block(request)), frame(9, 4, 1, block([("te", "trailers")])), frame(0, 8, 1, [2, 65, 0, 0]),
+    frame(1, 5, 1, block([("x-t", "1")]))),
+  dialogue(
+    [], frame(1, 0x25, 1, [0, 0, 0, 0, 15] + block(request)), frame(3, 0, 1, [0, 0, 0, 8]), frame(8, 0, 0, [0, 0, 0, 9]),
+    frame(1, 5, 3, compressed)),
+  dialogue([], frame(1, 4, 1, block(connect)), frame(7, 0, 0, [0, 0, 0, 0, 0, 0, 0, 0]), frame(2, 0, 5, [0, 0, 0, 1, 1]), frame(4, 1, 0, [])),
+]
+
+/// What a server may say.
+private let answers: [[UInt8]] = [
+  [frame(4, 0, 0, []), frame(1, 4, 1, [0x88] + block([("content-length", "5")])), frame(0, 1, 1, Array("hello".utf8))].flatMap { $0 },
+  [
+    frame(4, 0, 0, [0, 3, 0, 0, 0, 1]), frame(1, 4, 1, block([(":status", "103"), ("link", "<a>")])), frame(1, 4, 1, [0x8D]),
+    frame(1, 5, 1, block([("grpc-status", "0")])),
+  ].flatMap { $0 },
+  [
+    frame(4, 0, 0, []), frame(3, 0, 3, [0, 0, 0, 7]), frame(7, 0, 0, [0, 0, 0, 1, 0, 0, 0, 0]), frame(1, 5, 1, block([(":status", "204")])),
+    frame(4, 1, 0, []),
+  ].flatMap { $0 },
+]
+
+/// What came out of a session: events with their octets, neighbours of content joined, then how it ended.
+private struct Record: Equatable {
+  var events: [String] = []
+  var failure: HTTP2ErrorCode?
+  var isRefused = false
+  var heads: [[UInt8]] = []
+
+  mutating func drain(_ session: inout HTTP2Session, _ octets: UnsafeRawBufferPointer) {
+    while let event = session.nextEvent() {
+      switch event {
+      case .head(let stream, let range, let ends, let isTunnel):
+        let head = session.withHeadOctets { Array($0[range]) }
+        heads.append(head)
+        events.append("head \(stream.id) \(ends) \(isTunnel) \(head)")
+      case .data(let stream, let range):
+        let name = "data \(stream.id) "
+        if events.last?.hasPrefix(name) != true { events.append(name) }
+        events[events.count - 1] += octets[range].map { "\($0)," }.joined()
+        session.consumed(stream, range.count)
+      case .trailers(let stream, let range): events.append("trailers \(stream.id) \(session.withHeadOctets { Array($0[range]) })")
+      case .ended(let stream): events.append("ended \(stream.id)")
+      case .writable(let stream): events.append("writable \(stream.id)")
+      case .closed(let stream): events.append("closed \(stream.id)")
+      case .reset(let stream, let code): events.append("reset \(stream.id) \(code)")
+      case .goAway(let last, let code): events.append("goAway \(last) \(code)")
+      case .settings: events.append("settings")
+      }
+    }
+  }
+}
+
+private func run(_ session: inout HTTP2Session, _ octets: [UInt8], _ cuts: [Int]) -> Record {
+  var record = Record()
+  var output = ByteBuffer()
+  var start = 0
+  for end in cuts + [octets.count] where !record.isRefused {
+    octets.withUnsafeBytes { all in
+      let piece = UnsafeRawBufferPointer(rebasing: all[start..<end])
+      do { try session.receive(piece, now: 0) } catch { record.isRefused = true }
+      record.drain(&session, piece)
+    }
+    start = end
+  }
+  session.takeOutput(into: &output, limit: 1 << 20)
+  record.drain(&session, UnsafeRawBufferPointer(start: nil, count: 0))
+  record.failure = session.failure
+  // Where the octets behind an error stand, in this piece or the next, makes no difference but this.
+  record.isRefused = record.isRefused || record.failure != nil
+  if let end = record.events.firstIndex(where: { $0.hasPrefix("goAway") }) {
+    // When nothing is left to come, octets that follow are not looked at, wherever they stand.
+    record.failure = nil
+    record.isRefused = false
+    record.events = record.events[...end] + record.events[end...].filter { !$0.hasPrefix("goAway") && $0 != "settings" }
+  }
+  // Of a frame that breaks a rule at its end, what came before is given out where it came alone.
+  let ended = Set(record.events.filter { $0.hasPrefix("ended") }.map { $0.dropFirst(6) })
+  record.events.removeAll { $0.hasPrefix("data") && !ended.contains($0.split(separator: " ")[1]) }
+  return record
+}
+
+@Suite struct SessionFuzzTests {
+  private static func cuts(_ count: Int, _ generator: inout SeededGenerator) -> [Int] {
+    guard count > 0 else { return [] }
+    return (0..<Int.random(in: 0...5, using: &generator)).map { _ in Int.random(in: 0..<count, using: &generator) }.sorted()
+  }
+
+  @Test func requestsAreTheSameHoweverTheyArrive() {
+    let tried = Fuzzing.run("sessions of clients", dialogues) { octets, generator in
+      var whole = HTTP2Session(role: .server, now: 0)
+      var pieces = HTTP2Session(role: .server, now: 0)
+      let first = run(&whole, octets, [])
+      let second = run(&pieces, octets, Self.cuts(octets.count, &generator))
+      #expect(first == second, "\(octets)")
+      for head in first.heads { Self.expectDecodable(head) }
+    }
+    #expect(tried > 0)
+  }
+
+  /// A head that comes out is one that the relay's decoder takes, or refuses for what it may refuse of any client: never for its form.
+  private static func expectDecodable(_ octets: [UInt8]) {
+    var head = RequestHead()
+    octets.withUnsafeBytes { octets in
+      do throws(HTTPError) {
+        let isComplete = try RequestDecoder.decode(octets, limits: .standard, into: &head)
+        #expect(isComplete && head.byteCount == octets.count, "\(Array(octets))")
+      } catch {
+        #expect([413, 414, 417, 431, 501].contains(error.status), "\(error): \(Array(octets))")
+      }
+    }
+  }
+
+  @Test func responsesAreTheSameHoweverTheyArrive() {
+    let requestHead = Array("GET / HTTP/1.1\r\nHost: a\r\n\r\n".utf8)
+    let tried = Fuzzing.run("sessions of servers", answers) { octets, generator in
+      var whole = HTTP2Session(role: .client(isSecure: true), now: 0)
+      var pieces = HTTP2Session(role: .client(isSecure: true), now: 0)
+      for _ in 0..<2 {
+        _ = requestHead.withUnsafeBytes { try? whole.request($0, endsStream: true) }
+        _ = requestHead.withUnsafeBytes { try? pieces.request($0, endsStream: true) }
+      }
+      var output = ByteBuffer()
+      whole.takeOutput(into: &output, limit: 1 << 20)
+      pieces.takeOutput(into: &output, limit: 1 << 20)
+      #expect(run(&whole, octets, []) == run(&pieces, octets, Self.cuts(octets.count, &generator)), "\(octets)")
+    }
+    #expect(tried > 0)
+  }
+
+  /// Two sessions whose drivers do anything at any moment: what was accepted arrives, in order, unless its stream was reset.
+  @Test func driversMayDoAnythingAtAnyMoment() {
+    let tried = Fuzzing.run("drivers", [[0]]) { _, generator in
+      var pair = RandomPair()
+      for _ in 0..<Int.random(in: 1...60, using: &generator) { pair.step(&generator) }
+      pair.finish()
+    }
+    #expect(tried > 0)
+  }
+}
+
+/// A client and a server that act at random.
+private struct RandomPair: ~Copyable {
+  var client = HTTP2Session(role: .client(isSecure: false), now: 0)
+  var server = HTTP2Session(role: .server, now: 0)
+  var asked: [HTTP2Stream] = []
+  var answering: [HTTP2Stream] = []
+  var sent: [Int32: [UInt8]] = [:], received: [Int32: [UInt8]] = [:]
+  var broken: Set<Int32> = []
+  var next: UInt8 = 0
+  var now: Int64 = 0
+
+  mutating func step(_ generator: inout SeededGenerator) {
+    now += 1_000_000_000
+    switch Int.random(in: 0..<12, using: &generator) {
+    case 0, 1:
+      let stream = Array("POST / HTTP/1.1\r\nHost: a\r\n\r\n".utf8).withUnsafeBytes { try? client.request($0, endsStream: false) }
+      if let stream { asked.append(stream) }
+    case 2, 3:
+      if let stream = asked.randomElement(using: &generator) { send(stream, Int.random(in: 0...40_000, using: &generator)) }
+    case 4: if let stream = asked.randomElement(using: &generator) { client.end(stream) }
+    case 5:
+      if let stream = asked.randomElement(using: &generator) {
+        broken.insert(stream.id)
+        client.reset(stream, .cancel)
+      }
+    case 6:
+      if let stream = answering.randomElement(using: &generator) {
+        Array("HTTP/1.1 200 OK\r\nX: y\r\n\r\n".utf8).withUnsafeBytes { try? server.submitHead(stream, $0, endsStream: false) }
+      }
+    case 7: if let stream = answering.randomElement(using: &generator) { _ = [1, 2, 3].withUnsafeBytes { server.send(stream, $0) } }
+    case 8:
+      // A server's end before the request's is a reset as well.
+      if let stream = answering.randomElement(using: &generator) {
+        broken.insert(stream.id)
+        Array("x-t: 1\r\n".utf8).withUnsafeBytes { server.end(stream, trailers: $0) }
+      }
+    case 9:
+      if let stream = answering.randomElement(using: &generator) {
+        broken.insert(stream.id)
+        server.reset(stream, .internalError)
+      }
+    case 10: carryUp(limit: Int.random(in: 1...70_000, using: &generator))
+    default: carryDown(limit: Int.random(in: 1...70_000, using: &generator))
+    }
+  }
+
+  private mutating func send(_ stream: HTTP2Stream, _ count: Int) {
+    next &+= 1
+    let octets = [UInt8](repeating: next, count: count)
+    let taken = octets.withUnsafeBytes { client.send(stream, $0) }
+    sent[stream.id, default: []] += octets.prefix(taken)
+  }
+
+  private mutating func carryUp(limit: Int) {
+    var buffer = ByteBuffer()
+    client.takeOutput(into: &buffer, limit: limit)
+    while client.nextEvent() != nil {}
+    let now = now
+    let octets = buffer.array()
+    octets.withUnsafeBytes { octets in
+      do { try server.receive(octets, now: now) } catch { Issue.record("\(error)") }
+      while let event = server.nextEvent() {
+        if case .head(let stream, _, _, _) = event { answering.append(stream) }
+        if case .data(let stream, let range) = event {
+          received[stream.id, default: []] += octets[range]
+          server.consumed(stream, range.count)
+        }
+      }
+    }
+  }
+
+  private mutating func carryDown(limit: Int) {
+    var buffer = ByteBuffer()
+    server.takeOutput(into: &buffer, limit: limit)
+    while server.nextEvent() != nil {}
+    let now = now
+    let octets = buffer.array()
+    octets.withUnsafeBytes { octets in
+      do { try client.receive(octets, now: now) } catch { Issue.record("\(error)") }
+      while client.nextEvent() != nil {}
+    }
+  }
+
+  /// Carries everything, and compares.
+  mutating func finish() {
+    for stream in asked { client.end(stream) }
+    for _ in 0..<1000 where client.wantsOutput() || server.wantsOutput() {
+      carryUp(limit: 100_000)
+      carryDown(limit: 100_000)
+    }
+    for (id, octets) in sent {
+      let got = received[id] ?? []
+      #expect(broken.contains(id) ? octets.starts(with: got) : octets == got, "stream \(id): \(octets.count) sent, \(got.count) received")
+    }
+    for stream in asked { client.reset(stream, .cancel) }
+    for stream in answering { server.reset(stream, .cancel) }
+    for _ in 0..<3 {
+      carryUp(limit: 100_000)
+      carryDown(limit: 100_000)
+    }
+    #expect(client.streamCount() == 0 && server.streamCount() == 0)
+  }
+}
