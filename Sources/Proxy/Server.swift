@@ -25,6 +25,7 @@ public final class Server: Sendable {
     var listenerCount = 0
     var controls: [WorkerControl] = []
     var threads: [LoopThread] = []
+    var watch: UpstreamWatch?
     var descriptorLimit = 0
     var isDraining = false
   }
@@ -99,7 +100,9 @@ public final class Server: Sendable {
     let listeners = try open(settings.listeners, boxes)
     for control in controls { ledger?.register(control.waker) }
     let threads = try launch(boxes)
+    let watch = try startWatch(plan, Array(plan.upstreams.indices))
     state.withLock { state in
+      state.watch = watch
       state.listeners = listeners
       state.listenerCount = listeners.count
       state.controls = controls
@@ -147,6 +150,14 @@ public final class Server: Sendable {
     return threads
   }
 
+  private func startWatch(_ plan: RelayPlan, _ upstreams: [Int]) throws(ServerError) -> UpstreamWatch {
+    do {
+      let watch = try UpstreamWatch(board: board, resolver: resolver)
+      try watch.adopt(UpstreamWatch.Orders(plan: plan, upstreams: upstreams))
+      return watch
+    } catch { throw .system(error) }
+  }
+
   /// Accepts nothing more and lets what runs finish, for the drain time at most. Returns at once.
   public func drain() {
     let (controls, listeners) = state.withLock { state in
@@ -169,12 +180,13 @@ public final class Server: Sendable {
 
   /// Waits until all loops have ended.
   public func join() {
-    let threads = state.withLock { state in
+    let (threads, watch) = state.withLock { state in
       let threads = state.threads
       state.threads = []
-      return threads
+      return (threads, state.watch)
     }
     for thread in threads { thread.join() }
+    watch?.stop()
     accessLog.end()
   }
 

@@ -75,7 +75,6 @@ extension Server {
       let plan = next.plan.share(of: controls.count, descriptors: next.descriptorLimit)
       resolver.adopt(plan.servers)
       notices.adopt(plan.serverNames)
-      board.adopt(plan)
       clients.adopt(limit: plan.connectionsPerClient)
       let addresses = (known..<plan.servers.count).map { resolver.lookUp($0) }
       var reloads: [Reload] = []
@@ -93,7 +92,11 @@ extension Server {
         state.isDraining = isDraining
         state.threads = threads
       }
+      board.adopt(plan)
       for (control, reload) in zip(controls, reloads) { control.mailbox.send(.reload(reload)) }
+      // Without a thread for it nothing is watched, and every server counts as up.
+      let orders = UpstreamWatch.Orders(plan: plan, upstreams: next.places.layout.upstreams)
+      do { try next.watch?.adopt(orders) } catch { notices.exhausted(.descriptorsExhausted, at: Instant.now().nanoseconds) }
     } catch {
       for sockets in opened { sockets.close() }
       log.close()

@@ -16,6 +16,10 @@ final class UpstreamResolver: Sendable {
     var asked: [Int64]
 
     mutating func adopt(_ servers: [RelayPlan.Server]) {
+      // A place that a configuration took which then could not be gone over to may be another server's now.
+      for (place, (old, new)) in zip(self.servers, servers).enumerated() where old.host != new.host || old.port != new.port {
+        addresses[place] = []
+      }
       self.servers = servers
       while addresses.count < servers.count {
         addresses.append([])
