@@ -198,7 +198,7 @@ def test_signals_and_log(proxy):
     time.sleep(0.5)
     proxy.stop()
     log = proxy.log_path.read_text()
-    for words in ("msg=running", "SIGHUP is ignored", "audit log is rotated", "draining", "msg=stopped"):
+    for words in ("msg=running", "configuration loaded", "audit log is rotated", "draining", "msg=stopped"):
         assert words in log, log
     assert "secret" not in log
     proxy.start()
