@@ -158,6 +158,6 @@ public final class TLSServerContext: @unchecked Sendable {
       // Safe because: libssl gives 16 octets for the name, and for the vector as many as its longest.
       return context.ticketKeys.prepare(
         name: UnsafeMutableRawBufferPointer(start: name, count: 16), iv: UnsafeMutableRawBufferPointer(start: iv, count: 16),
-        cipher: cipher, mac: mac, sealing: sealing == 1)
+        cipher: cipher, mac: mac, sealing: sealing == 1, isUsedOnce: SSL_version(session) == TLSVersion.tls13.number)
     }
 }

@@ -39,9 +39,11 @@ public final class TLSTicketKeys: Sendable {
     }
   }
 
-  /// Answers libssl's question for keys, as SSL_CTX_set_tlsext_ticket_key_evp_cb(3) says: -1 error, 0 unknown, 1 known, 2 known and old.
+  /// Answers libssl's question for keys, as SSL_CTX_set_tlsext_ticket_key_evp_cb(3) says: -1 error, 0 unknown, 1 known, 2 known and
+  /// to be replaced by a new ticket, which is so where the key is old, or where clients use each ticket once.
   func prepare(
-    name: UnsafeMutableRawBufferPointer, iv: UnsafeMutableRawBufferPointer, cipher: OpaquePointer, mac: OpaquePointer, sealing: Bool
+    name: UnsafeMutableRawBufferPointer, iv: UnsafeMutableRawBufferPointer, cipher: OpaquePointer, mac: OpaquePointer, sealing: Bool,
+    isUsedOnce: Bool
   ) -> Int32 {
     if sealing {
       let key = newest
@@ -51,7 +53,7 @@ public final class TLSTicketKeys: Sendable {
     }
     guard let (key, isNewest) = key(named: UnsafeRawBufferPointer(name)) else { return 0 }
     guard key.start(cipher: cipher, mac: mac, iv: UnsafeRawBufferPointer(iv), sealing: false) else { return -1 }
-    return isNewest ? 1 : 2
+    return isNewest && !isUsedOnce ? 1 : 2
   }
 }
 
