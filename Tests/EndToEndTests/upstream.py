@@ -2,11 +2,15 @@
 
 The last segments of the path name the behaviour, whatever prefix the route has: /echo, /status/503, /bytes/1000, /chunked/1000,
 /events/5, /slow/500, /die, /cut/1000, /forge, /count. Every request that arrives is remembered in `requests`.
+
+A server can be told to answer everything alike (`status`), be killed and started again on its port, listen on a Unix socket, and expect the
+PROXY protocol's header, which it remembers in `introductions`.
 """
 
 import hashlib
 import json
 import socket
+import struct
 import threading
 import time
 
@@ -14,20 +18,56 @@ BLOCK = b"0123456789abcdef" * 4096
 
 
 class Upstream:
-    def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port = self.listener.getsockname()[1]
+    def __init__(self, unix_path=None, expects_proxy=False):
+        self.unix_path = unix_path
+        self.expects_proxy = expects_proxy
+        self.port = 0
+        self.status = None
+        self.health = 200
         self.requests = []
+        self.introductions = []
+        self.connections = set()
         self.lock = threading.Lock()
         self.release = threading.Event()
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.start()
 
-    def accept(self):
+    @property
+    def url(self):
+        return f"unix:{self.unix_path}" if self.unix_path else f"http://127.0.0.1:{self.port}"
+
+    def start(self):
+        """Listens, after a `kill` on the same port as before."""
+        if self.unix_path:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(str(self.unix_path))
+            self.listener.listen(512)
+        else:
+            self.listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+            self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+
+    def kill(self):
+        """Ends as a process that is killed: the port refuses, and every connection is reset."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        with self.lock:
+            connections, self.connections = self.connections, set()
+        for connection in connections:
+            try:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+            except OSError:
+                pass
+
+    def accept(self, listener):
         while True:
             try:
-                connection, _ = self.listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
+            with self.lock:
+                self.connections.add(connection)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def close(self):
@@ -42,16 +82,30 @@ class Upstream:
             return self.requests[-1]
 
     def serve(self, connection):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self.unix_path:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = connection.makefile("rb")
         try:
+            if self.expects_proxy:
+                self.introductions.append(self.introduction(reader))
             while self.exchange(connection, reader):
                 pass
         except (OSError, ValueError):
             pass
         finally:
+            with self.lock:
+                self.connections.discard(connection)
             reader.close()
             connection.close()
+
+    @staticmethod
+    def introduction(reader):
+        """Reads a PROXY header of either version: its octets."""
+        head = reader.read(12)
+        if head == b"\r\n\r\n\0\r\nQUIT\n":
+            head += reader.read(4)
+            return head + reader.read(struct.unpack("!H", head[14:16])[0])
+        return head + reader.readline()
 
     def exchange(self, connection, reader):
         line = reader.readline()
@@ -74,6 +128,9 @@ class Upstream:
                 pass
         elif "content-length" in fields:
             body = reader.read(int(fields["content-length"]))
+        if target == "/healthz":
+            connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % self.health)
+            return True
         record = {"method": method, "target": target, "headers": headers, "body": body}
         with self.lock:
             self.requests.append(record)
@@ -91,6 +148,8 @@ class Upstream:
             send(head if method == "HEAD" else head + body)
             return True
 
+        if self.status:
+            return reply(self.status, b"{}")
         if action == "status":
             return reply(argument, b'{"status":%d}' % argument) if argument not in (204, 304) else bool(send(b"HTTP/1.1 %d X\r\n\r\n" % argument) or True)
         if action == "slow":
