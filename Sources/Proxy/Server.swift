@@ -51,9 +51,11 @@ public final class Server: Sendable {
     self.init(settings: settings, plan: try RelayPlan(settings), ledger: ledger, keys: keys, notify: notify)
   }
 
-  /// Prepares a server with a plan of the caller's, whose times may differ from what settings can say.
+  /// Prepares a server with a plan of the caller's, whose times may differ from what settings can say, and with name servers of
+  /// the caller's.
   init(
-    settings: Settings, plan: RelayPlan, ledger: Ledger?, keys: KeyRing, notify: @escaping @Sendable (ServerNotice) -> Void = { _ in }
+    settings: Settings, plan: RelayPlan, ledger: Ledger?, keys: KeyRing, notify: @escaping @Sendable (ServerNotice) -> Void = { _ in },
+    resolve: @escaping UpstreamResolver.Resolve = UpstreamResolver.bySystem
   ) {
     self.ledger = ledger
     self.keys = keys
@@ -62,7 +64,7 @@ public final class Server: Sendable {
     board = UpstreamBoard(notices: notices)
     board.adopt(plan)
     clients = ClientConnections(limit: plan.connectionsPerClient)
-    resolver = UpstreamResolver(plan.servers)
+    resolver = UpstreamResolver(plan.servers, resolve: resolve)
     accessLog = AccessLog(report: notify)
     rates = Cashier.rateTable(settings)
   }

@@ -5,9 +5,10 @@ import Glibc
 import HTTP
 import IO
 import Ledger
-import Proxy
 import Synchronization
 import Testing
+
+@testable import Proxy
 
 /// A real upstream whose behaviour a test scripts: each connection runs the script on a thread of its own.
 final class ScriptedUpstream: Sendable {
@@ -18,11 +19,14 @@ final class ScriptedUpstream: Sendable {
   /// How many connections have come.
   var connectionCount: Int { accepted.load(ordering: .sequentiallyConsistent) }
 
-  init(_ script: @escaping @Sendable (_ wire: Wire, _ number: Int) -> Void) throws {
+  /// Listens on 127.0.0.1 and a port that the kernel chooses, unless told otherwise.
+  init(address: UInt32 = 0x7f00_0001, port wanted: UInt16 = 0, _ script: @escaping @Sendable (_ wire: Wire, _ number: Int) -> Void) throws {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    let numeric = address
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    address.sin_addr.s_addr = numeric.bigEndian
+    address.sin_port = wanted.bigEndian
     var count = socklen_t(MemoryLayout<sockaddr_in>.size)
     let bound = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, count) }
@@ -67,7 +71,7 @@ final class RelayFixture: @unchecked Sendable {
 
   init(
     upstreamPort: UInt16, _ configure: (inout Settings) -> Void = { _ in },
-    notify: (@Sendable (ServerNotice) -> Void)? = nil
+    notify: (@Sendable (ServerNotice) -> Void)? = nil, resolve: UpstreamResolver.Resolve? = nil
   ) throws {
     folder = "/tmp/farebox-relay-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
     var settings = Settings()
@@ -77,7 +81,9 @@ final class RelayFixture: @unchecked Sendable {
     settings.routes = [Settings.Route(id: "all", path: .prefix("/"))]
     configure(&settings)
     let keys = try KeyRing.open(folder, at: .now())
-    server = try Server(settings: settings, ledger: nil, keys: keys, notify: notify ?? { _ in })
+    server = Server(
+      settings: settings, plan: try RelayPlan(settings), ledger: nil, keys: keys, notify: notify ?? { _ in },
+      resolve: resolve ?? UpstreamResolver.bySystem)
     try server.start()
     port = try #require(server.ports.first)
   }

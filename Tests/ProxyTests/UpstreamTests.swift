@@ -297,6 +297,40 @@ extension RelayFixture {
     #expect(wire.readToEnd().hasSuffix("\r\n\r\nabc"))
   }
 
+  @Test func requestsFollowANameToItsNewAddress() throws {
+    let old = try ScriptedUpstream.answering { _ in ok }
+    let ended = Atomic<Bool>(false)
+    let new = try ScriptedUpstream(address: 0x7f00_0002, port: old.port) { wire, _ in
+      while (try? wire.read(through: "\r\n\r\n")) != nil { wire.send("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n") }
+      ended.store(true, ordering: .relaxed)
+    }
+    let known = Mutex([SocketAddress(127, 0, 0, 1, port: old.port)])
+    let relay = try RelayFixture(
+      upstreamPort: old.port,
+      { settings in
+        settings.upstreams = [Settings.Upstream(name: "named", endpoint: .host("api.test", port: old.port))]
+        settings.upstreams[0].resolveEvery = .milliseconds(40)
+      }, resolve: { _, _ in known.withLock { $0 } })
+    let wire = try relay.connect()
+    func status() throws -> Int { try wire.request("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").status }
+    func follows(_ wanted: Int) throws -> Bool {
+      for _ in 0..<500 {
+        if try status() == wanted { return true }
+        Pause.milliseconds(10)
+      }
+      return false
+    }
+    #expect(try status() == 200)
+    known.withLock { $0 = [SocketAddress(127, 0, 0, 2, port: old.port)] }
+    #expect(try follows(201))
+    #expect(old.connectionCount == 1 && new.connectionCount == 1)
+    // A second address is tried when the first one fails, and connections to those that went away are closed.
+    known.withLock { $0 = [SocketAddress(127, 0, 0, 3, port: old.port), SocketAddress(127, 0, 0, 1, port: old.port)] }
+    #expect(try follows(200))
+    for _ in 0..<500 where !ended.load(ordering: .relaxed) { Pause.milliseconds(10) }
+    #expect(ended.load(ordering: .relaxed) && relay.metric("upstream_failures_total") == 0)
+  }
+
   @Test func namesAreLookedUpAgainAndWorkersTold() throws {
     var settings = Settings()
     settings.upstreams = [

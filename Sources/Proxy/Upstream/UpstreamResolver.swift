@@ -8,6 +8,12 @@ final class UpstreamResolver: Sendable {
   /// Nanoseconds between two look-ups of one name that were asked for.
   static let interval: Int64 = 5_000_000_000
 
+  /// Finds the addresses of a host; it may block, and gives nothing where the name is not known.
+  typealias Resolve = @Sendable (_ host: String, _ port: UInt16) -> [SocketAddress]
+
+  /// Asks as the system is configured to.
+  static let bySystem: Resolve = { (try? SocketAddress.resolve($0, port: $1)) ?? [] }
+
   private struct Known {
     var servers: [RelayPlan.Server]
     /// What was found last.
@@ -29,15 +35,12 @@ final class UpstreamResolver: Sendable {
   }
 
   private let offload = Offload()
-  private let resolve: @Sendable (_ host: String, _ port: UInt16) -> [SocketAddress]
+  private let resolve: Resolve
   private let controls = Mutex<[WorkerControl]>([])
   private let known = Mutex(Known(servers: [], addresses: [], asked: []))
 
-  /// Prepares a resolver; `resolve` may block, and gives nothing where the name is not known.
-  init(
-    _ servers: [RelayPlan.Server],
-    resolve: @escaping @Sendable (_ host: String, _ port: UInt16) -> [SocketAddress] = { (try? SocketAddress.resolve($0, port: $1)) ?? [] }
-  ) {
+  /// Prepares a resolver.
+  init(_ servers: [RelayPlan.Server], resolve: @escaping Resolve = UpstreamResolver.bySystem) {
     self.resolve = resolve
     adopt(servers)
   }
