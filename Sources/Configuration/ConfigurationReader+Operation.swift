@@ -25,6 +25,22 @@ extension ConfigurationReader {
     table.finish()
   }
 
+  /// Reads `user`, `group` and `pid-file`.
+  mutating func readProcess(_ table: TableReader, _ state: StateDirectory) {
+    let form = "the name of a user or group of this machine"
+    func name(_ key: String) -> String? {
+      table.string(key, expected: form) { (1...64).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x21...0x7E).contains($0) && $0 != 0x3A } }
+    }
+    settings.process.user = name("user")
+    settings.process.group = name("group")
+    if settings.process.group != nil, !table.has("user") {
+      table.report(.conflict, "group", expected: "a user as well: a group alone is not changed")
+    }
+    if let path = table.string("pid-file", expected: "a file such as \"/run/farebox.pid\"", where: { !$0.isEmpty }) {
+      settings.process.pidFile = state.resolve(path)
+    }
+  }
+
   /// Reads a rate such as `100/s burst 200`.
   static func rate(_ table: TableReader, _ key: String) -> RateLimit? {
     let expected = "a rate such as \"100/s burst 200\", \"60/min\" or \"1000/h\""

@@ -199,6 +199,7 @@ struct ConfigurationReader {
     let state = StateDirectory(
       option: stateOption, configured: configured, environment: environment, workingDirectory: workingDirectory,
       configurationDirectory: folder)
+    readProcess(root, state)
     settings.ledger.directory = state.resolve("ledger")
     settings.audit.path = state.resolve("audit.jsonl")
     settings.keys.directory = state.resolve("keys")

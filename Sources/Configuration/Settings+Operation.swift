@@ -43,4 +43,17 @@ extension Settings {
       self.value = value
     }
   }
+
+  /// What the process is.
+  public struct Process: Sendable, Hashable {
+    /// The user that a process that was started by root goes on as; nil: the one that started it.
+    public var user: String?
+    /// The group; nil: the user's own.
+    public var group: String?
+    /// The absolute path of the file with the process's number; nil: none.
+    public var pidFile: String?
+
+    /// Makes the default.
+    public init() {}
+  }
 }

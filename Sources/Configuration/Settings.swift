@@ -46,6 +46,8 @@ public struct Settings: Sendable {
   public var cors = CORS()
   /// Where a line about each request is written.
   public var accessLog = AccessLog()
+  /// What the process is.
+  public var process = Process()
   /// What the discovery documents say about the service.
   public var info = Info()
   /// The file that these settings came from; nil where there was none.

@@ -87,6 +87,30 @@ public struct Listener: ~Copyable {
     self.init(descriptor: copy, port: UInt16(clamping: clinux_local_port(copy)))
   }
 
+  /// Takes over a socket on which another process, or systemd, has begun to listen.
+  ///
+  /// - Parameter unixPath: the file that goes away with the listener; nil where it is somebody else's.
+  public init(adopting descriptor: Int32, unixPath: String?) throws(IOError) {
+    guard clinux_is_listening(descriptor) == 1 else { throw .cannotListen(code: EINVAL) }
+    let result = min(clinux_close_on_exec(descriptor), clinux_set_nonblocking(descriptor))
+    guard result >= 0 else { throw .cannotOpen(code: -result) }
+    self.init(descriptor: descriptor, port: UInt16(clamping: clinux_local_port(descriptor)))
+    self.unixPath = unixPath
+  }
+
+  /// Tells where a socket is bound; with the path of a Unix socket. Nil where it is no such socket.
+  public static func place(of descriptor: Int32) -> (address: SocketAddress, unixPath: String?)? {
+    var octets = [UInt8](repeating: 0, count: 16)
+    var port: UInt16 = 0
+    var path = [CChar](repeating: 0, count: 109)
+    let family = clinux_local_place(descriptor, &octets, &port, &path, path.count)
+    guard let family = UInt8(exactly: family).flatMap({ SocketAddress.Family(rawValue: $0) }) else { return nil }
+    if family == .unix {
+      return (.unix, String(decoding: path.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+    }
+    return (octets.withUnsafeBufferPointer { SocketAddress(octets: $0, family: family, port: port) }, nil)
+  }
+
   /// Leaves a Unix socket's file where it is when this listener goes away: another process listens on the socket.
   public mutating func leaveFile() { unixPath = nil }
 

@@ -8,14 +8,16 @@ public enum Signals {
     case terminate
     /// SIGHUP: read the configuration again.
     case reload
-    /// SIGUSR1: rotate the audit log.
+    /// SIGUSR1: rotate the audit log and open the access log anew.
     case rotate
+    /// SIGUSR2: start the program anew, and hand everything over to it.
+    case upgrade
   }
 
   private static func set() -> sigset_t {
     var signals = sigset_t()
     sigemptyset(&signals)
-    for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&signals, signal) }
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2] { sigaddset(&signals, signal) }
     return signals
   }
 
@@ -35,6 +37,7 @@ public enum Signals {
       switch number {
       case SIGHUP: return .reload
       case SIGUSR1: return .rotate
+      case SIGUSR2: return .upgrade
       default: return .terminate
       }
     }

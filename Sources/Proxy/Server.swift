@@ -27,6 +27,8 @@ public final class Server: Sendable {
     var threads: [LoopThread] = []
     var watch: UpstreamWatch?
     var descriptorLimit = 0
+    /// Counts signs of life that were asked for.
+    var beat: UInt64 = 0
     var isDraining = false
   }
 
@@ -77,10 +79,20 @@ public final class Server: Sendable {
 
   /// Opens the listeners and starts the loops. Call it once.
   public func start() throws(ServerError) {
+    let settings = self.settings
+    let sockets = try ListeningSockets.open(settings, workers: Self.workerCount(settings), inheritance: Inheritance())
+    try start(sockets, [])
+  }
+
+  /// How many loops settings ask for.
+  static func workerCount(_ settings: Settings) -> Int { settings.workers > 0 ? settings.workers : Syscalls.coreCount }
+
+  /// Starts the loops over listeners that are open, with connections that another process has passed on.
+  func start(_ listeners: [ListeningSockets], _ connections: [Handover.Connection]) throws(ServerError) {
     let descriptors = Syscalls.raiseDescriptorLimit()
     Syscalls.tuneAllocator()
     let (settings, whole) = state.withLock { ($0.settings, $0.plan) }
-    let count = settings.workers > 0 ? settings.workers : Syscalls.coreCount
+    let count = Self.workerCount(settings)
     let plan = whole.share(of: count, descriptors: descriptors)
     let addresses = plan.servers.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []
@@ -99,14 +111,15 @@ public final class Server: Sendable {
     }
     do throws(IOError) { try accessLog.adopt(try AccessLog.open(settings.accessLog)) } catch { throw .accessLog(error) }
     resolver.serve(controls)
-    let listeners = try open(settings.listeners, boxes)
+    try share(listeners, boxes)
+    for (position, connection) in connections.enumerated() { boxes[position % boxes.count].add(connection) }
     for control in controls { ledger?.register(control.waker) }
     let threads = try launch(boxes)
     let watch = try startWatch(plan, Array(plan.upstreams.indices))
     state.withLock { state in
       state.watch = watch
       state.listeners = listeners
-      state.listenerCount = listeners.count
+      state.listenerCount = (listeners.map(\.number).max() ?? -1) + 1
       state.controls = controls
       state.threads = threads
       state.descriptorLimit = descriptors
@@ -121,27 +134,17 @@ public final class Server: Sendable {
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }
 
-  /// Refuses settings whose listeners another process has or this one may not open. Asked before the ledger is opened,
-  /// so that a second start by mistake touches nothing; ``start()`` refuses as well.
-  public static func checkListeners(_ settings: Settings) throws(ServerError) {
-    for (number, listener) in settings.listeners.enumerated() { try ListeningSockets.check(listener, number: number) }
-  }
-
-  /// Opens each listener for every loop.
-  private func open(_ listeners: [Settings.Listener], _ boxes: [WorkerBox]) throws(ServerError) -> [ListeningSockets] {
-    var opened: [ListeningSockets] = []
-    for (number, listener) in listeners.enumerated() {
-      let sockets = try ListeningSockets(listener, number: number, workers: boxes.count)
-      opened.append(sockets)
+  /// Gives every loop its share of each listener.
+  private func share(_ listeners: [ListeningSockets], _ boxes: [WorkerBox]) throws(ServerError) {
+    for sockets in listeners {
       do {
         for (worker, box) in boxes.enumerated() {
-          for parcel in try sockets.share(worker: worker, of: boxes.count) { try box.add(parcel, number: number) }
+          for parcel in try sockets.share(worker: worker, of: boxes.count) { try box.add(parcel, number: sockets.number) }
         }
       } catch {
-        throw .cannotListen(listener: number, error)
+        throw .cannotListen(listener: sockets.number, error)
       }
     }
-    return opened
   }
 
   private func launch(_ boxes: [WorkerBox]) throws(ServerError) -> [LoopThread] {
@@ -215,6 +218,8 @@ final class WorkerBox: @unchecked Sendable {
   func add(_ parcel: ListenerParcel, number: Int) throws(IOError) {
     if let listener = parcel.open() { try worker.add(listener, number: number) }
   }
+
+  func add(_ connection: Handover.Connection) { worker.takeOver(connection) }
 
   func run() { worker.run() }
 }

@@ -15,6 +15,10 @@ enum WorkerMessage: Sendable {
   case resolved(server: Int, addresses: [SocketAddress])
   /// Use another configuration for what begins from now on.
   case reload(Reload)
+  /// Hand connections over to another process, finish what runs, then end.
+  case handOver(MessageChannel)
+  /// Tell that the loop has come round.
+  case beat(UInt64)
 }
 
 /// One event loop: its connections, upstream pools and timers, shared with nobody.
@@ -116,6 +120,8 @@ struct Worker: ~Copyable {
   /// When the challenges that were counted are written into the audit log; `max` where none were.
   private var reportChallengesAt: Int64 = .max
   var isDraining = false
+  /// The process that takes connections over; nil where none does.
+  var successor: MessageChannel?
   var drainDeadline: Int64 = .max
   var isStopped = false
 
@@ -193,6 +199,7 @@ struct Worker: ~Copyable {
     if let ledger { followLedger(ledger) }
     reportChallenges()
     flushAccess()
+    if successor != nil { handOverIdle() }
     buryClosed()
     if isDraining { checkDrained() }
   }
@@ -328,16 +335,19 @@ struct Worker: ~Copyable {
     case .stop: isStopped = true
     case .resolved(let server, let found): addressesChanged(server, found)
     case .reload(let reload): adopt(reload)
+    case .handOver(let channel): startHandover(channel)
+    case .beat(let number): control.beat.store(number, ordering: .relaxed)
     }
   }
 
-  private mutating func startDraining() {
+  mutating func startDraining() {
     guard !isDraining else { return }
     isDraining = true
     drainDeadline = now &+ plan.timeouts.drain
     for index in 0..<listeners.placeCount where listeners.isInUse(index) { listeners.remove(index) }
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       let connection = downstreams.pointer(index)
+      if mayHandOver(index) { continue }
       switch connection.pointee.state {
       case .idle: closeDownstream(index)
       case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:

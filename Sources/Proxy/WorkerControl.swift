@@ -12,6 +12,8 @@ final class WorkerControl: Sendable {
   let clients: ClientConnections
   /// What the worker has gone over to last.
   let adoption = Mutex(Adoption())
+  /// The last sign of life that was asked for and given.
+  let beat = Atomic<UInt64>(0)
   let accessLog: AccessLog?
 
   /// Differs from worker to worker.

@@ -14,7 +14,7 @@ struct ServeCommand: ParsableCommand {
     discussion: """
       Keys and the ledger are created on first start. SIGTERM or SIGINT drains: nothing more is accepted, exchanges in flight \
       finish within the configured time, the ledger is closed; a second one ends at once. SIGHUP reads the configuration anew, as \
-      `farebox reload` does. SIGUSR1 rotates the audit log and opens the access log anew.
+      `farebox reload` does. SIGUSR2 starts the program anew and hands everything over to it, as `farebox upgrade` does. SIGUSR1 rotates the audit log and opens the access log anew.
 
       The start-up summary goes to standard output, the log to standard error. With --json both are JSON.
       """)
@@ -60,6 +60,14 @@ struct ServeCommand: ParsableCommand {
       log.write(
         .error, "the configuration is not used, nothing has changed",
         ["error": failure.code, "cause": failure.message, "advice": failure.advice ?? ""])
+    case .socketsUnclaimed(let count):
+      log.write(.warning, "sockets were passed to this process that no [[listen]] names: they are closed", ["count": "\(count)"])
+    case .awaitingLedger: log.write(.notice, "ready: waiting for the former process to release the ledger")
+    case .handingOver(let process): log.write(.notice, "the new program is ready: handing over", ["process": "\(process)"])
+    case .handedOver(let process): log.write(.notice, "handed over: this process ends", ["process": "\(process)"])
+    case .upgradeFailed(let failure):
+      log.write(
+        .error, "the program was not replaced", ["error": failure.code, "cause": failure.message, "advice": failure.advice ?? ""])
     case .draining: log.write(.notice, "draining: a second signal ends at once", ["limit": "\(settings.timeouts.drain)"])
     case .ending: log.write(.warning, "ending at once")
     case .closing: log.write(.info, "closing the ledger")
@@ -149,6 +157,22 @@ extension CommandFailure {
           .cannotCreate, "socket", "the operators' socket \(path) cannot be made: \(SystemText.of(error.code))",
           advice: "its folder must be writable for this user: [admin] socket, or --state")
       }
+    case .privileges(let error):
+      let user = settings.process.user ?? ""
+      self.init(
+        .notPermitted, "privileges", "this process cannot go on as \(user)\(settings.process.group.map { ":\($0)" } ?? ""): \(SystemText.of(error.code))",
+        advice: "correct user and group in the configuration")
+    case .notRoot:
+      self.init(
+        .notPermitted, "not-root", "only root can go on as another user: \(settings.process.user ?? "")",
+        advice: "start as root, or as that user, or remove user from the configuration")
+    case .folderNotOwned(let path):
+      self.init(
+        .notPermitted, "folder-not-owned", "the folder \(path) does not belong to \(settings.process.user ?? "")",
+        advice: "give it to that user with everything in it: chown -R")
+    case .pidFile(let error):
+      self.init(
+        .cannotCreate, "pid-file", "the PID file \(settings.process.pidFile ?? "") cannot be written: \(SystemText.of(error.code))")
     case .signals(let error): self.init(.systemError, "thread", "no thread can be started: \(SystemText.of(error.code))")
     }
   }

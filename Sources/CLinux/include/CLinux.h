@@ -67,3 +67,30 @@ void clinux_tune_allocator(void);
 
 // Resolves; writes up to `capacity` entries of 17 octets (family 4 or 6, then 16 address octets). Blocks.
 int clinux_resolve(const char *host, uint8_t *entries, int capacity);
+
+// ---- Processes: starting another program, passing sockets on, systemd, privileges.
+
+// The process's variables, NULL behind the last.
+const char *clinux_environment(int index);
+// Two connected SOCK_SEQPACKET sockets, close-on-exec.
+int clinux_socket_pair(int ends[2]);
+// Sends one message, with a descriptor where it is >= 0; waits for room for `timeout_ms` at most.
+long clinux_send_message(int socket, const void *octets, size_t count, int descriptor, int timeout_ms);
+// Receives one message: -EAGAIN where none came in time, 0 at the peer's end; `descriptor` is close-on-exec, or -1.
+long clinux_receive_message(int socket, void *octets, size_t capacity, int *descriptor, int timeout_ms);
+// Starts a program with `descriptors` as 3, 4 …, no signal blocked; returns the process.
+int clinux_spawn(const char *path, char *const *arguments, char *const *variables, const int *descriptors, int count);
+// Whether a child has ended (1, status set: 128 + signal where killed), or not (0).
+int clinux_wait_child(int process, int *status);
+int clinux_close_on_exec(int descriptor);
+int clinux_set_nonblocking(int descriptor);
+int clinux_is_listening(int descriptor);
+// Where a socket is bound: 4 or 6 with address and port, 0 with the path of a Unix socket.
+int clinux_local_place(int descriptor, uint8_t *address, uint16_t *port, char *path, size_t path_capacity);
+// Sends a datagram to systemd's notification socket; a path that begins with @ is an abstract one.
+int clinux_notify(const char *path, const char *text);
+int clinux_user(const char *name, unsigned *user, unsigned *group);
+int clinux_group(const char *name, unsigned *group);
+// Gives up every right but those of the user and group, for good, and verifies it; no new privileges from here on.
+int clinux_become(const char *name, unsigned user, unsigned group);
+int clinux_no_new_privileges(void);

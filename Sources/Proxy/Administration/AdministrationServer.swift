@@ -22,7 +22,7 @@ public final class AdministrationServer: Sendable {
 
     /// What concerns the process, named as in the path `/v1/<operation>`.
     public enum Operation: String, Sendable, CaseIterable {
-      case reload
+      case reload, upgrade, process
     }
 
     /// Gathers what the server asks for.
@@ -127,6 +127,12 @@ enum AdministrationPause {
   /// Sleeps for a few milliseconds.
   static func briefly() {
     var length = timespec(tv_sec: 0, tv_nsec: 2_000_000)
+    nanosleep(&length, nil)
+  }
+
+  /// Sleeps for a time.
+  static func nanoseconds(_ count: Int64) {
+    var length = timespec(tv_sec: Int(count / 1_000_000_000), tv_nsec: Int(count % 1_000_000_000))
     nanosleep(&length, nil)
   }
 

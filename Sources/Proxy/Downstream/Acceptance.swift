@@ -77,16 +77,20 @@ extension Worker {
     spareDescriptor = Syscalls.spareDescriptor()
   }
 
-  private mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress, port: UInt16) {
+  /// Begins with a client's connection; its index, or nil where it was closed at once.
+  @discardableResult
+  mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress, port: UInt16) -> Int? {
     // A trusted proxy or a Unix socket stands for many clients, so only direct ones are counted.
     let isCounted = peer != .none && !Forwarded.isTrusted(peer, plan.trustedProxies)
     guard !isCounted || control.clients.enter(peer) else {
       metrics.connectionsRefused.add()
-      return Syscalls.close(descriptor)
+      Syscalls.close(descriptor)
+      return nil
     }
     guard let index = downstreams.insert(DownstreamConnection(descriptor: descriptor, peer: peer)) else {
       if isCounted { control.clients.leave(peer) }
-      return Syscalls.close(descriptor)
+      Syscalls.close(descriptor)
+      return nil
     }
     downstreams.pointer(index).pointee.isCounted = isCounted
     downstreams.pointer(index).pointee.peerPort = port
@@ -95,8 +99,10 @@ extension Worker {
     do {
       try epoll.add(descriptor, token: Self.token(.downstream, index: index, generation: downstreams.generation(index)))
     } catch {
-      return closeDownstream(index)
+      closeDownstream(index)
+      return nil
     }
     setDeadline(index, now &+ plan.timeouts.headerRead)
+    return index
   }
 }

@@ -174,7 +174,7 @@ extension Worker {
     releaseCollected(index)
     connection.pointee.keptHead.release()
     connection.pointee.prepared.release()
-    if reply.closes || isDraining { connection.pointee.flags.insert(.closing) }
+    if reply.closes || endsConnection(index) { connection.pointee.flags.insert(.closing) }
     if connection.pointee.progress != .complete, !mayDiscard(index) { connection.pointee.flags.insert(.closing) }
     connection.pointee.state = .answer
     metrics.count(status: reply.status)
@@ -232,7 +232,7 @@ extension Worker {
     connection.pointee.flags.formIntersection([.readable, .peerClosing, .inputEnded, .closing, .listedReady, .listedWaiting])
     connection.pointee.gate = 0
     if connection.pointee.trailers.capacity > 0 { connection.pointee.trailers.release() }
-    if connection.pointee.has(.closing) || connection.pointee.has(.inputEnded) || isDraining { return startLingering(index) }
+    if connection.pointee.has(.closing) || connection.pointee.has(.inputEnded) || endsConnection(index) { return startLingering(index) }
     setDeadline(index, now &+ plan.timeouts.idle)
     if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) { makeReady(downstream: index) }
   }

@@ -51,7 +51,7 @@ extension Worker {
 
   /// Whether paid requests can be served and none is turned away because of the end.
   private var isReady: Bool {
-    guard !isDraining else { return false }
+    guard !isDraining || successor != nil else { return false }
     guard let ledger else { return true }
     switch ledger.availability {
     case .selling: return true

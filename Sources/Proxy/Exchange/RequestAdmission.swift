@@ -22,7 +22,7 @@ extension Worker {
     connection.pointee.progress = ContentProgress(head.pointee.framing)
     if connection.pointee.progress == .chunked { connection.pointee.decoder.reset() }
     var flags = connection.pointee.flags
-    if !head.pointee.keepAlive || isDraining || connection.pointee.requestCount >= plan.requestLimit { flags.insert(.closing) }
+    if !head.pointee.keepAlive || endsConnection(index) || connection.pointee.requestCount >= plan.requestLimit { flags.insert(.closing) }
     if head.pointee.expectsContinue, octets.count == headCount { flags.insert(.expectsContinue) }
     if head.pointee.acceptsTrailers { flags.insert(.acceptsTrailers) }
     connection.pointee.flags = flags

@@ -60,6 +60,54 @@ final class ListeningSockets: Sendable {
     port = sockets[0].port
   }
 
+  /// Takes over sockets that another process, or systemd, listens on; the first of them is what the kernel knows by the address.
+  ///
+  /// - Parameter ownsFile: whether a Unix socket's file goes away with them.
+  init(_ listener: Settings.Listener, number: Int, adopting descriptors: [Int32], ownsFile: Bool) throws(ServerError) {
+    precondition(!descriptors.isEmpty)
+    self.number = number
+    endpoint = listener.endpoint
+    var path: String?
+    if case .unix(let own) = listener.endpoint, ownsFile { path = own }
+    var sockets: [Socket] = []
+    do throws(IOError) {
+      for descriptor in descriptors { sockets.append(Socket(try Listener(adopting: descriptor, unixPath: path))) }
+    } catch { throw .cannotListen(listener: number, error) }
+    self.sockets = sockets
+    port = sockets[0].port
+  }
+
+  /// The same sockets by another number.
+  init(_ other: ListeningSockets, number: Int) {
+    self.number = number
+    (endpoint, port, sockets) = (other.endpoint, other.port, other.sockets)
+  }
+
+  /// Opens the listeners of settings: with what was inherited for an address, or anew. All or none.
+  static func open(_ settings: Settings, workers: Int, inheritance: Inheritance) throws(ServerError) -> [ListeningSockets] {
+    var all: [ListeningSockets] = []
+    do throws(ServerError) {
+      for (number, listener) in settings.listeners.enumerated() where inheritance.sockets(for: listener).isEmpty {
+        try check(listener, number: number)
+      }
+      for (number, listener) in settings.listeners.enumerated() {
+        let inherited = inheritance.sockets(for: listener)
+        if inherited.isEmpty {
+          all.append(try ListeningSockets(listener, number: number, workers: workers))
+        } else {
+          all.append(try ListeningSockets(listener, number: number, adopting: inherited, ownsFile: inheritance.ownsFiles))
+        }
+      }
+    } catch {
+      for sockets in all {
+        if inheritance.channel != nil { sockets.leaveFile() }
+        sockets.close()
+      }
+      throw error
+    }
+    return all
+  }
+
   /// Refuses an address on which another process listens or this one may not: asked before anything is opened.
   static func check(_ listener: Settings.Listener, number: Int) throws(ServerError) {
     do throws(IOError) {
@@ -74,7 +122,7 @@ final class ListeningSockets: Sendable {
     }
   }
 
-  private static func address(_ text: String, port: UInt16) -> SocketAddress? {
+  static func address(_ text: String, port: UInt16) -> SocketAddress? {
     guard let address = ClientAddress(text) else { return nil }
     return SocketAddress(family: address.isIPv4 ? .inet : .inet6, high: address.high, low: address.low, port: port)
   }

@@ -68,7 +68,7 @@ public struct ReloadFailure: Error, Sendable, Equatable {
     }
   }
 
-  private static func text(_ error: IOError) -> String {
+  static func text(_ error: IOError) -> String {
     guard error.code != 0, let text = strerror(error.code) else { return "\(error)" }
     return String(cString: text)
   }

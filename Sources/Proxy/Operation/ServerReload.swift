@@ -47,6 +47,7 @@ extension Server {
     compare("[audit]") { $0.audit }
     compare("[keys] directory") { $0.keys }
     compare("[admin] socket") { $0.admin }
+    compare("user, group, pid-file") { $0.process }
     return keys
   }
 

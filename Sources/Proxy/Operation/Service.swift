@@ -3,10 +3,9 @@ import Configuration
 import Encoding
 import IO
 import Ledger
-import Synchronization
 
-/// Runs a proxy from settings: keys, ledger, event loops, operators' socket and signals, begun in this order and ended in the reverse one.
-/// Whether the listeners are to be had is asked before all of them.
+/// Runs a proxy from settings: listeners, keys, ledger, event loops, operators' socket and signals, begun in this order and ended in
+/// the reverse one.
 public enum Service {
   /// What the process's log should say.
   public enum Event: Sendable {
@@ -26,6 +25,16 @@ public enum Service {
     case reloaded(warnings: [String])
     /// It was not: nothing has changed.
     case reloadFailed(ReloadFailure)
+    /// Sockets were passed to this process that no `[[listen]]` names; they are closed.
+    case socketsUnclaimed(count: Int)
+    /// This process is the new one: it takes the other's connections over and waits for the ledger.
+    case awaitingLedger
+    /// The new program is ready, and everything goes over to it.
+    case handingOver(process: Int32)
+    /// It serves; this process ends.
+    case handedOver(process: Int32)
+    /// It does not: this process goes on.
+    case upgradeFailed(ReloadFailure)
     /// The first SIGTERM or SIGINT: nothing more is accepted.
     case draining
     /// A second one: everything ends now.
@@ -43,6 +52,14 @@ public enum Service {
     case socket(IOError)
     /// The thread that waits for signals.
     case signals(IOError)
+    /// The user that `user` names cannot be become.
+    case privileges(IOError)
+    /// Only root can become another user.
+    case notRoot
+    /// A folder that the proxy writes to belongs to somebody else than `user`.
+    case folderNotOwned(path: String)
+    /// The PID file cannot be written.
+    case pidFile(IOError)
   }
 
   /// Runs until SIGTERM or SIGINT has drained it. Call it from the first thread, before any other was started.
@@ -55,128 +72,12 @@ public enum Service {
     _ loaded: LoadedConfiguration, load: @escaping @Sendable () -> Result<LoadedConfiguration, ReloadFailure>,
     report: @escaping @Sendable (Event) -> Void
   ) throws(Failure) {
-    let settings = loaded.settings
     Signals.block()
-    do { try Server.checkListeners(settings) } catch { throw .server(error) }
-    let keys: KeyRing
-    do { keys = try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw .keys(error) }
-    let ledger = try openLedger(settings, keys, report)
-    defer { ledger.close() }
-    record(loaded, in: ledger)
-    report(.ledgerOpened(ledger.availability))
-    let server: Server
-    do {
-      server = try Server(settings: settings, ledger: ledger, keys: keys) { report(.relay($0)) }
-      try server.start()
-    } catch { throw .server(error) }
-    do throws(Failure) {
-      let reload: @Sendable () -> Result<[String], ReloadFailure> = { Self.reload(server, ledger, load, report) }
-      try serve(server, settings, ledger, keys, reload, report)
-    } catch {
-      server.stop()
-      server.join()
-      throw error
-    }
-  }
-
-  private static func record(_ loaded: LoadedConfiguration, in ledger: Ledger) {
-    var event = AuditEvent(.configurationLoaded)
-    event.cause = loaded.digest
-    ledger.record(event, at: .now())
-  }
-
-  /// Reads the configuration anew and goes over to it; the warnings of its check, or why nothing has changed.
-  private static func reload(
-    _ server: Server, _ ledger: Ledger, _ load: @Sendable () -> Result<LoadedConfiguration, ReloadFailure>,
-    _ report: @Sendable (Event) -> Void
-  ) -> Result<[String], ReloadFailure> {
-    let result = load().flatMap { loaded -> Result<[String], ReloadFailure> in
-      do throws(ReloadError) {
-        try server.reload(loaded.settings, at: .now())
-        record(loaded, in: ledger)
-        return .success(loaded.warnings)
-      } catch {
-        return .failure(ReloadFailure(error, loaded.settings))
-      }
-    }
-    switch result {
-    case .success(let warnings): report(.reloaded(warnings: warnings))
-    case .failure(let failure): report(.reloadFailed(failure))
-    }
-    return result
-  }
-
-  private static func openLedger(
-    _ settings: Settings, _ keys: KeyRing, _ report: @escaping @Sendable (Event) -> Void
-  ) throws(Failure) -> Ledger {
-    var options = LedgerOptions(settings, checkpointKey: keys.checkpointKey)
-    options.sweeps = true
-    options.notify = { report(.ledger($0)) }
-    if settings.audit.shipsCheckpoints { options.ship = { report(.checkpoint($0)) } }
-    var attempt = 0
-    while true {
-      do throws(LedgerError) { return try Ledger.open(options, at: .now()) } catch {
-        // An operators' command may be at work on the ledger itself, since they use it where no proxy runs.
-        guard case .locked = error, attempt < lockAttempts else { throw .ledger(error) }
-        attempt += 1
-        AdministrationPause.briefly()
-      }
-    }
-  }
-
-  /// How often the ledger's lock is tried again while another process holds it, every two milliseconds.
-  private static let lockAttempts = 1000
-
-  private static func serve(
-    _ server: Server, _ settings: Settings, _ ledger: Ledger, _ keys: KeyRing,
-    _ reload: @escaping @Sendable () -> Result<[String], ReloadFailure>, _ report: @escaping @Sendable (Event) -> Void
-  ) throws(Failure) {
-    var source = AdministrationServer.Source(
-      administration: { Administration(settings: server.settings, ledger: ledger, keys: keys) },
-      metrics: { text in
-        server.appendMetrics(to: &text)
-        append(ledger, to: &text)
-      },
-      isReady: { ledger.availability == .selling })
-    source.operate = { operation in
-      switch operation {
-      case .reload: reload().map { ["warnings": .array($0.map { .string($0) })] }
-      }
-    }
-    let socket: AdministrationServer
-    do { socket = try AdministrationServer.start(socketPath: settings.admin.socketPath, source: source) } catch { throw .socket(error) }
-    defer { socket.stop() }
-    do { try waitForSignals(server, ledger, reload, report) } catch { throw .signals(error) }
-    report(.running(ports: server.ports))
-    server.join()
-    report(.closing)
-  }
-
-  /// Starts the thread that waits for signals; it ends with the process.
-  private static func waitForSignals(
-    _ server: Server, _ ledger: Ledger, _ reload: @escaping @Sendable () -> Result<[String], ReloadFailure>,
-    _ report: @escaping @Sendable (Event) -> Void
-  ) throws(IOError) {
-    _ = try LoopThread(name: "signals") {
-      var isDraining = false
-      while true {
-        switch Signals.wait() {
-        case .reload: _ = reload()
-        case .rotate:
-          report(.rotating)
-          ledger.rotate()
-          server.reopenLogs()
-        case .terminate:
-          report(isDraining ? .ending : .draining)
-          if isDraining { server.stop() } else { server.drain() }
-          isDraining = true
-        }
-      }
-    }
+    try ServiceRun(load: load, report: report).run(loaded, Inheritance.take())
   }
 
   /// Appends the ledger's part of the metrics.
-  private static func append(_ ledger: Ledger, to text: inout ByteBuffer) {
+  static func append(_ ledger: Ledger, to text: inout ByteBuffer) {
     let state: UInt64
     switch ledger.availability {
     case .selling: state = 2

@@ -1,0 +1,268 @@
+import Configuration
+import Encoding
+import IO
+import Ledger
+import Synchronization
+
+/// One process that serves, from its start or from the process that it takes the place of, to its end or to the one that takes its own.
+final class ServiceRun: Sendable {
+  /// What serves at the moment.
+  struct Current {
+    let server: Server
+    let ledger: Ledger
+    var isDraining = false
+    /// The new program is being started.
+    var isUpgrading = false
+    /// It is ready, and everything goes over to it.
+    var upgrade: Upgrade?
+  }
+
+  private let load: @Sendable () -> Result<LoadedConfiguration, ReloadFailure>
+  private let report: @Sendable (Service.Event) -> Void
+  private let notifier = ServiceNotifier()
+  /// The program and its arguments, as they were at the start: the file may be replaced since.
+  private let executable = ProcessControl.executable
+  private let current = Mutex<Current?>(nil)
+
+  init(load: @escaping @Sendable () -> Result<LoadedConfiguration, ReloadFailure>, report: @escaping @Sendable (Service.Event) -> Void) {
+    self.load = load
+    self.report = report
+  }
+
+  // MARK: The life of the process
+
+  func run(_ loaded: LoadedConfiguration, _ inheritance: Inheritance) throws(Service.Failure) {
+    var settings = loaded.settings
+    let workers = Server.workerCount(settings)
+    var sockets: [ListeningSockets]
+    do { sockets = try ListeningSockets.open(settings, workers: workers, inheritance: inheritance) } catch { throw .server(error) }
+    let unclaimed = inheritance.closeOthers(settings)
+    if unclaimed > 0 { report(.socketsUnclaimed(count: unclaimed)) }
+    let pidFile = try StartingRights.prepare(settings)
+    let keys: KeyRing
+    do { keys = try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw .keys(error) }
+
+    var legacy: [Handover.Connection] = []
+    if let channel = inheritance.channel { legacy = awaitLedger(channel) }
+    var predecessor = inheritance.channel
+    try startSignals()
+    startWatchdog()
+    defer { pidFile?.remove() }
+    while true {
+      let ledger = try openLedger(settings, keys)
+      record(loaded, in: ledger)
+      report(.ledgerOpened(ledger.availability))
+      do throws(Service.Failure) {
+        try serve(settings, keys, ledger, sockets, legacy, predecessor, pidFile)
+      } catch {
+        ledger.close()
+        throw error
+      }
+      ledger.close()
+      guard let ended = current.withLock({ $0.take() }), let upgrade = ended.upgrade else { return }
+      if upgrade.finish() {
+        ended.server.leaveFiles()
+        notifier.send("MAINPID=\(upgrade.process)")
+        report(.handedOver(process: upgrade.process))
+        return
+      }
+      upgrade.end()
+      report(.upgradeFailed(ReloadFailure("not-serving", "the new program was ready, and then did not serve; this one goes on")))
+      settings = ended.server.settings
+      sockets = ended.server.listeners.enumerated().map { ListeningSockets($1, number: $0) }
+      (legacy, predecessor) = ([], nil)
+    }
+  }
+
+  /// Says that this process is ready to take over, and takes over what it is given until the ledger is free.
+  private func awaitLedger(_ channel: MessageChannel) -> [Handover.Connection] {
+    _ = Handover.tell(.ready, channel)
+    report(.awaitingLedger)
+    switch Handover.awaitRelease(channel) {
+    case .released(let connections), .orphaned(let connections): return connections
+    }
+  }
+
+  private func serve(
+    _ settings: Settings, _ keys: KeyRing, _ ledger: Ledger, _ sockets: [ListeningSockets], _ legacy: [Handover.Connection],
+    _ predecessor: MessageChannel?, _ pidFile: PIDFile?
+  ) throws(Service.Failure) {
+    let server: Server
+    do {
+      server = try Server(settings: settings, ledger: ledger, keys: keys) { [report] in report(.relay($0)) }
+      try server.start(sockets, legacy)
+    } catch { throw .server(error) }
+    current.withLock { $0 = Current(server: server, ledger: ledger) }
+    let socket: AdministrationServer
+    do throws(IOError) {
+      socket = try AdministrationServer.start(socketPath: settings.admin.socketPath, source: source(server, ledger, keys))
+    } catch {
+      server.stop()
+      server.join()
+      throw .socket(error)
+    }
+    do throws(IOError) { try pidFile?.write() } catch {
+      socket.stop()
+      server.stop()
+      server.join()
+      throw .pidFile(error)
+    }
+    if let predecessor { _ = Handover.tell(.serving, predecessor) }
+    notifier.send("MAINPID=\(ProcessControl.identifier)", "READY=1", "STATUS=Serving \(settings.routes.count) routes.")
+    report(.running(ports: server.ports))
+    server.join()
+    socket.stop()
+    report(.closing)
+  }
+
+  /// How often the ledger's lock is tried again while another process holds it, every two milliseconds.
+  private static let lockAttempts = 1000
+
+  private func openLedger(_ settings: Settings, _ keys: KeyRing) throws(Service.Failure) -> Ledger {
+    var options = LedgerOptions(settings, checkpointKey: keys.checkpointKey)
+    options.sweeps = true
+    options.notify = { [report] in report(.ledger($0)) }
+    if settings.audit.shipsCheckpoints { options.ship = { [report] in report(.checkpoint($0)) } }
+    var attempt = 0
+    while true {
+      do throws(LedgerError) { return try Ledger.open(options, at: .now()) } catch {
+        // An operators' command may be at work on the ledger itself, since they use it where no proxy runs.
+        guard case .locked = error, attempt < Self.lockAttempts else { throw .ledger(error) }
+        attempt += 1
+        AdministrationPause.briefly()
+      }
+    }
+  }
+
+  private func record(_ loaded: LoadedConfiguration, in ledger: Ledger) {
+    var event = AuditEvent(.configurationLoaded)
+    event.cause = loaded.digest
+    ledger.record(event, at: .now())
+  }
+
+  // MARK: What operators ask for
+
+  private func source(_ server: Server, _ ledger: Ledger, _ keys: KeyRing) -> AdministrationServer.Source {
+    var source = AdministrationServer.Source(
+      administration: { Administration(settings: server.settings, ledger: ledger, keys: keys) },
+      metrics: { text in
+        server.appendMetrics(to: &text)
+        Service.append(ledger, to: &text)
+      },
+      isReady: { ledger.availability == .selling })
+    source.operate = { [self] operation in
+      switch operation {
+      case .reload: reload().map { ["warnings": .array($0.map { .string($0) })] }
+      case .upgrade: upgrade().map { ["process": .integer(Int($0))] }
+      case .process: .success(["process": .integer(Int(ProcessControl.identifier)), "state": .string(stateWords)])
+      }
+    }
+    return source
+  }
+
+  private var stateWords: String {
+    current.withLock { current in
+      guard let current else { return "starting" }
+      return current.upgrade != nil ? "handing over" : current.isDraining ? "draining" : "serving"
+    }
+  }
+
+  /// Reads the configuration anew and goes over to it; the warnings of its check, or why nothing has changed.
+  private func reload() -> Result<[String], ReloadFailure> {
+    let now = Instant.now().nanoseconds / 1000
+    notifier.send("RELOADING=1", "MONOTONIC_USEC=\(now)", "STATUS=Reading the configuration.")
+    defer { notifier.send("READY=1", "STATUS=Serving.") }
+    let result = load().flatMap { loaded -> Result<[String], ReloadFailure> in
+      guard let (server, ledger) = current.withLock({ $0.map { ($0.server, $0.ledger) } }) else {
+        return .failure(ReloadFailure(.ending, loaded.settings))
+      }
+      do throws(ReloadError) {
+        try server.reload(loaded.settings, at: .now())
+        record(loaded, in: ledger)
+        return .success(loaded.warnings)
+      } catch {
+        return .failure(ReloadFailure(error, loaded.settings))
+      }
+    }
+    switch result {
+    case .success(let warnings): report(.reloaded(warnings: warnings))
+    case .failure(let failure): report(.reloadFailed(failure))
+    }
+    return result
+  }
+
+  /// Starts the program anew and hands everything over to it; the new process, or why this one goes on.
+  private func upgrade() -> Result<Int32, ReloadFailure> {
+    let server = current.withLock { current -> Server? in
+      guard let now = current, !now.isDraining, !now.isUpgrading, now.upgrade == nil else { return nil }
+      current?.isUpgrading = true
+      return now.server
+    }
+    guard let server else {
+      return .failure(ReloadFailure("busy", "the proxy is ending, or hands over already", status: 503))
+    }
+    defer { current.withLock { $0?.isUpgrading = false } }
+    do throws(ReloadFailure) {
+      guard let executable else { throw ReloadFailure("cannot-start", "the program's own file is not known", status: 503) }
+      let upgrade = try server.handOver { (listeners) throws(ReloadFailure) in
+        try Upgrade.start(executable, arguments: CommandLine.arguments, listeners: listeners)
+      } adopting: { upgrade in
+        current.withLock { $0?.upgrade = upgrade }
+      }
+      notifier.send("STATUS=Handing over to process \(upgrade.process).")
+      report(.handingOver(process: upgrade.process))
+      return .success(upgrade.process)
+    } catch {
+      report(.upgradeFailed(error))
+      return .failure(error)
+    }
+  }
+
+  // MARK: Signals and the watchdog
+
+  /// Starts the thread that waits for signals; it ends with the process.
+  private func startSignals() throws(Service.Failure) {
+    do throws(IOError) {
+      _ = try LoopThread(name: "signals") { [self] in
+        while true {
+          switch Signals.wait() {
+          case .reload: _ = reload()
+          case .upgrade: _ = upgrade()
+          case .rotate: rotate()
+          case .terminate: terminate()
+          }
+        }
+      }
+    } catch { throw .signals(error) }
+  }
+
+  private func rotate() {
+    report(.rotating)
+    guard let (server, ledger) = current.withLock({ $0.map { ($0.server, $0.ledger) } }) else { return }
+    ledger.rotate()
+    server.reopenLogs()
+  }
+
+  private func terminate() {
+    let (server, isSecond) = current.withLock { current -> (Server?, Bool) in
+      let isSecond = current?.isDraining ?? false
+      current?.isDraining = true
+      return (current?.server, isSecond)
+    }
+    notifier.send("STOPPING=1", "STATUS=Finishing what is in flight.")
+    report(isSecond ? .ending : .draining)
+    if isSecond { server?.stop() } else { server?.drain() }
+  }
+
+  /// Tells systemd, where it wants to know, that the loops turn.
+  private func startWatchdog() {
+    guard let period = notifier.watchdog else { return }
+    _ = try? LoopThread(name: "watchdog") { [self] in
+      while true {
+        AdministrationPause.nanoseconds(period / 4)
+        let isAlive = current.withLock { $0?.server }?.loopsTurn(within: period / 4) ?? true
+        if isAlive { notifier.send("WATCHDOG=1") }
+      }
+    }
+  }
+}

@@ -1,0 +1,54 @@
+import Bytes
+import HTTP
+import IO
+
+extension Worker {
+  /// Begins to hand connections over: accepts nothing more, and goes on with what is in flight as if it did not end.
+  mutating func startHandover(_ channel: MessageChannel) {
+    guard !isDraining else { return }
+    successor = channel
+    startDraining()
+  }
+
+  /// Whether the connection need not end with this process: its state is nothing but its socket.
+  func mayHandOver(_ index: Int) -> Bool {
+    guard successor != nil else { return false }
+    let connection = downstreams.pointer(index)
+    return !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
+  }
+
+  /// Whether the end of this process is the end of the connection.
+  @inline(__always)
+  func endsConnection(_ index: Int) -> Bool { isDraining && !mayHandOver(index) }
+
+  /// Passes on every connection that waits for a request, with what has come of it. At the end of a turn, when no octet is on its
+  /// way through the worker.
+  mutating func handOverIdle() {
+    for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
+      switch downstreams.pointer(index).pointee.state {
+      case .idle, .head: handOver(index)
+      case .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
+      }
+    }
+  }
+
+  private mutating func handOver(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard let successor, mayHandOver(index) else { return closeDownstream(index) }
+    let passed = Handover.Connection(
+      descriptor: connection.pointee.descriptor, peer: connection.pointee.peer, peerPort: connection.pointee.peerPort,
+      listener: "", input: connection.pointee.input.array())
+    if Handover.pass(passed, successor) {
+      // The socket lives on in the other process, and would be reported here as long as it does.
+      epoll.remove(connection.pointee.descriptor)
+    }
+    closeDownstream(index)
+  }
+
+  /// Takes a connection over that another process had.
+  mutating func takeOver(_ connection: Handover.Connection) {
+    guard let index = welcome(connection.descriptor, connection.peer, port: connection.peerPort), !connection.input.isEmpty else { return }
+    downstreams.pointer(index).pointee.input.append(connection.input)
+    makeReady(downstream: index)
+  }
+}
