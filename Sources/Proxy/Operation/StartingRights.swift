@@ -37,7 +37,8 @@ enum StartingRights {
     var folders: [String] = []
     for path in [settings.ledger.directory, settings.keys.directory, parent(settings.audit.path), parent(settings.admin.socketPath)]
     where !folders.contains(path) { folders.append(path) }
-    return folders
+    // Those above first, so that what one makes for the user is not found missing by another.
+    return folders.sorted { $0.utf8.count < $1.utf8.count }
   }
 
   private static func parent(_ path: String) -> String {
