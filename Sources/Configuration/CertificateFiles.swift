@@ -1,6 +1,7 @@
 import Bytes
 public import Encoding
 import Glibc
+import Synchronization
 public import TLS
 
 /// Why the files of an identity or of authorities cannot be used.
@@ -40,12 +41,23 @@ public enum CertificateFiles {
 
   /// Reads the authorities that the system trusts: the file that `SSL_CERT_FILE` names, or the first of the usual places.
   public static func systemAuthorities() throws(CertificateFileError) -> TLSAuthorities {
-    if let named = getenv("SSL_CERT_FILE"), named.pointee != 0 { return try authorities(String(cString: named)) }
-    guard let path = TLSAuthorities.systemPaths.first(where: { access($0, R_OK) == 0 }) else {
+    let named = getenv("SSL_CERT_FILE").map { String(cString: $0) } ?? ""
+    guard let path = named.isEmpty ? TLSAuthorities.systemPaths.first(where: { access($0, R_OK) == 0 }) : named else {
       throw .refused(path: TLSAuthorities.systemPaths[0], .systemAuthoritiesMissing)
     }
-    return try authorities(path)
+    let pem = try read(path)
+    return try lastSystem.withLock { (last) throws(CertificateFileError) in
+      if let last, last.isRead(from: pem) { return last }
+      do throws(TLSError) {
+        let read = try TLSAuthorities(pem: pem)
+        last = read
+        return read
+      } catch { throw .refused(path: path, error) }
+    }
   }
+
+  /// The system's authorities as they were read last: they take a megabyte or two, which all upstreams share.
+  private static let lastSystem = Mutex<TLSAuthorities?>(nil)
 
   /// Sets up what a listener's connections have in common.
   public static func context(
@@ -95,11 +107,8 @@ public enum CertificateFiles {
     do throws(SmallFile.Failure) { return try SmallFile.read(path, limit: byteLimit) } catch { throw .file(path: path, error) }
   }
 
-  /// Reads a key, whose copies on the way are erased.
   private static func readSecret(_ path: String) throws(CertificateFileError) -> SecretBytes {
-    var octets = try read(path)
-    defer { octets.withUnsafeMutableBytes { if let base = $0.baseAddress { explicit_bzero(base, $0.count) } } }
-    return SecretBytes(octets)
+    do throws(SmallFile.Failure) { return try SmallFile.readSecret(path, limit: byteLimit) } catch { throw .file(path: path, error) }
   }
 }
 

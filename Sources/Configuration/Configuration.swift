@@ -1,5 +1,4 @@
 import Foundation
-import Glibc
 
 /// Reads the configuration file.
 public enum Configuration {
@@ -86,59 +85,5 @@ public enum Configuration {
       return .failure(ReadFailure(diagnostic: Diagnostic(.syntax, at: nil, place: "", expected: "text in UTF-8")))
     }
     return .success(text)
-  }
-}
-
-/// Reads files whose size has a limit.
-public enum SmallFile {
-  /// Names why a file could not be read.
-  public enum Failure: Error, Hashable, Sendable {
-    /// Nothing has this name.
-    case notFound
-    /// This user may not read it.
-    case notPermitted
-    /// It is a folder.
-    case isFolder
-    /// It is longer than it may be.
-    case tooLarge
-    /// Reading failed in another way.
-    case failed(errno: Int32)
-
-    /// The reason in words.
-    public var reason: String {
-      switch self {
-      case .notFound: "a file that exists"
-      case .notPermitted: "a file that this user may read"
-      case .isFolder: "a file, not a folder"
-      case .tooLarge: "a file of at most \(Quantity.words(UInt64(Document.byteLimit)))"
-      case .failed(let number): "a file that can be read (\(String(cString: strerror(number))))"
-      }
-    }
-  }
-
-  /// Reads a whole file of at most `limit` octets.
-  public static func read(_ path: String, limit: Int) throws(Failure) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw failure(errno) }
-    defer { close(descriptor) }
-    var octets: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 65_536)
-    while true {
-      let count = Glibc.read(descriptor, &chunk, chunk.count)
-      if count < 0, errno == EINTR { continue }
-      guard count >= 0 else { throw failure(errno) }
-      guard count > 0 else { return octets }
-      octets += chunk[..<count]
-      guard octets.count <= limit else { throw .tooLarge }
-    }
-  }
-
-  private static func failure(_ number: Int32) -> Failure {
-    switch number {
-    case ENOENT, ENOTDIR: .notFound
-    case EACCES, EPERM: .notPermitted
-    case EISDIR: .isFolder
-    default: .failed(errno: number)
-    }
   }
 }

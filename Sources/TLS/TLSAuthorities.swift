@@ -35,6 +35,9 @@ public final class TLSAuthorities: @unchecked Sendable {
     }
   }
 
+  /// Whether exactly this text was read.
+  public func isRead(from pem: [UInt8]) -> Bool { SHA256.hash(pem) == digest }
+
   deinit {
     X509_STORE_free(store)
     libssl_names_free(names)

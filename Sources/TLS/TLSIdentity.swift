@@ -14,7 +14,8 @@ public struct TLSIdentity: Sendable {
   /// When the first certificate of the chain that ceases to be valid does so.
   public let expires: Timestamp
 
-  /// Reads PEM text and checks it: every certificate is valid now, each one issued the one before it, and the key is the first one's.
+  /// Reads PEM text and checks it: every certificate is valid now, each one issued the one before it, keys and
+  /// signatures are not weak, and the key is the first one's.
   ///
   /// - Parameters:
   ///   - chain: one or more certificates, the identity's own first.
@@ -36,6 +37,8 @@ public struct TLSIdentity: Sendable {
     self.key = key
     names = own.dnsNames
     expires = try Self.check(certificates, now)
+    // A context that nobody uses says whether libssl would take it, weak keys and signatures above all.
+    try ContextHandle(isServer: true, minimum: .tls12).use(self)
   }
 
   /// Checks times and order; gives the earliest end.

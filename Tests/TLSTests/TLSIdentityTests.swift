@@ -38,6 +38,7 @@ private let made = Certificates.shared
       (chain, made.octets("first.encrypted.key"), .keyEncrypted),
       (chain, other, .keyMismatch),
       (chain, rsa, .keyMismatch),
+      (made.octets("short.pem"), made.octets("short.key"), .certificateWeak),
       (made.octets("below.pem") + made.octets("first.pem"), made.octets("below.key"), .certificateOutOfOrder(position: 2)),
       (made.octets("below.pem") + made.octets("ca.pem"), made.octets("below.key"), .certificateOutOfOrder(position: 2)),
     ]
@@ -64,6 +65,7 @@ private let made = Certificates.shared
     let torn = Array(root[..<100]) + Array("\n-----END CERTIFICATE-----\n".utf8)
     #expect(throws: TLSError.authorityUnreadable(position: 2)) { _ = try TLSAuthorities(pem: root + torn) }
     let both = try TLSAuthorities(pem: root + made.octets("other.pem") + root)
+    #expect(both.isRead(from: root + made.octets("other.pem") + root) && !both.isRead(from: root))
     for name in ["first", "foreign"] {
       let server = try TLSServerContext(identities: [try made.identity(name)], ticketKeys: TLSTicketKeys())
       var pair = try EnginePair(server, try TLSClientContext(trust: .authorities(both)))
