@@ -57,8 +57,8 @@ class Load:
 
     def session(self, name):
         wallet = PrepaidWallet.new()
-        self.farebox.create_wallet(wallet, "10 USDC")
-        secret = open_session(self.farebox, wallet, "/api/echo", 5_000_000)
+        self.farebox.create_wallet(wallet, "100000 USDC")
+        secret = open_session(self.farebox, wallet, "/api/echo", 50_000_000_000)
         with self.farebox.connection() as connection:
             while not self.stopping.is_set():
                 response = fetch(connection, "GET", "/api/echo", {"Prepaid-Session": secret.short_form})
@@ -67,7 +67,7 @@ class Load:
 
     def charge(self, name):
         wallet = PrepaidWallet.new()
-        self.farebox.create_wallet(wallet, "10 USDC")
+        self.farebox.create_wallet(wallet, "100000 USDC")
         with self.farebox.connection() as connection:
             while not self.stopping.is_set():
                 challenge = challenge_of(fetch(connection, "POST", "/api/echo", body=b""), "charge")
@@ -77,8 +77,8 @@ class Load:
 
     def events(self, name):
         wallet = PrepaidWallet.new()
-        self.farebox.create_wallet(wallet, "10 USDC")
-        secret = open_session(self.farebox, wallet, "/events/echo", 5_000_000)
+        self.farebox.create_wallet(wallet, "100000 USDC")
+        secret = open_session(self.farebox, wallet, "/events/echo", 50_000_000_000)
         with self.farebox.connection() as connection:
             while not self.stopping.is_set():
                 response = fetch(connection, "GET", "/events/events/20", {"Prepaid-Session": secret.short_form})
