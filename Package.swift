@@ -60,7 +60,7 @@ let package = Package(
     // 4: composition.
     module(
       "Proxy",
-      ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "IO", "Ledger"]),
+      ["Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "IO", "Ledger"]),
     module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering", "Methods"]),
     .executableTarget(
       name: "farebox",
@@ -80,7 +80,7 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
-    tests("ProxyTests", ["Proxy", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
+    tests("ProxyTests", ["Proxy", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
     tests("FuzzTests", ["HTTP", "HTTP2", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),

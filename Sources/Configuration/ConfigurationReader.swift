@@ -85,7 +85,9 @@ struct ConfigurationReader {
   private mutating func readListeners(_ tables: [TableReader]) {
     for table in tables {
       let acceptsProxyProtocol = table.boolean("proxy-protocol") ?? false
+      let http2 = table.boolean("http2") ?? true
       if var listener = Self.listener(table) {
+        listener.http2 = http2
         listener.acceptsProxyProtocol = acceptsProxyProtocol
         readTLS(table, &listener)
         if acceptsProxyProtocol { checkProxyProtocol(table, listener) }

@@ -72,6 +72,8 @@ extension Settings {
     public var endpoint: Endpoint
     /// Whether the operator confirmed that TLS is terminated in front of this listener.
     public var plaintext: Bool
+    /// Whether clients may speak HTTP/2: by ALPN with TLS, by prior knowledge without.
+    public var http2 = true
     /// Whether every connection begins with a PROXY protocol header, which tells the client's address; only trusted proxies
     /// and Unix sockets are listened to then.
     public var acceptsProxyProtocol = false

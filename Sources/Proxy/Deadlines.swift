@@ -43,7 +43,8 @@ extension Worker {
     metrics.timeouts.add()
     switch connection.pointee.state {
     case .closed: break
-    case .idle, .discard, .linger: closeDownstream(index)
+    case .handshake, .idle, .discard, .linger: closeDownstream(index)
+    case .multiplexed: sessionExpired(of: index)
     case .head:
       connection.pointee.flags.insert(.closing)
       connection.pointee.method = .other
@@ -66,7 +67,7 @@ extension Worker {
 
   /// The client takes nothing: unless we are the ones who wait, for the disk.
   private mutating func writeExpired(_ index: Int) {
-    if downstreams.pointer(index).pointee.gate != 0 { return setDeadline(index, now &+ plan.timeouts.writeStall) }
+    if downstreams.pointer(index).pointee.gate != 0 || hasStreamMoved(index) { return setDeadline(index, now &+ plan.timeouts.writeStall) }
     clientLost(index)
   }
 
@@ -86,7 +87,7 @@ extension Worker {
       return holdExpiredBeforeHead(index)
     }
     if slot >= 0, upstreams.pointer(slot).pointee.state == .connecting { return upstreamFailed(slot, .upstreamRefusesTime) }
-    if !connection.pointee.output.isEmpty { return writeExpired(index) }
+    if !connection.pointee.output.isEmpty || connection.pointee.has(.unsent) { return writeExpired(index) }
     if connection.pointee.progress != .complete, upstreamTakes(connection.pointee.upstream), !connection.pointee.has(.requestHeld) {
       connection.pointee.flags.insert(.closing)
       return breakExchange(index, .contentTimeout)

@@ -45,6 +45,12 @@ final class WorkerMetrics: Sendable {
   let streamsDry = Counter()
   let acceptsDeferred = Counter()
   let servers = ServerMetrics()
+  let handshakes = Counter()
+  let handshakesResumed = Counter()
+  let handshakesFailed = Counter()
+  let sessions = Counter()
+  let sessionsBroken = Counter()
+  let streams = Counter()
 
   /// Counts a final response by its class.
   @inline(__always)
@@ -116,6 +122,12 @@ enum MetricsText {
     line("upstream_retries_total", "counter", "Requests sent once more.", sum { $0.upstreamRetries.read() })
     line("clients_left_total", "counter", "Exchanges whose client left.", sum { $0.clientsLeft.read() })
     line("timeouts_total", "counter", "Deadlines that passed.", sum { $0.timeouts.read() })
+    line("tls_handshakes_total", "counter", "TLS handshakes with clients.", sum { $0.handshakes.read() })
+    line("tls_handshakes_resumed_total", "counter", "TLS handshakes that went on with an earlier session.", sum { $0.handshakesResumed.read() })
+    line("tls_handshakes_failed_total", "counter", "TLS handshakes that failed.", sum { $0.handshakesFailed.read() })
+    line("http2_sessions_total", "counter", "HTTP/2 sessions with clients.", sum { $0.sessions.read() })
+    line("http2_sessions_broken_total", "counter", "HTTP/2 sessions that broke a rule or a limit.", sum { $0.sessionsBroken.read() })
+    line("http2_streams_total", "counter", "Requests that came on HTTP/2 streams.", sum { $0.streams.read() })
     line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
   }
 }

@@ -3,7 +3,9 @@ import Configuration
 import Crypto
 import Gateway
 import HTTP
+import HTTP2
 import IO
+import TLS
 
 /// What the relay needs of the settings, worked out once: octets instead of strings, nanoseconds instead of durations.
 struct RelayPlan: Sendable {
@@ -27,6 +29,20 @@ struct RelayPlan: Sendable {
     /// How often the route may be asked, and what it is counted by.
     var rate: (key: Digest32, limit: RateLimit)?
     var rewritesPath: Bool { !stripPrefix.isEmpty || !rewritePrefix.isEmpty }
+  }
+
+  /// What the relay needs to know of a listener.
+  struct Listener: Sendable {
+    /// Its address in words.
+    var name: String
+    /// What TLS takes from it; nil: clients speak without.
+    var tls: Renewable<TLSServerContext>?
+    /// The field that tells the upstream whom a client has proved to be; empty: none.
+    var subjectField: [UInt8] = []
+    /// Whether clients without TLS may speak HTTP/2.
+    var acceptsHTTP2 = true
+    /// Whether every request is sent to the origin instead.
+    var redirects = false
   }
 
   /// Nanoseconds each.
@@ -56,12 +72,17 @@ struct RelayPlan: Sendable {
   var connectionsPerClient: Int
   var requestLimit: UInt64
   var timeouts: Timeouts
+  var http2Limits: HTTP2Limits
+  /// By their numbers.
+  var listeners: [Listener]
   var upstreams: [Upstream]
   /// The servers of all upstreams, one behind another.
   var servers: [Server]
   var routes: [Route]
   var router: Router
   var trustedProxies: [CIDR]
+  /// Scheme and authority of the service, where listeners that redirect send to.
+  var origin: [UInt8]
   /// Whether records are kept for the access log, and with them the queries.
   var logsAccess: Bool
   var logsQuery: Bool
@@ -92,6 +113,9 @@ struct RelayPlan: Sendable {
     connectionsPerClient = limits.connectionsPerClient
     requestLimit = limits.requestsPerConnection == 0 ? .max : limits.requestsPerConnection
     timeouts = Timeouts(settings.timeouts)
+    http2Limits = HTTP2Limits()
+    http2Limits.head = headLimits.head
+    listeners = previous?.listeners ?? settings.listeners.map(Listener.init)
     upstreams = previous?.upstreams ?? []
     servers = previous?.servers ?? []
     // One that has a place already is as it was, and so are its servers.
@@ -99,10 +123,12 @@ struct RelayPlan: Sendable {
       Self.append(upstream, to: &upstreams, &servers)
     }
     routes = previous?.routes ?? []
+    // Only we say whom a client has proved to be.
+    let subjects = Set(settings.listeners.compactMap { $0.tls?.clients?.subjectField }).sorted()
     for (index, route) in settings.routes.enumerated() {
       guard settings.upstreams.indices.contains(route.upstream) else { throw .upstreamUnknown(route: index) }
       var made: Route
-      do { made = try Route(route, upstream: settings.upstreams[route.upstream], timeouts, contentLimit: contentLimit) } catch {
+      do { made = try Route(route, upstream: settings.upstreams[route.upstream], timeouts, contentLimit: contentLimit, withheld: subjects) } catch {
         throw .fieldsInvalid(route: index, error)
       }
       made.upstream = layout.upstreams[route.upstream]
@@ -110,6 +136,7 @@ struct RelayPlan: Sendable {
     }
     do { router = try Router(settings.routes.map(RoutePattern.init), numbers: layout.routes) } catch { throw .routesInvalid(error) }
     trustedProxies = settings.trustedProxies
+    origin = Array(settings.origin.utf8)
     logsAccess = settings.accessLog.target != .none
     logsQuery = settings.accessLog.keepsQuery
   }
@@ -134,6 +161,26 @@ extension RelayPlan {
   }
 }
 
+extension RelayPlan {
+  /// Puts what is new of listeners at their numbers.
+  mutating func put(_ settings: [Settings.Listener], numbers: [Int], _ contexts: TLSPlan) {
+    for (index, listener) in settings.enumerated() {
+      var made = Listener(listener)
+      made.tls = contexts.listeners[index]
+      Self.put(made, at: numbers[index], in: &listeners)
+    }
+  }
+}
+
+extension RelayPlan.Listener {
+  init(_ listener: Settings.Listener) {
+    name = listener.words
+    subjectField = Array((listener.tls?.clients?.subjectField ?? "").utf8)
+    acceptsHTTP2 = listener.http2
+    redirects = listener.redirects
+  }
+}
+
 extension RelayPlan.Timeouts {
   init(_ timeouts: Settings.Timeouts) {
     headerRead = timeouts.headerRead.nanoseconds
@@ -153,7 +200,7 @@ extension RelayPlan.Timeouts {
 
 extension RelayPlan.Route {
   init(
-    _ route: Settings.Route, upstream: Settings.Upstream, _ timeouts: RelayPlan.Timeouts, contentLimit: UInt64
+    _ route: Settings.Route, upstream: Settings.Upstream, _ timeouts: RelayPlan.Timeouts, contentLimit: UInt64, withheld: [String]
   ) throws(HTTPError) {
     id = Array(route.id.utf8)
     self.upstream = route.upstream
@@ -166,7 +213,7 @@ extension RelayPlan.Route {
       }
     let added = route.addedRequestFields.map { ($0.name, Array($0.value.utf8)) }
     fields = try UpstreamFields(
-      host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added, removed: route.removedRequestFields)
+      host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added, removed: route.removedRequestFields + withheld)
     responseFields = try ResponseFields(
       added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields)
     self.contentLimit = route.bodyLimit.map { $0 == 0 ? .max : $0 } ?? contentLimit

@@ -42,6 +42,7 @@ public final class Server: Sendable {
   /// Held while a configuration is changed: one after another.
   let changing = Mutex<Void>(())
   let accessLog: AccessLog
+  let contexts: TLSContexts
   /// Counts rates for all workers.
   let rates: RateTable
 
@@ -68,6 +69,7 @@ public final class Server: Sendable {
     clients = ClientConnections(limit: plan.connectionsPerClient)
     resolver = UpstreamResolver(plan.servers, resolve: resolve)
     accessLog = AccessLog(report: notify)
+    contexts = TLSContexts(report: notify)
     rates = Cashier.rateTable(settings)
   }
 
@@ -91,7 +93,12 @@ public final class Server: Sendable {
   func start(_ listeners: [ListeningSockets], _ connections: [Handover.Connection]) throws(ServerError) {
     let descriptors = Syscalls.raiseDescriptorLimit()
     Syscalls.tuneAllocator()
-    let (settings, whole) = state.withLock { ($0.settings, $0.plan) }
+    let (settings, planned) = state.withLock { ($0.settings, $0.plan) }
+    let prepared = try prepareContexts(settings)
+    var whole = planned
+    if settings.listeners.contains(where: { $0.tls != nil }) {
+      whole.put(settings.listeners, numbers: Array(settings.listeners.indices), prepared.plan)
+    }
     let count = Self.workerCount(settings)
     let plan = whole.share(of: count, descriptors: descriptors)
     let addresses = plan.servers.indices.map { resolver.lookUp($0) }
@@ -116,7 +123,10 @@ public final class Server: Sendable {
     for control in controls { ledger?.register(control.waker) }
     let threads = try launch(boxes)
     let watch = try startWatch(plan, Array(plan.upstreams.indices))
+    contexts.adopt(prepared)
+    contexts.watch()
     state.withLock { state in
+      state.plan = whole
       state.watch = watch
       state.listeners = listeners
       state.listenerCount = (listeners.map(\.number).max() ?? -1) + 1
@@ -124,6 +134,11 @@ public final class Server: Sendable {
       state.threads = threads
       state.descriptorLimit = descriptors
     }
+  }
+
+  /// Reads the certificates that the settings name.
+  func prepareContexts(_ settings: Settings) throws(ServerError) -> TLSContexts.Prepared {
+    do throws(CertificateFileError) { return try contexts.prepare(settings, at: Timestamp.now()) } catch { throw .certificates(error) }
   }
 
   private func makeWorker(
@@ -169,6 +184,7 @@ public final class Server: Sendable {
       state.isDraining = true
       return (state.controls, state.listeners)
     }
+    contexts.stop()
     for control in controls { control.mailbox.send(.drain) }
     for sockets in listeners { sockets.close() }
   }
@@ -179,6 +195,7 @@ public final class Server: Sendable {
       state.isDraining = true
       return (state.controls, state.listeners)
     }
+    contexts.stop()
     for control in controls { control.mailbox.send(.stop) }
     for sockets in listeners { sockets.close() }
   }

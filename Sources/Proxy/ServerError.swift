@@ -1,3 +1,4 @@
+import Configuration
 import Gateway
 import HTTP
 import IO
@@ -20,4 +21,6 @@ public enum ServerError: Error, Equatable, Sendable {
   case offersInvalid
   /// The access log cannot be opened.
   case accessLog(IOError)
+  /// A certificate, key or authority cannot be used.
+  case certificates(CertificateFileError)
 }

@@ -4,6 +4,7 @@ import Gateway
 import HTTP
 import IO
 import Ledger
+import TLS
 
 /// What other threads tell a worker.
 enum WorkerMessage: Sendable {
@@ -55,6 +56,12 @@ struct Worker: ~Copyable {
   var listeners: Slab<Listener>
   /// The place of each listener, by its number.
   var listenerPlaces: [Int: [Int]] = [:]
+  /// The number of the listener at each place.
+  var listenerNumbers: [Int32] = []
+  var secureSockets: Slab<SecureSocket>
+  var sessions: Slab<ClientSession>
+  /// Connections of clients; streams have places beside them.
+  var clientCount = 0
   /// The connections to each server.
   var pools: Slab<UpstreamPool>
   /// Which server of each upstream serves which request.
@@ -69,10 +76,13 @@ struct Worker: ~Copyable {
   // Safe because: allocated in init, freed in deinit, and used by this worker's thread alone. What a receive puts
   // into `received` is used up before the next receive, since nothing receives but the top of an event's handling.
   let received: UnsafeMutableRawBufferPointer
+  let ciphertext: UnsafeMutableRawBufferPointer
   let requestHead: UnsafeMutablePointer<RequestHead>
   let responseHead: UnsafeMutablePointer<ResponseHead>
   /// What is about to be sent to one client: filled and emptied within one step.
   var outgoing = ByteBuffer(capacity: 80 << 10)
+  /// Records of TLS that were made and not sent: filled and emptied within one step.
+  var sealed = ByteBuffer()
   /// A canonical path and query that differ from what was sent.
   var target = ByteBuffer(capacity: 1024)
   /// Response fields of the cashier's.
@@ -84,6 +94,9 @@ struct Worker: ~Copyable {
   var ready: [Int] = []
   /// Downstream connections that wait for the disk, a grant or another exchange.
   var waiting: [Int] = []
+  /// Connections whose sessions have something to say when the turn ends.
+  var unflushed: [Int] = []
+  var unflushedNow: [Int] = []
   /// Places to free at the end of the turn.
   var closedDownstreams: [Int] = []
   var closedUpstreams: [Int] = []
@@ -147,12 +160,15 @@ struct Worker: ~Copyable {
     wall = Timestamp.now()
     wheel = TimerWheel(now: now)
     // The limits of the plan are kept where connections begin; a later plan may have larger ones.
-    downstreams = Slab(limit: max(Self.connectionPlaces, plan.connectionLimit))
+    downstreams = Slab(limit: 2 * max(Self.connectionPlaces, plan.connectionLimit))
     upstreams = Slab(limit: max(Self.connectionPlaces, plan.servers.reduce(0) { $0 + $1.pool.connections }))
     listeners = Slab(limit: Self.listenerPlaces)
     pools = Slab(limit: PlanPlaces.serverLimit)
     balancers = Slab(limit: PlanPlaces.upstreamLimit)
-    received = .allocate(byteCount: RelayPlan.bufferLimit, alignment: 64)
+    secureSockets = Slab(limit: 2 * Self.connectionPlaces)
+    sessions = Slab(limit: Self.connectionPlaces)
+    received = .allocate(byteCount: RelayPlan.bufferLimit + TLSEngine.slack, alignment: 64)
+    ciphertext = .allocate(byteCount: RelayPlan.bufferLimit, alignment: 64)
     requestHead = .allocate(capacity: 1)
     requestHead.initialize(to: RequestHead())
     responseHead = .allocate(capacity: 1)
@@ -165,6 +181,7 @@ struct Worker: ~Copyable {
 
   deinit {
     received.deallocate()
+    ciphertext.deallocate()
     requestHead.deinitialize(count: 1)
     requestHead.deallocate()
     responseHead.deinitialize(count: 1)
@@ -198,6 +215,7 @@ struct Worker: ~Copyable {
     if now >= acceptAgainAt { acceptAgain() }
     if let ledger { followLedger(ledger) }
     reportChallenges()
+    flushClientSessions()
     flushAccess()
     if successor != nil { handOverIdle() }
     buryClosed()
@@ -206,7 +224,7 @@ struct Worker: ~Copyable {
 
   /// Waits for readiness: not at all while work is listed, and only after telling the ledger while exchanges wait for it.
   private mutating func wait() -> Int {
-    if !ready.isEmpty { return epoll.wait(milliseconds: 0) }
+    if !ready.isEmpty || !unflushed.isEmpty { return epoll.wait(milliseconds: 0) }
     if let ledger, !waiting.isEmpty {
       let count = epoll.wait(milliseconds: 0)
       if count > 0 { return count }
@@ -317,6 +335,7 @@ struct Worker: ~Copyable {
     for index in closedDownstreams {
       wheel.cancel(index * 2)
       partialRequests[index] = nil
+      buryTransport(downstream: index)
       downstreams.remove(index)
     }
     closedDownstreams.removeAll(keepingCapacity: true)
@@ -349,7 +368,8 @@ struct Worker: ~Copyable {
       let connection = downstreams.pointer(index)
       if mayHandOver(index) { continue }
       switch connection.pointee.state {
-      case .idle: closeDownstream(index)
+      case .idle, .handshake: closeDownstream(index)
+      case .multiplexed: drainSession(of: index)
       case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
         connection.pointee.flags.insert(.closing)
       case .linger, .closed: break

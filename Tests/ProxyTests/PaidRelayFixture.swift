@@ -21,6 +21,7 @@ final class PaidRelay: @unchecked Sendable {
   let ledger: Ledger
   let server: Server
   let port: UInt16
+  private let carrier = Carrier.current
   let wallet = Ed25519.SigningKey.generate()
 
   init(upstreamPort: UInt16, funds: UInt128 = 1_000_000_000, gate: CommitGate? = nil, challengeReport: Duration? = nil, _ configure: (inout Settings) -> Void = { _ in }) throws {
@@ -38,6 +39,7 @@ final class PaidRelay: @unchecked Sendable {
     _ = try ledger.createWallet(wallet.publicKey.octets, at: .now())
     _ = try ledger.fund(wallet.publicKey.octets, currency: "usdc", amount: funds, reference: "start", at: .now())
     var plan = try RelayPlan(settings)
+    plan.listeners[0].tls = try carrier.context().map(Renewable.init)
     if let challengeReport { plan.timeouts.challengeReport = challengeReport.nanoseconds }
     server = Server(settings: settings, plan: plan, ledger: ledger, keys: keys)
     try server.start()
@@ -50,7 +52,7 @@ final class PaidRelay: @unchecked Sendable {
     ledger.close()
   }
 
-  func connect() throws -> Wire { try Wire(port: port) }
+  func connect() throws -> Wire { try carrier.connect(port) }
 
   static func request(
     _ target: String, method: String = "GET", _ fields: [(String, String)] = [], body: String? = nil

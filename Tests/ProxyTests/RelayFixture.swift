@@ -67,6 +67,7 @@ final class RelayFixture: @unchecked Sendable {
   // Safe because: everything in it is immutable or safe to share.
   let server: Server
   let port: UInt16
+  private let carrier = Carrier.current
   private let folder: String
 
   init(
@@ -81,8 +82,10 @@ final class RelayFixture: @unchecked Sendable {
     settings.routes = [Settings.Route(id: "all", path: .prefix("/"))]
     configure(&settings)
     let keys = try KeyRing.open(folder, at: .now())
+    var plan = try RelayPlan(settings)
+    plan.listeners[0].tls = try carrier.context().map(Renewable.init)
     server = Server(
-      settings: settings, plan: try RelayPlan(settings), ledger: nil, keys: keys, notify: notify ?? { _ in },
+      settings: settings, plan: plan, ledger: nil, keys: keys, notify: notify ?? { _ in },
       resolve: resolve ?? UpstreamResolver.bySystem)
     try server.start()
     port = try #require(server.ports.first)
@@ -95,7 +98,7 @@ final class RelayFixture: @unchecked Sendable {
     rmdir(folder)
   }
 
-  func connect() throws -> Wire { try Wire(port: port) }
+  func connect() throws -> Wire { try carrier.connect(port) }
 
   /// One request on a connection of its own.
   func get(_ target: String = "/x", fields: String = "") throws -> Wire.Response {

@@ -67,6 +67,13 @@ public struct RequestHead: Sendable {
     hostNameCount = 0
   }
 
+  /// Says that content follows though the head does not tell, as of an HTTP/2 stream that is still open.
+  public mutating func declareContent() {
+    guard framing == .none else { return }
+    framing = .chunked
+    expectsContinue = section.present.has(.expect)
+  }
+
   /// The field lines in their order.
   @inlinable public var fields: [Field] { section.fields }
   /// Names that occur.

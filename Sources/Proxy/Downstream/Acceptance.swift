@@ -24,6 +24,8 @@ extension Worker {
     guard let index = listeners.insert(listener) else { throw .cannotListen(code: 0) }
     try epoll.add(descriptor, token: Self.token(.listener, index: index, generation: listeners.generation(index)))
     listenerPlaces[number, default: []].append(index)
+    while listenerNumbers.count <= index { listenerNumbers.append(0) }
+    listenerNumbers[index] = Int32(truncatingIfNeeded: number)
   }
 
   /// Closes the listeners of an address, once everybody who waits there has been let in.
@@ -38,12 +40,12 @@ extension Worker {
   mutating func accept(_ listenerIndex: Int) {
     guard !isDraining, listeners.isInUse(listenerIndex) else { return }
     for _ in 0..<Self.acceptsPerTurn {
-      guard downstreams.count < plan.connectionLimit else {
+      guard clientCount < plan.connectionLimit else {
         control.notices.exhausted(.connectionsExhausted, at: now)
         return deferAccepting()
       }
       switch listeners.pointer(listenerIndex).pointee.accept() {
-      case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer), port: peer.port)
+      case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer), port: peer.port, listenerNumbers[listenerIndex])
       case .wouldBlock: return
       case .aborted: continue
       case .exhausted: return refuseForWant(of: listenerIndex)
@@ -79,7 +81,7 @@ extension Worker {
 
   /// Begins with a client's connection; its index, or nil where it was closed at once.
   @discardableResult
-  mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress, port: UInt16) -> Int? {
+  mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress, port: UInt16, _ listener: Int32) -> Int? {
     // A trusted proxy or a Unix socket stands for many clients, so only direct ones are counted.
     let isCounted = peer != .none && !Forwarded.isTrusted(peer, plan.trustedProxies)
     guard !isCounted || control.clients.enter(peer) else {
@@ -87,13 +89,14 @@ extension Worker {
       Syscalls.close(descriptor)
       return nil
     }
-    guard let index = downstreams.insert(DownstreamConnection(descriptor: descriptor, peer: peer)) else {
+    guard let index = downstreams.insert(DownstreamConnection(descriptor: descriptor, peer: peer, listener: listener)) else {
       if isCounted { control.clients.leave(peer) }
       Syscalls.close(descriptor)
       return nil
     }
     downstreams.pointer(index).pointee.isCounted = isCounted
     downstreams.pointer(index).pointee.peerPort = port
+    clientCount += 1
     metrics.connectionsAccepted.add()
     metrics.connectionsOpen.add()
     do {
@@ -101,6 +104,13 @@ extension Worker {
     } catch {
       closeDownstream(index)
       return nil
+    }
+    if plan.listeners[Int(listener)].redirects { downstreams.pointer(index).pointee.flags.insert(.redirects) }
+    if let context = plan.listeners[Int(listener)].tls {
+      guard startHandshake(index, context.current) else {
+        closeDownstream(index)
+        return nil
+      }
     }
     setDeadline(index, now &+ plan.timeouts.headerRead)
     return index

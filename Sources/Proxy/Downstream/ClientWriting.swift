@@ -10,6 +10,8 @@ extension Worker {
     connection.pointee.gate = max(connection.pointee.gate, after)
     // The epoch that this turn began with: an entry of before a failed commit must not look durable after it.
     connection.pointee.gateEpoch = epoch
+    // Whether or not anything is written from now on: what waits in `output` already is behind the gate as well.
+    makeWaiting(index)
   }
 
   /// Whether an entry is on disk; 0 always is.
@@ -45,14 +47,14 @@ extension Worker {
       outgoing.removeAll()
       return clientLost(index)
     }
-    metrics.octetsSent.add(UInt64(sent))
+    if connection.pointee.transport != .stream { metrics.octetsSent.add(UInt64(sent)) }
     if connection.pointee.has(.headSeen) || connection.pointee.state == .answer { connection.pointee.flags.insert(.departed) }
     if sent < total {
       if sent < first.count { connection.pointee.output.append(UnsafeRawBufferPointer(rebasing: first[sent...])) }
       let skipped = max(0, sent - first.count)
       if skipped < tail.count { connection.pointee.output.append(UnsafeRawBufferPointer(rebasing: tail[skipped...])) }
-      setDeadline(index, now &+ plan.timeouts.writeStall)
     }
+    if sent < total || connection.pointee.has(.unsent) { setDeadline(index, now &+ plan.timeouts.writeStall) }
     outgoing.removeAll()
     settle(index)
   }
@@ -60,13 +62,15 @@ extension Worker {
   /// Sends what waits in `output`, now that the socket has room or the gate is open.
   mutating func flush(_ index: Int) {
     let connection = downstreams.pointer(index)
-    guard connection.pointee.gate == 0, !connection.pointee.has(.gone) else { return }
+    guard !connection.pointee.has(.gone) else { return }
+    if connection.pointee.has(.unsent), !flushTransport(downstream: index) { return }
+    guard connection.pointee.gate == 0 else { return }
     while !connection.pointee.output.isEmpty {
       // Safe because: `output` does not change before the send has returned.
       let octets = connection.pointee.output.withUnsafeBytes { $0 }
       switch send(downstream: index, octets, UnsafeRawBufferPointer(start: nil, count: 0)) {
       case .moved(let count):
-        metrics.octetsSent.add(UInt64(count))
+        if connection.pointee.transport != .stream { metrics.octetsSent.add(UInt64(count)) }
         connection.pointee.flags.insert(.departed)
         connection.pointee.output.removeFirst(count)
         if count < octets.count { return setDeadline(index, now &+ plan.timeouts.writeStall) }
@@ -75,7 +79,7 @@ extension Worker {
       }
     }
     connection.pointee.output.release()
-    drained(index)
+    if connection.pointee.has(.unsent) { setDeadline(index, now &+ plan.timeouts.writeStall) } else { drained(index) }
   }
 
   /// Everything that was written has left: the next step may follow.
@@ -83,6 +87,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     switch connection.pointee.state {
     case .answer: settle(index)
+    case .multiplexed: sessionDrained(of: index)
     case .ending: continueEnding(index)
     case .exchange:
       setDeadline(index, now &+ times(index).idle)
@@ -91,7 +96,7 @@ extension Worker {
         transmit(index)
       }
       resumeUpstream(of: index)
-    case .idle, .head, .content, .beforeForward, .queued, .pendingAnswer, .discard, .linger, .closed: break
+    case .handshake, .idle, .head, .content, .beforeForward, .queued, .pendingAnswer, .discard, .linger, .closed: break
     }
   }
 
@@ -106,7 +111,7 @@ extension Worker {
   /// Ends an answer when its last octet has left.
   private mutating func settle(_ index: Int) {
     let connection = downstreams.pointer(index)
-    guard connection.pointee.state == .answer, connection.pointee.output.isEmpty else { return }
+    guard connection.pointee.state == .answer, connection.pointee.output.isEmpty, !connection.pointee.has(.unsent) else { return }
     // Without octets of its own the end still waits for its entry: the next request must not overtake it.
     if connection.pointee.gate == 0 { answerWritten(index) } else { makeWaiting(index) }
   }

@@ -1,6 +1,7 @@
 import Bytes
 import Gateway
 import HTTP
+import HTTP2
 import IO
 import Ledger
 
@@ -14,6 +15,8 @@ enum ContentProgress: Equatable {
   case chunked
   /// It ends with the connection (responses only).
   case untilClose
+  /// The HTTP/2 stream says when it ends.
+  case stream
 
   init(_ framing: BodyFraming) {
     switch framing {
@@ -34,12 +37,18 @@ enum OutgoingFraming: Equatable {
   case chunked
   /// It ends with the connection.
   case untilClose
+  /// The HTTP/2 stream's end is its own.
+  case stream
 }
 
 /// A client's connection and the one exchange that it may have in flight. Lives in a worker's slab.
 struct DownstreamConnection: ~Copyable {
   /// What the connection is about.
   enum State: UInt8 {
+    /// TLS is being agreed on.
+    case handshake
+    /// It carries an HTTP/2 session; each of its streams is a connection of its own.
+    case multiplexed
     /// Between two requests; nothing of the next has come.
     case idle
     /// A part of a head has come.
@@ -108,12 +117,44 @@ struct DownstreamConnection: ~Copyable {
     static let responseWhole = Flags(rawValue: 1 << 20)
     /// `collected` holds the request's whole content.
     static let collected = Flags(rawValue: 1 << 21)
+    /// What was taken from us waits in the transport: the socket has no room.
+    static let unsent = Flags(rawValue: 1 << 22)
+    /// Every request is sent to the listener with TLS.
+    static let redirects = Flags(rawValue: 1 << 28)
+    /// The request of the stream ends with its head.
+    static let contentless = Flags(rawValue: 1 << 26)
+    /// The response of the stream ends with its head.
+    static let headEnds = Flags(rawValue: 1 << 27)
+    /// The stream's end was handed to its session.
+    static let streamEnded = Flags(rawValue: 1 << 23)
+    /// The stream is over for both sides: nothing more is said on it.
+    static let streamOver = Flags(rawValue: 1 << 24)
+    /// The connection's session, or for a stream its end, is looked at when the turn ends.
+    static let listedFlush = Flags(rawValue: 1 << 25)
   }
 
+  /// The socket; -1 for a stream.
   let descriptor: Int32
   let peer: ClientAddress
   /// The peer's port; 0 where it has none.
   var peerPort: UInt16 = 0
+  /// The number of the listener that it came from.
+  let listener: Int32
+  var transport = Transport.plain
+  /// The place of its TLS; -1: none.
+  var secure: Int32 = -1
+  /// The place of the HTTP/2 session that it carries, or is a stream of; -1: none.
+  var session: Int32 = -1
+  /// What the session calls the stream.
+  var stream = HTTP2Stream.none
+  /// Where the stream stands in its session's list.
+  var streamPlace: Int32 = -1
+  /// Octets of a head at the front of what is written next: a stream's head and content go different ways.
+  var headCount: Int32 = 0
+  /// Octets that the stream's session had not sent at the last look.
+  var queuedCount: Int32 = 0
+  /// Why a broken stream ends.
+  var streamError = HTTP2ErrorCode.internalError
   /// Whether the connection counts among its peer's.
   var isCounted = false
   var state = State.idle
@@ -173,12 +214,15 @@ struct DownstreamConnection: ~Copyable {
   var exchange = PaidExchange()
   var events = EventPassage()
   var pending: PendingAnswer?
+  /// Trailer lines of a stream's request.
+  var requestTrailers = ByteBuffer()
   /// Trailer lines of the response, to be sent behind its last chunk.
   var trailers = ByteBuffer()
 
-  init(descriptor: Int32, peer: ClientAddress) {
+  init(descriptor: Int32, peer: ClientAddress, listener: Int32) {
     self.descriptor = descriptor
     self.peer = peer
+    self.listener = listener
     client = peer
   }
 

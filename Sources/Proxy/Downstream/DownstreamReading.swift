@@ -16,7 +16,7 @@ extension Worker {
     }
     if readiness.contains(.peerClosed) { connection.pointee.flags.formUnion([.peerClosing, .readable]) }
     if readiness.contains(.readable) { connection.pointee.flags.insert(.readable) }
-    if readiness.contains(.writable), !connection.pointee.output.isEmpty { flush(index) }
+    if readiness.contains(.writable), !connection.pointee.output.isEmpty || connection.pointee.has(.unsent) { flush(index) }
     if connection.pointee.has(.readable) { readDownstream(index) }
   }
 
@@ -26,6 +26,8 @@ extension Worker {
     guard connection.pointee.state != .closed else { return }
     if !connection.pointee.input.isEmpty { useInput(index) }
     if connection.pointee.has(.readable) { readDownstream(index) }
+    // A request's head on a stream waited for content to leave with it.
+    if connection.pointee.transport == .stream, connection.pointee.state == .exchange { flushUpstream(of: index) }
   }
 
   /// Whether octets of the client can be used now.
@@ -33,7 +35,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard !connection.pointee.has(.gone), !connection.pointee.has(.inputEnded) else { return false }
     switch connection.pointee.state {
-    case .idle, .head, .content, .discard, .linger: return true
+    case .handshake, .multiplexed, .idle, .head, .content, .discard, .linger: return true
     case .exchange:
       guard connection.pointee.progress != .complete, !connection.pointee.has(.requestHeld) else { return false }
       return connection.pointee.input.isEmpty && upstreamTakes(connection.pointee.upstream)
@@ -53,6 +55,7 @@ extension Worker {
       case .octets(let octets): take(index, octets)
       case .nothing: break
       case .ended:
+        if connection.pointee.transport == .stream { return contentEnded(index) }
         connection.pointee.flags.insert(.inputEnded)
         return inputEnded(index)
       case .failed: return clientLost(index)
@@ -70,10 +73,12 @@ extension Worker {
     setDeadline(index, min(connection.pointee.deadline, now &+ plan.timeouts.abandon))
   }
 
-  private mutating func take(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) {
+  /// Uses what was received, and keeps what nobody takes yet.
+  mutating func take(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) {
     let connection = downstreams.pointer(index)
     if connection.pointee.input.isEmpty {
       let used = use(index, octets)
+      if connection.pointee.transport == .stream { contentUsed(index, used) }
       if used < octets.count, connection.pointee.state != .closed {
         connection.pointee.input.append(UnsafeRawBufferPointer(rebasing: octets[used...]))
       }
@@ -90,6 +95,7 @@ extension Worker {
     swap(&input, &connection.pointee.input)
     let octets = input.withUnsafeMutableBytes { $0 }
     let used = use(index, octets)
+    if connection.pointee.transport == .stream { contentUsed(index, used) }
     guard connection.pointee.state != .closed, connection.pointee.state != .linger else { return }
     input.removeFirst(min(used, input.count))
     if !input.isEmpty { swap(&input, &connection.pointee.input) }
@@ -103,13 +109,21 @@ extension Worker {
       let rest = UnsafeMutableRawBufferPointer(rebasing: octets[used...])
       let count: Int
       switch connection.pointee.state {
-      case .idle, .head: count = readHead(index, UnsafeRawBufferPointer(rest))
+      case .idle, .head:
+        if connection.pointee.requestCount == 0, beginsSession(index, UnsafeRawBufferPointer(rest)) {
+          count = startSessionByPreface(index, rest)
+        } else {
+          count = readHead(index, UnsafeRawBufferPointer(rest))
+        }
       case .content: count = collectContent(index, rest)
       case .exchange:
         guard connection.pointee.progress != .complete else { break loop }
         count = forwardContent(index, rest)
       case .discard: count = discardContent(index, rest)
-      case .linger, .closed: return octets.count
+      case .multiplexed:
+        receiveFrames(index, rest)
+        return octets.count
+      case .linger, .closed, .handshake: return octets.count
       case .beforeForward, .queued, .ending, .pendingAnswer, .answer: break loop
       }
       guard count > 0 else { break }
@@ -148,13 +162,13 @@ extension Worker {
   }
 
   /// A head that is refused tells nothing that could be relied on, so the connection ends with the answer.
-  private mutating func prepareRefusal(_ index: Int) {
+  mutating func prepareRefusal(_ index: Int) {
     let connection = downstreams.pointer(index)
     metrics.requests.add()
     connection.pointee.flags.insert(.closing)
     connection.pointee.method = .other
     connection.pointee.minorVersion = 1
-    connection.pointee.progress = .complete
+    connection.pointee.progress = connection.pointee.transport == .stream && !connection.pointee.has(.contentless) ? .stream : .complete
   }
 
   // MARK: Content
@@ -169,7 +183,7 @@ extension Worker {
       let count = Int(min(left, UInt64(octets.count)))
       progress = left == UInt64(count) ? .complete : .length(left - UInt64(count))
       return (count, 0..<count)
-    case .untilClose: return (octets.count, 0..<octets.count)
+    case .untilClose, .stream: return (octets.count, 0..<octets.count)
     case .chunked:
       var used = 0
       var content = 0..<0
@@ -224,7 +238,7 @@ extension Worker {
   private mutating func inputEnded(_ index: Int) {
     let connection = downstreams.pointer(index)
     switch connection.pointee.state {
-    case .idle, .head, .content, .discard, .linger: closeDownstream(index)
+    case .handshake, .multiplexed, .idle, .head, .content, .discard, .linger: closeDownstream(index)
     case .exchange:
       if connection.pointee.progress != .complete {
         // A request cut short can never be completed.

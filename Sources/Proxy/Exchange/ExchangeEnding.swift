@@ -1,5 +1,6 @@
 import Bytes
 import HTTP
+import HTTP2
 import IO
 import Ledger
 
@@ -36,7 +37,9 @@ extension Worker {
       insertEvent(index, event)
       guard connection.pointee.state == .ending else { return }
     }
-    if connection.pointee.responseFraming == .chunked {
+    if connection.pointee.transport == .stream {
+      if connection.pointee.has(.acceptsTrailers) { connection.pointee.trailers.append(parts.trailer) }
+    } else if connection.pointee.responseFraming == .chunked {
       outgoing.append("0\r\n")
       outgoing.append(connection.pointee.trailers)
       if connection.pointee.has(.acceptsTrailers) { outgoing.append(parts.trailer) }
@@ -136,7 +139,10 @@ extension Worker {
       insertEvent(index, parts.event)
       guard connection.pointee.state != .closed else { return }
     }
-    if isClean, connection.pointee.responseFraming == .chunked {
+    connection.pointee.streamError = HTTP2ErrorCode(end)
+    if isClean, connection.pointee.transport == .stream {
+      if connection.pointee.has(.acceptsTrailers) { connection.pointee.trailers.append(parts.trailer) }
+    } else if isClean, connection.pointee.responseFraming == .chunked {
       outgoing.append("0\r\n")
       if connection.pointee.has(.acceptsTrailers) { outgoing.append(parts.trailer) }
       outgoing.append("\r\n")
@@ -181,12 +187,13 @@ extension Worker {
     noteStatus(index, reply.status)
     let hasContent = Status.allowsContent(reply.status)
     let delivery = ResponseDelivery(
-      framing: hasContent ? .length(UInt64(reply.body.count)) : .none, keepAlive: !connection.pointee.has(.closing),
+      framing: hasContent ? .length(UInt64(reply.body.count)) : .none, keepAlive: !connection.pointee.has(.closing) || connection.pointee.transport == .stream,
       clientMinorVersion: connection.pointee.minorVersion)
     let line = date.withUnsafeBytes { $0 }
     reply.fields.withUnsafeBytes { lines in
       ResponseRewriter.appendOwn(status: reply.status, fields: lines, delivery: delivery, date: line, to: &outgoing)
     }
+    markHead(index)
     if hasContent, connection.pointee.method != .head {
       outgoing.append(reply.body)
       connection.pointee.contentSent = UInt64(reply.body.count)
@@ -202,7 +209,7 @@ extension Worker {
     // A client that waits for 100 (Continue) does not say whether the content still comes.
     guard !connection.pointee.has(.expectsContinue), !connection.pointee.has(.closing) else { return false }
     switch connection.pointee.progress {
-    case .complete, .chunked: return true
+    case .complete, .chunked, .stream: return true
     case .length(let count): return count <= RelayPlan.discardLimit
     case .untilClose: return false
     }
@@ -211,6 +218,7 @@ extension Worker {
   /// The answer's last octet has left.
   mutating func answerWritten(_ index: Int) {
     let connection = downstreams.pointer(index)
+    if connection.pointee.transport == .stream { return connection.pointee.has(.streamEnded) ? () : endStream(index) }
     if connection.pointee.has(.broken) {
       // Content that ends with the connection looks whole unless the end is a reset.
       if connection.pointee.responseFraming == .untilClose { breakOff(downstream: index) }
@@ -228,8 +236,12 @@ extension Worker {
   mutating func exchangeDone(_ index: Int) {
     let connection = downstreams.pointer(index)
     endAccess(index)
+    if connection.pointee.transport == .stream {
+      connection.pointee.flags.insert(.streamOver)
+      return closeDownstream(index)
+    }
     connection.pointee.state = .idle
-    connection.pointee.flags.formIntersection([.readable, .peerClosing, .inputEnded, .closing, .listedReady, .listedWaiting])
+    connection.pointee.flags.formIntersection([.readable, .peerClosing, .inputEnded, .closing, .listedReady, .listedWaiting, .redirects])
     connection.pointee.gate = 0
     if connection.pointee.trailers.capacity > 0 { connection.pointee.trailers.release() }
     if connection.pointee.has(.closing) || connection.pointee.has(.inputEnded) || endsConnection(index) { return startLingering(index) }
@@ -269,6 +281,7 @@ extension Worker {
     }
     detachUpstream(index)
     endAccess(index)
+    if connection.pointee.state == .multiplexed { loseStreams(of: index) }
     connection.pointee.state = .closed
     if !connection.pointee.has(.gone) { closeTransport(downstream: index) }
     connection.pointee.input.release()

@@ -51,7 +51,7 @@ extension Worker {
   private mutating func resumeWaiting(_ index: Int, durable: LSN, hasChanged: Bool) {
     let connection = downstreams.pointer(index)
     switch connection.pointee.state {
-    case .closed, .idle, .head, .content, .queued, .discard, .linger: return
+    case .closed, .handshake, .multiplexed, .idle, .head, .content, .queued, .discard, .linger: return
     case .beforeForward:
       if connection.pointee.exchange.forwardAfter <= durable { forwardPrepared(index) } else { makeWaiting(index) }
     case .pendingAnswer: resumePending(index)
@@ -159,7 +159,7 @@ extension Worker {
       case .beforeForward, .queued: fail(index, .sessionEnded)
       case .exchange: breakExchange(index, .sessionEnded)
       case .ending: responseBroken(index, .sessionStopped)
-      case .idle, .head, .content, .pendingAnswer, .answer, .discard, .linger, .closed: break
+      case .handshake, .multiplexed, .idle, .head, .content, .pendingAnswer, .answer, .discard, .linger, .closed: break
       }
     }
   }

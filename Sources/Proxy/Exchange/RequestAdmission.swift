@@ -20,7 +20,11 @@ extension Worker {
     connection.pointee.since = now
     connection.pointee.contentCount = 0
     connection.pointee.progress = ContentProgress(head.pointee.framing)
-    if connection.pointee.progress == .chunked { connection.pointee.decoder.reset() }
+    if connection.pointee.transport == .stream {
+      streamContent(index)
+    } else if connection.pointee.progress == .chunked {
+      connection.pointee.decoder.reset()
+    }
     var flags = connection.pointee.flags
     if !head.pointee.keepAlive || endsConnection(index) || connection.pointee.requestCount >= plan.requestLimit { flags.insert(.closing) }
     if head.pointee.expectsContinue, octets.count == headCount { flags.insert(.expectsContinue) }
@@ -40,6 +44,7 @@ extension Worker {
   mutating func route(_ index: Int, _ octets: UnsafeRawBufferPointer) {
     let head = requestHead
     let raw = UnsafeRawBufferPointer(rebasing: octets[head.pointee.pathRange])
+    if downstreams.pointer(index).pointee.has(.redirects) { return redirect(index, raw) }
     if head.pointee.targetForm == .asterisk { return answerAsterisk(index) }
     target.removeAll()
     let canonical: CanonicalTarget
@@ -129,7 +134,7 @@ extension Worker {
       switch connection.pointee.progress {
       case .complete: content = .none
       case .length(let count): content = .streaming(length: count)
-      case .chunked, .untilClose: content = .streaming(length: nil)
+      case .chunked, .untilClose, .stream: content = .streaming(length: nil)
       }
     }
     return PaidRequest(
@@ -165,6 +170,7 @@ extension Worker {
     if connection.pointee.has(.expectsContinue) {
       connection.pointee.flags.remove(.expectsContinue)
       outgoing.append(Status.continueLine)
+      markHead(index)
       transmit(index)
       guard connection.pointee.state == .content else { return }
     }
@@ -209,7 +215,7 @@ extension Worker {
   }
 
   /// Asks the cashier again, now with the content.
-  private mutating func contentCollected(_ index: Int) {
+  mutating func contentCollected(_ index: Int) {
     let connection = downstreams.pointer(index)
     connection.pointee.flags.insert(.collected)
     // Safe because: `keptHead` is not changed before the next request of this connection.
@@ -219,6 +225,7 @@ extension Worker {
     guard (try? RequestDecoder.decode(octets, limits: plan.headLimits, into: &requestHead.pointee)) == true else {
       return fail(index, .malformed(.requestLineInvalid(at: 0)))
     }
+    if connection.pointee.transport == .stream, !connection.pointee.collected.isEmpty { requestHead.pointee.declareContent() }
     route(index, octets)
   }
 

@@ -89,6 +89,13 @@ extension Worker {
       buffer.truncate(to: buffer.count - 2)
       buffer.append("Expect: 100-continue\r\n\r\n")
     }
+    if let place = secureSocket(of: index), !secureSockets.pointer(place).pointee.subject.isEmpty {
+      buffer.truncate(to: buffer.count - 2)
+      buffer.append(plan.listeners[Int(connection.pointee.listener)].subjectField)
+      buffer.append(": ")
+      buffer.append(secureSockets.pointer(place).pointee.subject)
+      buffer.append("\r\n\r\n")
+    }
     if hasCollected {
       buffer.append(connection.pointee.collected)
       releaseCollected(index)
@@ -221,13 +228,18 @@ extension Worker {
     makeReady(upstream: slot)
   }
 
-  private mutating func endContentIfComplete(_ index: Int) {
+  /// Ends the request towards the upstream when its content has passed.
+  mutating func endContentIfComplete(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state == .exchange, connection.pointee.progress == .complete else { return }
     let upstream = upstreams.pointer(Int(connection.pointee.upstream))
     if connection.pointee.requestFraming == .chunked {
       upstream.pointee.output.append("0\r\n")
-      ResponseRewriter.appendTrailers(connection.pointee.decoder, to: &upstream.pointee.output)
+      if connection.pointee.transport == .stream {
+        upstream.pointee.output.append(connection.pointee.requestTrailers)
+      } else {
+        ResponseRewriter.appendTrailers(connection.pointee.decoder, to: &upstream.pointee.output)
+      }
       upstream.pointee.output.append("\r\n")
     }
     awaitNext(index)

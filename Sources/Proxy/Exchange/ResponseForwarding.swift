@@ -27,6 +27,7 @@ extension Worker {
         responseHead.pointee, octets: octets, delivery: ResponseDelivery(framing: .none, keepAlive: true),
         additional: nothing, date: nothing, to: &outgoing)
     }
+    markHead(index)
     transmit(index)
   }
 
@@ -104,14 +105,20 @@ extension Worker {
     case .length: if mayGrow { chosen = isNew ? .chunked : .untilClose }
     case .chunked, .untilClose: chosen = isNew ? .chunked : .untilClose
     }
-    if chosen == .untilClose { connection.pointee.flags.insert(.closing) }
+    var written = OutgoingFraming(chosen)
+    if connection.pointee.transport == .stream {
+      // A stream ends by itself, so nothing has to be said of it.
+      if written == .chunked { (chosen, written) = (.untilClose, .stream) }
+    } else if chosen == .untilClose {
+      connection.pointee.flags.insert(.closing)
+    }
     // An early answer to content that is too much to be read to its end, or that perhaps never comes.
     if connection.pointee.progress != .complete, !mayDiscard(index) { connection.pointee.flags.insert(.closing) }
-    connection.pointee.responseFraming = OutgoingFraming(chosen)
+    connection.pointee.responseFraming = written
     metrics.count(status: responseHead.pointee.status)
     noteStatus(index, responseHead.pointee.status)
     let delivery = ResponseDelivery(
-      framing: chosen, keepAlive: !connection.pointee.has(.closing), clientMinorVersion: connection.pointee.minorVersion,
+      framing: chosen, keepAlive: !connection.pointee.has(.closing) || connection.pointee.transport == .stream, clientMinorVersion: connection.pointee.minorVersion,
       keepsSharing: !hasSharing(index))
     // Safe because: neither `fields` nor the date changes while the head is written.
     let additional = fields.withUnsafeBytes { $0 }
@@ -119,6 +126,7 @@ extension Worker {
     ResponseRewriter.append(
       responseHead.pointee, octets: octets, delivery: delivery, fields: plan.routes[Int(connection.pointee.route)].responseFields,
       additional: additional, date: line, to: &outgoing)
+    markHead(index)
   }
 
   /// Whether our field lines say which pages may read the response.
@@ -233,7 +241,7 @@ extension Worker {
       outgoing.append(content)
       outgoing.append("\r\n")
       if !isWhole { transmit(index) }
-    case .length, .untilClose:
+    case .length, .untilClose, .stream:
       if content.count <= Self.copyLimit {
         outgoing.append(content)
         if !isWhole { transmit(index) }

@@ -72,7 +72,7 @@ extension Worker {
       let connection = downstreams.pointer(index)
       switch connection.pointee.state {
       // What is collected is routed anew when it is complete.
-      case .idle, .head, .content, .discard, .linger, .closed: break
+      case .handshake, .multiplexed, .idle, .head, .content, .discard, .linger, .closed: break
       case .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer: routes.insert(connection.pointee.route)
       }
     }

@@ -62,6 +62,7 @@ public struct ReloadFailure: Error, Sendable, Equatable {
       self.init("cannot-listen", "\(words) cannot be listened on: \(Self.text(cause))", advice: "correct [[listen]]")
     case .system(let cause):
       self.init("system", "the system refused a descriptor: \(Self.text(cause))", status: 503)
+    case .certificates(let cause): self.init("certificates", "\(cause.path) cannot be used: expected \(cause.expected)", advice: cause.advice)
     case .accessLog(let cause): self.init("access-log", "the access log cannot be opened: \(Self.text(cause))", advice: "correct [access-log]")
     case .routesInvalid, .fieldsInvalid, .upstreamUnknown, .addressInvalid, .offersInvalid:
       self.init("settings", "the configuration cannot be served: \(error)", advice: "`farebox check` says more")

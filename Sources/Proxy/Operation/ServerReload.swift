@@ -65,6 +65,8 @@ extension Server {
       next.plan = try RelayPlan(settings, layout: next.places.layout, over: next.plan)
       sales = try prepareSales(settings, next, count: controls.count)
     } catch { throw .server(error) }
+    let contexts: TLSContexts.Prepared
+    do throws(ServerError) { contexts = try prepareContexts(settings) } catch { throw .server(error) }
     let closed = next.listeners.filter { open in !settings.listeners.contains { $0.endpoint == open.endpoint } }
     let opened = try openListeners(settings, &next)
     let log: AccessLog.Opened
@@ -72,6 +74,7 @@ extension Server {
       for sockets in opened { sockets.close() }
       throw .server(.accessLog(error))
     }
+    next.plan.put(settings.listeners, numbers: next.listeners.map(\.number), contexts.plan)
     do {
       let plan = next.plan.share(of: controls.count, descriptors: next.descriptorLimit)
       resolver.adopt(plan.servers)
@@ -87,6 +90,7 @@ extension Server {
       }
       try accessLog.adopt(log)
       // From here on nothing can fail.
+      self.contexts.adopt(contexts)
       state.withLock { state in
         let (isDraining, threads) = (state.isDraining, state.threads)
         state = next

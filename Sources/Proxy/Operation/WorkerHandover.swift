@@ -14,7 +14,7 @@ extension Worker {
   func mayHandOver(_ index: Int) -> Bool {
     guard successor != nil else { return false }
     let connection = downstreams.pointer(index)
-    return !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
+    return connection.pointee.transport == .plain && !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
   }
 
   /// Whether the end of this process is the end of the connection.
@@ -27,7 +27,7 @@ extension Worker {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       switch downstreams.pointer(index).pointee.state {
       case .idle, .head: handOver(index)
-      case .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
+      case .handshake, .multiplexed, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
       }
     }
   }
@@ -37,7 +37,7 @@ extension Worker {
     guard let successor, mayHandOver(index) else { return closeDownstream(index) }
     let passed = Handover.Connection(
       descriptor: connection.pointee.descriptor, peer: connection.pointee.peer, peerPort: connection.pointee.peerPort,
-      listener: "", input: connection.pointee.input.array())
+      listener: plan.listeners[Int(connection.pointee.listener)].name, input: connection.pointee.input.array())
     if Handover.pass(passed, successor) {
       // The socket lives on in the other process, and would be reported here as long as it does.
       epoll.remove(connection.pointee.descriptor)
@@ -47,7 +47,12 @@ extension Worker {
 
   /// Takes a connection over that another process had.
   mutating func takeOver(_ connection: Handover.Connection) {
-    guard let index = welcome(connection.descriptor, connection.peer, port: connection.peerPort), !connection.input.isEmpty else { return }
+    // What was spoken without TLS goes on so, whatever became of its listener.
+    let place = plan.listeners.firstIndex { $0.name == connection.listener && $0.tls == nil } ?? plan.listeners.firstIndex { $0.tls == nil }
+    guard let place else { return Syscalls.close(connection.descriptor) }
+    let listener = Int32(truncatingIfNeeded: place)
+    guard let index = welcome(connection.descriptor, connection.peer, port: connection.peerPort, listener), !connection.input.isEmpty
+    else { return }
     downstreams.pointer(index).pointee.input.append(connection.input)
     makeReady(downstream: index)
   }

@@ -209,7 +209,7 @@ private struct WatchedContext<Key: Hashable & Sendable, Context: Sendable>: Send
 
 extension Settings.Listener {
   /// What is offered inside of TLS.
-  var applicationProtocols: [TLSApplicationProtocol] { [.http1] }
+  var applicationProtocols: [TLSApplicationProtocol] { http2 ? [.http2, .http1] : [.http1] }
 }
 
 extension Settings.Upstream {

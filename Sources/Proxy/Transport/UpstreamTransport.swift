@@ -6,7 +6,7 @@ extension Worker {
   @inline(__always)
   mutating func receive(upstream slot: Int, room: Int) -> Received {
     let upstream = upstreams.pointer(slot)
-    let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, received.count)])
+    let space = UnsafeMutableRawBufferPointer(rebasing: received[..<min(room, RelayPlan.bufferLimit)])
     switch Syscalls.receive(upstream.pointee.descriptor, into: space) {
     case .moved(let count):
       if count < space.count, !upstream.pointee.has(.peerClosing) { upstream.pointee.flags.remove(.readable) }

@@ -54,7 +54,7 @@ extension Worker {
     if connection.pointee.has(.gone) || !connection.pointee.has(.headSeen) { return RelayPlan.bufferLimit }
     if connection.pointee.has(.dry) || connection.pointee.has(.awaitsGrant) { return 0 }
     if connection.pointee.has(.withheld) { return RelayPlan.bufferLimit }
-    if !connection.pointee.output.isEmpty, connection.pointee.gate == 0 { return 0 }
+    if !connection.pointee.output.isEmpty || connection.pointee.has(.unsent), connection.pointee.gate == 0 { return 0 }
     return RelayPlan.bufferLimit - connection.pointee.output.count - connection.pointee.held.count
   }
 
@@ -162,7 +162,7 @@ extension Worker {
   mutating func responseComplete(_ slot: Int, _ index: Int) {
     let upstream = upstreams.pointer(slot)
     let connection = downstreams.pointer(index)
-    if upstream.pointee.progress == .complete, connection.pointee.responseFraming == .chunked {
+    if upstream.pointee.progress == .complete, connection.pointee.responseFraming == .chunked || connection.pointee.responseFraming == .stream {
       ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
     }
     let isReusable =
