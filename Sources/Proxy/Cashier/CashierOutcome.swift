@@ -186,6 +186,7 @@ extension Cashier {
       // after that, costs nothing.
       giveBack(place, cause: .upstreamFailed, at: now)
     }
+    parts.corsLines = exchanges[place].corsLines
     if keepsSummaries { summary = PaidSummary(exchanges[place]) }
     exchanges.giveBack(place)
     return parts

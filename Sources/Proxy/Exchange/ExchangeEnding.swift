@@ -111,6 +111,7 @@ extension Worker {
     if connection.pointee.has(.paid) {
       let parts = finishPaid(index, end(of: failure, index))
       if let better = parts.answer { reply = better }
+      reply.fields += parts.corsLines
       reply.after = max(reply.after, parts.after)
     }
     if connection.pointee.has(.gone) { return closeDownstream(index) }
@@ -161,6 +162,7 @@ extension Worker {
     connection.pointee.keptFields.release()
     let parts = finishPaid(index, end)
     var reply = parts.answer ?? Failure.upstreamClosed.answer()
+    reply.fields += parts.corsLines
     reply.after = max(reply.after, parts.after)
     answer(index, reply)
   }

@@ -89,7 +89,10 @@ extension Worker {
     if case .length(let count) = connection.pointee.progress, count > plan.routes[Int(route)].contentLimit {
       return fail(index, .contentTooLarge)
     }
-    if let refused = cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now)) { return answer(index, refused) }
+    if var refused = cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now)) {
+      refused.fields += cashier.corsLines(paidRequest(index, route, octets, path, query))
+      return answer(index, refused)
+    }
     guard plan.routes[Int(route)].isPriced else {
       if let refused = refusedByRoute(index) { return answer(index, refused) }
       return forward(index, octets, whole)

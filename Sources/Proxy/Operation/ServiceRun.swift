@@ -23,6 +23,8 @@ final class ServiceRun: Sendable {
   /// The program and its arguments, as they were at the start: the file may be replaced since.
   private let executable = ProcessControl.executable
   private let current = Mutex<Current?>(nil)
+  /// How often the end was asked for, also before anything served.
+  private let terminations = Atomic<Int>(0)
 
   init(load: @escaping @Sendable () -> Result<LoadedConfiguration, ReloadFailure>, report: @escaping @Sendable (Service.Event) -> Void) {
     self.load = load
@@ -67,6 +69,7 @@ final class ServiceRun: Sendable {
         return
       }
       upgrade.end()
+      if terminations.load(ordering: .sequentiallyConsistent) > 0 { return }
       report(.upgradeFailed(ReloadFailure("not-serving", "the new program was ready, and then did not serve; this one goes on")))
       settings = ended.server.settings
       sockets = ended.server.listeners.enumerated().map { ListeningSockets($1, number: $0) }
@@ -93,6 +96,7 @@ final class ServiceRun: Sendable {
       try server.start(sockets, legacy)
     } catch { throw .server(error) }
     current.withLock { $0 = Current(server: server, ledger: ledger) }
+    if terminations.load(ordering: .sequentiallyConsistent) > 0 { drain(server) }
     let socket: AdministrationServer
     do throws(IOError) {
       socket = try AdministrationServer.start(socketPath: settings.admin.socketPath, source: source(server, ledger, keys))
@@ -244,14 +248,16 @@ final class ServiceRun: Sendable {
   }
 
   private func terminate() {
-    let (server, isSecond) = current.withLock { current -> (Server?, Bool) in
-      let isSecond = current?.isDraining ?? false
-      current?.isDraining = true
-      return (current?.server, isSecond)
-    }
+    let isSecond = terminations.add(1, ordering: .sequentiallyConsistent).newValue > 1
     notifier.send("STOPPING=1", "STATUS=Finishing what is in flight.")
     report(isSecond ? .ending : .draining)
-    if isSecond { server?.stop() } else { server?.drain() }
+    guard let server = current.withLock({ $0?.server }) else { return }
+    if isSecond { server.stop() } else { drain(server) }
+  }
+
+  private func drain(_ server: Server) {
+    current.withLock { $0?.isDraining = true }
+    server.drain()
   }
 
   /// Tells systemd, where it wants to know, that the loops turn.
