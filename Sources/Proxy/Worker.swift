@@ -135,6 +135,8 @@ struct Worker: ~Copyable {
   var isDraining = false
   /// The process that takes connections over; nil where none does.
   var successor: MessageChannel?
+  /// When connections that cannot be passed on and are silent are ended.
+  var quietDeadline: Int64 = .max
   var drainDeadline: Int64 = .max
   var isStopped = false
 
@@ -368,7 +370,7 @@ struct Worker: ~Copyable {
       let connection = downstreams.pointer(index)
       if mayHandOver(index) { continue }
       switch connection.pointee.state {
-      case .idle, .handshake: closeDownstream(index)
+      case .idle, .handshake: if successor == nil { closeDownstream(index) }
       case .multiplexed: drainSession(of: index)
       case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
         connection.pointee.flags.insert(.closing)

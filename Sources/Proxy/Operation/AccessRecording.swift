@@ -111,8 +111,13 @@ extension Worker {
     if accessFlushAt == .max { accessFlushAt = now &+ Self.accessDelay }
   }
 
+  /// As ALPN has it, with what carried it where that is not a matter of course: `h1`, `h1+tls`, `h2` (over TLS), `h2c`.
   private func protocolName(_ index: Int) -> String {
-    isSecure(downstream: index) ? "h1+tls" : "h1"
+    switch downstreams.pointer(index).pointee.transport {
+    case .plain: "h1"
+    case .tls: "h1+tls"
+    case .stream: isSecure(downstream: index) ? "h2" : "h2c"
+    }
   }
 
   /// Hands the records over, where there are enough of them or the first has waited.

@@ -3,10 +3,15 @@ import HTTP
 import IO
 
 extension Worker {
+  /// How long a connection that cannot be passed on may be silent before it is ended, in nanoseconds. A client that is just
+  /// about to send its next request would otherwise find it closed; with `Connection: close` in an answer it knows.
+  private static var quietTime: Int64 { 1_000_000_000 }
+
   /// Begins to hand connections over: accepts nothing more, and goes on with what is in flight as if it did not end.
   mutating func startHandover(_ channel: MessageChannel) {
     guard !isDraining else { return }
     successor = channel
+    quietDeadline = now &+ Self.quietTime
     startDraining()
   }
 
@@ -14,7 +19,8 @@ extension Worker {
   func mayHandOver(_ index: Int) -> Bool {
     guard successor != nil else { return false }
     let connection = downstreams.pointer(index)
-    return connection.pointee.transport == .plain && !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
+    guard connection.pointee.transport == .plain, connection.pointee.state != .multiplexed else { return false }
+    return !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
   }
 
   /// Whether the end of this process is the end of the connection.
@@ -26,15 +32,27 @@ extension Worker {
   mutating func handOverIdle() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       switch downstreams.pointer(index).pointee.state {
-      case .idle, .head: handOver(index)
-      case .handshake, .multiplexed, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
+      case .idle, .head: if mayHandOver(index) { handOver(index) } else { endQuiet(index) }
+      case .handshake: endQuiet(index)
+      // One that was agreed on only after the others were told.
+      case .multiplexed: drainSession(of: index)
+      case .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
       }
     }
   }
 
+  /// Ends a connection that waits for a request and cannot be passed on, when it has been given its time.
+  private mutating func endQuiet(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.transport != .stream else { return }
+    // A head that has begun to come, or a handshake, has its own deadline; a few seconds are enough for both.
+    let limit = connection.pointee.state == .idle ? quietDeadline : quietDeadline &+ 2 * Self.quietTime
+    if now >= limit { closeDownstream(index) }
+  }
+
   private mutating func handOver(_ index: Int) {
     let connection = downstreams.pointer(index)
-    guard let successor, mayHandOver(index) else { return closeDownstream(index) }
+    guard let successor else { return }
     let passed = Handover.Connection(
       descriptor: connection.pointee.descriptor, peer: connection.pointee.peer, peerPort: connection.pointee.peerPort,
       listener: plan.listeners[Int(connection.pointee.listener)].name, input: connection.pointee.input.array())
