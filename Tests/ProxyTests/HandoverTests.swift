@@ -81,7 +81,8 @@ import Testing
       Issue.record("released")
       return
     }
-    #expect(connections.count == 4)
+    // The last one was accepted by the first server, where it came before the message.
+    #expect(connections.count == 4 || connections.count == 5)
     try server.start(sockets, connections)
     partial.send("st: a\r\n\r\n")
     for wire in [partial, busy, waiting] { #expect(try wire.response().status == 200) }

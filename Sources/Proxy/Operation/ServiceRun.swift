@@ -90,6 +90,8 @@ final class ServiceRun: Sendable {
     _ settings: Settings, _ keys: KeyRing, _ ledger: Ledger, _ sockets: [ListeningSockets], _ legacy: [Handover.Connection],
     _ predecessor: MessageChannel?, _ pidFile: PIDFile?
   ) throws(Service.Failure) {
+    // The file names the process before its first answer.
+    do throws(IOError) { try pidFile?.write() } catch { throw .pidFile(error) }
     let server: Server
     do {
       server = try Server(settings: settings, ledger: ledger, keys: keys) { [report] in report(.relay($0)) }
@@ -104,12 +106,6 @@ final class ServiceRun: Sendable {
       server.stop()
       server.join()
       throw .socket(error)
-    }
-    do throws(IOError) { try pidFile?.write() } catch {
-      socket.stop()
-      server.stop()
-      server.join()
-      throw .pidFile(error)
     }
     if let predecessor { _ = Handover.tell(.serving, predecessor) }
     notifier.send("MAINPID=\(ProcessControl.identifier)", "READY=1", "STATUS=Serving \(settings.routes.count) routes.")
