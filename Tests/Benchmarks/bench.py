@@ -9,55 +9,23 @@ import json
 import os
 import re
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "EndToEndTests"))
 
 from harness import Farebox, free_port, open_session, parse_challenges, fetch  # noqa: E402
 from prepaid import PrepaidWallet  # noqa: E402
+from processes import LOAD_CORE, PROXY_CORE, cpu_nanoseconds, pinned, wait_for_port  # noqa: E402
+from protocols import WORKS as PROTOCOL_WORKS, Protocols  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
-PROXY_CORE, LOAD_CORE = 0, 1
 BODY = 10 * 1024 * 1024
 CONNECTIONS = 64
 SESSIONS = 1000
-
-
-def pinned(core, command):
-    return ["taskset", "-c", str(core), *command]
-
-
-def wait_for_port(port, deadline=10):
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise SystemExit(f"nothing listens on port {port}")
-
-
-def process_tree(pid):
-    pids = [pid]
-    for parent in pids:
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        if children.exists():
-            pids += [int(child) for child in children.read_text().split()]
-    return pids
-
-
-def cpu_nanoseconds(pid):
-    total = 0
-    for process in process_tree(pid):
-        for task in Path(f"/proc/{process}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-    return total
 
 
 class Upstream:
@@ -143,8 +111,9 @@ def wrk(port, path, seconds, connections, field=None, values=None, once=False, f
 
 
 class Bench:
-    def __init__(self, options):
+    def __init__(self, options, works):
         self.options = options
+        self.works = set(works)
         self.samples = {}
 
     def start(self, folder):
@@ -156,8 +125,11 @@ class Bench:
         self.haproxy = HAProxy(folder, self.upstream)
         self.wallet = PrepaidWallet.new()
         self.farebox.create_wallet(self.wallet, "1000000 USDC")
+        self.protocols = Protocols(self.options, folder, self.upstream.port) if self.works & set(PROTOCOL_WORKS) else None
 
     def stop(self):
+        if getattr(self, "protocols", None):
+            self.protocols.stop()
         items = [item for name in ("farebox", "nginx", "nginx_auth", "haproxy", "upstream") if (item := getattr(self, name, None))]
         for item in items:
             item.process.send_signal(signal.SIGQUIT if isinstance(item, (Nginx, Upstream)) else signal.SIGTERM)
@@ -190,10 +162,13 @@ class Bench:
             raise SystemExit(f"{work} {name}: {bad} answers were not 2xx, {errors} errors, of {requests}")
         if expected_failures and bad != requests:
             raise SystemExit(f"{work} {name}: only {bad} of {requests} answers were 402")
-        row = {"cpu_us": cpu / 1000 / requests, "rps": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "gb_per_cpu_s": octets / cpu if work == "body-h1" else None}
+        self.record(work, name, {"cpu_us": cpu / 1000 / requests, "rps": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "gb_per_cpu_s": octets / cpu if work == "body-h1" else None})
+
+    def record(self, work, name, row):
         self.samples.setdefault((work, name), []).append(row)
+        p50, p99 = row["p50_us"], row["p99_us"]
         detail = f"{row['gb_per_cpu_s']:.2f} GB/CPU-s" if row["gb_per_cpu_s"] else f"{row['cpu_us']:.1f} us CPU"
-        print(f"  {work:13} {name:11} {detail:>16} {row['rps']:10.0f}/s  p50 {p50} us  p99 {p99} us", flush=True)
+        print(f"  {work:14} {name:11} {detail:>16} {row['rps']:10.0f}/s  " + (f"p50 {p50} us  p99 {p99} us" if p50 is not None else ""), flush=True)
 
     def repetition(self, works):
         c = dict(connections=CONNECTIONS)
@@ -223,6 +198,10 @@ class Bench:
         for repetition in range(self.options.repetitions):
             print(f"repetition {repetition + 1} of {self.options.repetitions}", flush=True)
             self.repetition(works)
+            for work in PROTOCOL_WORKS:
+                if work in works:
+                    for name, row in self.protocols.measure(work):
+                        self.record(work, name, row)
 
     def rows(self):
         out = []
@@ -236,6 +215,10 @@ class Bench:
         ratios = [a[key] / b[key] for a, b in pairs]
         return statistics.median(ratios) if ratios else None
 
+    def inverse(self, work, name, other):
+        ratio = self.ratio(work, name, other)
+        return 1 / ratio if ratio else None
+
     def report(self):
         bars = [
             ("free route, CPU to nginx's proxy_pass", self.ratio("free-h1", "farebox", "nginx"), "<=", 1.0),
@@ -243,6 +226,12 @@ class Bench:
             ("session-paid, CPU to nginx's auth_request", self.ratio("session-h1", "farebox", "nginx-auth"), "<=", 0.4),
             ("large metered body, GB per CPU second to nginx", self.ratio("body-h1", "farebox", "nginx", "gb_per_cpu_s"), ">=", 1.0),
         ]
+        for work in ("session-h2c", "session-tls-h2"):
+            bars.append((f"{work}, CPU to nginx's plain one", self.ratio(work, "farebox", "nginx"), "<=", 1.0))
+            others = [r for name in ("h2o", "haproxy") if (r := self.ratio(work, "farebox", name))]
+            bars.append((f"{work}, CPU to the better of h2o and HAProxy", max(others) if others else None, "<=", 1.4))
+        bars.append(("session-tls-h1, CPU to nginx's plain one", self.ratio("session-tls-h1", "farebox", "nginx"), "<=", 1.3))
+        bars.append(("full TLS handshakes per CPU second to nginx", self.inverse("handshake-tls", "farebox", "nginx"), ">=", 0.9))
         challenge = [s["cpu_us"] for s in self.samples.get(("challenge-h1", "farebox"), [])]
         bars.append(("the bare 402, us of CPU", statistics.median(challenge) if challenge else None, "<=", 50.0))
         print("\nratios (median over repetitions)")
@@ -250,7 +239,7 @@ class Bench:
             if value is None:
                 continue
             met = value <= bar if relation == "<=" else value >= bar
-            print(f"  {label:48} {value:6.2f}   bar {relation} {bar}   {'met' if met else 'NOT met'}")
+            print(f"  {label:52} {value:6.2f}   bar {relation} {bar}   {'met' if met else 'NOT met'}")
 
 
 def main():
@@ -265,10 +254,10 @@ def main():
     options.seconds = 2 if options.quick else 6
     options.repetitions = 3 if options.quick else 6
     options.charges = 8000 if options.quick else 20000
-    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1"]
+    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", *PROTOCOL_WORKS]
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
         os.chmod(folder, 0o755)
-        bench = Bench(options)
+        bench = Bench(options, works)
         try:
             bench.start(Path(folder))
             bench.run(works)

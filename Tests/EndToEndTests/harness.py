@@ -51,11 +51,14 @@ class Response:
 
 
 class Connection:
-    """One HTTP/1.1 connection: writes what it is given, reads responses strictly enough to notice a wrong framing."""
+    """One HTTP/1.1 connection: writes what it is given, reads responses strictly enough to notice a wrong framing. Over TLS with an
+    `ssl.SSLContext`."""
 
-    def __init__(self, port, timeout=15, host="127.0.0.1"):
+    def __init__(self, port, timeout=15, host="127.0.0.1", tls=None):
         self.socket = socket.create_connection((host, port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.buffer = b""
         self.authority = f"127.0.0.1:{port}"
 
