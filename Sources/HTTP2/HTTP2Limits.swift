@@ -24,6 +24,8 @@ public struct HTTP2Limits: Sendable, Hashable {
   public var trailers = 8_192
   /// Fields of a trailer section.
   public var trailerCount = 32
+  /// Octets of a header list of ours, compressed at worst; a stream with a larger one is reset with INTERNAL_ERROR.
+  public var sentBlock = 1 << 17
   /// CONTINUATION frames of one header block.
   public var continuations = 8
   /// Entries of one SETTINGS frame.

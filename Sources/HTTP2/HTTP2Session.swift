@@ -32,6 +32,7 @@ public struct HTTP2Session: ~Copyable {
     // Of a block that is looked at they are counted here, so that a GOAWAY can say why it was one too many.
     nghttp2_option_set_max_continuations(option, limits.continuations * 2)
     nghttp2_option_set_max_outbound_ack(option, limits.outboundFrames)
+    nghttp2_option_set_max_send_header_block_length(option, limits.sentBlock)
     nghttp2_option_set_max_reserved_remote_streams(option, 0)
     // Resets are counted here, with the streams that a client makes us reset.
     nghttp2_option_set_stream_reset_rate_limit(option, .max / 2, 1 << 32)

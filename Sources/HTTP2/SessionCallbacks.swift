@@ -44,6 +44,10 @@ struct SessionCallbacks: @unchecked Sendable {
       guard let session, let frame, let user else { return 0 }
       return SessionCallbacks.sent(session, frame, SessionCallbacks.state(user))
     }
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(table) { session, frame, _, user in
+      guard let session, let frame, let user else { return 0 }
+      return SessionCallbacks.unsent(session, frame, SessionCallbacks.state(user))
+    }
     nghttp2_session_callbacks_set_send_data_callback(table) { _, _, header, count, source, user in
       guard let header, let source, let user else { return NGHTTP2_ERR_CALLBACK_FAILURE.rawValue }
       return SessionCallbacks.write(header, count, SessionCallbacks.place(source.pointee.ptr), SessionCallbacks.state(user))
@@ -308,6 +312,16 @@ struct SessionCallbacks: @unchecked Sendable {
     }
     // Paused, nghttp2 begins no further frame; it has counted this one as sent.
     return output.pointee.count < state.pointee.outputEnd ? 0 : NGHTTP2_ERR_PAUSE.rawValue
+  }
+
+  /// A head that nghttp2 could not write, being larger than it takes, must not leave its stream waiting for ever.
+  private static func unsent(
+    _ session: OpaquePointer, _ frame: UnsafePointer<nghttp2_frame>, _ state: UnsafeMutablePointer<SessionState>
+  ) -> Int32 {
+    let id = frame.pointee.hd.stream_id
+    guard state.pointee.isServer, UInt32(frame.pointee.hd.type) == NGHTTP2_HEADERS.rawValue, place(of: id, session) != nil else { return 0 }
+    nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), id, HTTP2ErrorCode.internalError.rawValue)
+    return 0
   }
 
   /// Octets of a frame's header (RFC 9113 section 4.1).

@@ -156,6 +156,31 @@ private let ok = "HTTP/1.1 200 OK\r\n\r\n"
     #expect(pair.client.news() == [.head(id, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", ends: true), .closed(id)])
   }
 
+  @Test func trailersComeWithoutContentAsWell() throws {
+    var pair = try Pair()
+    let id = try pair.client.request(get)
+    try pair.run()
+    try pair.server.head(id, ok)
+    pair.server.end(id, trailers: "grpc-status: 12\r\n")
+    try pair.run()
+    #expect(pair.client.news() == [.head(id, ok, ends: false), .trailers(id, "grpc-status: 12\r\n"), .ended(id), .closed(id)])
+    #expect(pair.server.news().last == .closed(id))
+  }
+
+  /// A head that is larger than may be sent costs its stream and nothing else.
+  @Test func aHeadThatIsTooLargeToSendResetsItsStream() throws {
+    var pair = try Pair()
+    let id = try pair.client.request(get)
+    let sibling = try pair.client.request(get)
+    try pair.run()
+    _ = pair.server.news()
+    try pair.server.head(id, "HTTP/1.1 200 OK\r\nx: \(String(repeating: "v", count: 200_000))\r\n\r\n")
+    try pair.server.head(sibling, ok, ends: true)
+    try pair.run()
+    #expect(pair.server.news() == [.closed(sibling), .reset(id, .internalError)])
+    #expect(pair.client.news().contains(.reset(id, .internalError)))
+  }
+
   @Test func aTunnelCarriesBothWays() throws {
     var pair = try Pair()
     #expect(pair.client.session.canTunnel() == true)
