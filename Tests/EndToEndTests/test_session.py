@@ -63,7 +63,7 @@ def test_bearer_and_short_form(connection, wallet, opened, upstream):
         assert "private" in response.get("cache-control")
     both = fetch(connection, "GET", PATH, {"Prepaid-Session": secret.short_form, "Authorization": "Bearer for-the-upstream"})
     assert both.status == 200
-    assert ("Authorization", "Bearer for-the-upstream") in [tuple(h) for h in upstream.last()["headers"]]
+    assert ("authorization", "Bearer for-the-upstream") in [(n.lower(), v) for n, v in upstream.last()["headers"]]
     assert status_of(connection, wallet, challenge, secret)["spent"] == str(4 * PRICE)
 
 
