@@ -181,13 +181,14 @@ private struct RandomPair: ~Copyable {
   var asked: [HTTP2Stream] = []
   var answering: [HTTP2Stream] = []
   var sent: [Int32: [UInt8]] = [:], received: [Int32: [UInt8]] = [:]
-  var broken: Set<Int32> = []
+  var answered: [Int32: [UInt8]] = [:], got: [Int32: [UInt8]] = [:]
+  var broken: Set<Int32> = [], hasHead: Set<Int32> = []
   var next: UInt8 = 0
   var now: Int64 = 0
 
   mutating func step(_ generator: inout SeededGenerator) {
     now += 1_000_000_000
-    switch Int.random(in: 0..<12, using: &generator) {
+    switch Int.random(in: 0..<13, using: &generator) {
     case 0, 1:
       let stream = Array("POST / HTTP/1.1\r\nHost: a\r\n\r\n".utf8).withUnsafeBytes { try? client.request($0, endsStream: false) }
       if let stream { asked.append(stream) }
@@ -203,7 +204,7 @@ private struct RandomPair: ~Copyable {
       if let stream = answering.randomElement(using: &generator) {
         Array("HTTP/1.1 200 OK\r\nX: y\r\n\r\n".utf8).withUnsafeBytes { try? server.submitHead(stream, $0, endsStream: false) }
       }
-    case 7: if let stream = answering.randomElement(using: &generator) { _ = [1, 2, 3].withUnsafeBytes { server.send(stream, $0) } }
+    case 7, 12: if let stream = answering.randomElement(using: &generator) { answer(stream, Int.random(in: 0...80_000, using: &generator)) }
     case 8:
       // A server's end before the request's is a reset as well.
       if let stream = answering.randomElement(using: &generator) {
@@ -225,6 +226,13 @@ private struct RandomPair: ~Copyable {
     let octets = [UInt8](repeating: next, count: count)
     let taken = octets.withUnsafeBytes { client.send(stream, $0) }
     sent[stream.id, default: []] += octets.prefix(taken)
+  }
+
+  private mutating func answer(_ stream: HTTP2Stream, _ count: Int) {
+    next &+= 1
+    let octets = [UInt8](repeating: next, count: count)
+    let taken = octets.withUnsafeBytes { server.send(stream, $0) }
+    answered[stream.id, default: []] += octets.prefix(taken)
   }
 
   private mutating func carryUp(limit: Int) {
@@ -253,7 +261,12 @@ private struct RandomPair: ~Copyable {
     let octets = buffer.array()
     octets.withUnsafeBytes { octets in
       do { try client.receive(octets, now: now) } catch { Issue.record("\(error)") }
-      while client.nextEvent() != nil {}
+      while let event = client.nextEvent() {
+        if case .head(let stream, _, _, _) = event { hasHead.insert(stream.id) }
+        guard case .data(let stream, let range) = event else { continue }
+        got[stream.id, default: []] += octets[range]
+        client.consumed(stream, range.count)
+      }
     }
   }
 
@@ -267,6 +280,10 @@ private struct RandomPair: ~Copyable {
     for (id, octets) in sent {
       let got = received[id] ?? []
       #expect(broken.contains(id) ? octets.starts(with: got) : octets == got, "stream \(id): \(octets.count) sent, \(got.count) received")
+    }
+    for (id, octets) in answered where hasHead.contains(id) {
+      let arrived = got[id] ?? []
+      #expect(broken.contains(id) ? octets.starts(with: arrived) : octets == arrived, "stream \(id): \(octets.count) answered, \(arrived.count) arrived")
     }
     for stream in asked { client.reset(stream, .cancel) }
     for stream in answering { server.reset(stream, .cancel) }

@@ -151,6 +151,46 @@ private func octets(_ count: Int, _ seed: Int = 0) -> [UInt8] { (0..<count).map 
     #expect(Set(frames.map(\.stream)) == [long, short])
   }
 
+  /// A driver that sends on only when it hears `writable` sends everything, whatever the pieces and windows are.
+  @Test(arguments: [997, 16_384, 65_535, 65_536, 100_000]) func writableIsEnoughToGoOn(_ piece: Int) throws {
+    var limits = HTTP2Limits.standard
+    limits.streamWindow = 65_535
+    limits.connectionWindow = 65_535
+    for total in [65_535, 65_536, 65_537, 131_072, 200_001, 400_000] {
+      var pair = try Pair(client: limits)
+      let id = try pair.client.request("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+      try pair.run()
+      try pair.server.head(id, ok)
+      let content = octets(total)
+      var (offered, kept, isEnded) = (0, 0..<0, false)
+      var got: [UInt8] = []
+      var isFull = false
+      for _ in 0..<20_000 where got.count < total || !isEnded {
+        if !isFull {
+          if kept.isEmpty {
+            kept = offered..<min(total, offered + piece)
+            offered = kept.upperBound
+          }
+          let taken = pair.server.send(id, Array(content[kept]))
+          kept = kept.lowerBound + taken..<kept.upperBound
+          isFull = !kept.isEmpty
+          if offered == total, kept.isEmpty, !isEnded {
+            isEnded = true
+            pair.server.end(id)
+          }
+        }
+        let down = pair.server.output(limit: 65_536)
+        if !down.isEmpty { try pair.client.receive(down) }
+        for case .data(id, let more) in pair.client.news() { got += more }
+        let up = pair.client.output()
+        if !up.isEmpty { try pair.server.receive(up) }
+        if pair.server.news().contains(.writable(id)) { isFull = false }
+      }
+      let isWhole = got == content
+      #expect(isWhole, "\(got.count) of \(total) in pieces of \(piece)")
+    }
+  }
+
   @Test func outputStopsAtItsLimit() throws {
     var pair = try Pair()
     let id = try pair.client.request("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
