@@ -30,7 +30,7 @@ extension Settings {
     /// Most connections of one worker to one server at once; requests beyond wait.
     public var maxConnections = 512
     /// Most idle connections to one server that one worker keeps.
-    public var maxIdle = 64
+    public var maxIdle = 512
     /// How TLS is spoken to all servers; nil: not at all.
     public var tls: TLS?
     /// How the server for a request is chosen.

@@ -113,6 +113,9 @@ address = "127.0.0.1:{self.tls}"
 certificates = [{{{{ chain = "{certificate.chain}", key = "{certificate.key}" }}}}]
 
 [[currency]]""", 1)
+        configuration = configuration.replace('[[upstream]]', '[[upstream]]\nmax-idle = 512', 1)
+        # One session pays for everything, so it has more requests under way than a session usually may.
+        configuration = configuration.replace('path = "/paid"', f'path = "/paid"\nmax-in-flight = {2 * CLIENTS * STREAMS}', 1)
         self.farebox = Farebox(options.farebox, folder / "farebox-protocols", upstream, workers=1, prefix=pinned(PROXY_CORE, []), configuration=configuration)
         wallet = PrepaidWallet.new()
         self.farebox.create_wallet(wallet, "1000000 USDC")
@@ -154,7 +157,7 @@ certificates = [{{{{ chain = "{certificate.chain}", key = "{certificate.key}" }}
         succeeded = int(re.search(r"(\d+) succeeded", output).group(1))
         good = int(re.search(r"status codes: (\d+) 2xx", output).group(1))
         # Those that were under way when the time was over count as neither.
-        if good == 0 or succeeded - good > 2 * CLIENTS * STREAMS:
+        if good == 0 or good != succeeded:
             sys.exit(f"{work}: {output}")
         times = sorted(int(line.split("\t")[2]) for line in log.read_text().splitlines())
         return good, seconds, times[len(times) // 2], times[len(times) * 99 // 100]
