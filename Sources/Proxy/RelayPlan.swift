@@ -43,6 +43,8 @@ struct RelayPlan: Sendable {
     var acceptsHTTP2 = true
     /// Whether every request is sent to the origin instead.
     var redirects = false
+    /// Whether a PROXY protocol header begins every connection.
+    var acceptsIntroduction = false
   }
 
   /// Nanoseconds each.
@@ -178,6 +180,7 @@ extension RelayPlan.Listener {
     subjectField = Array((listener.tls?.clients?.subjectField ?? "").utf8)
     acceptsHTTP2 = listener.http2
     redirects = listener.redirects
+    acceptsIntroduction = listener.acceptsProxyProtocol
   }
 }
 

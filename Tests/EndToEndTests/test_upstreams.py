@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import Farebox, challenge_of, fetch, open_session
+from harness import Connection, Farebox, challenge_of, fetch, free_port, open_session
 from prepaid import PrepaidWallet
 from upstream import Upstream
 
@@ -354,3 +354,52 @@ def test_upstreams_are_told_the_client(farm, version):
         address = socket.inet_aton("127.0.0.1")
         assert told == [SIGNATURE + b"\x21\x11\0\x0c" + address + address + struct.pack("!HH", port, proxy.port)] * 3
         assert SIGNATURE + b"\x20\0\0\0" in server.introductions
+def introduced(port):
+    return f'[[listen]]\naddress = "127.0.0.1:{port}"\nproxy-protocol = true'
+
+
+def introduce(port, octets, cut=None):
+    """A connection that begins with these octets, sent in two parts where `cut` says so."""
+    connection = Connection(port)
+    if cut:
+        connection.send(octets[:cut])
+        time.sleep(0.05)
+    connection.send(octets[cut or 0 :])
+    return connection
+
+
+def test_clients_are_who_the_proxy_in_front_says(farm):
+    port = free_port()
+    proxy, (server,) = farm(1, top='trusted-proxies = ["127.0.0.1"]', listen=introduced(port))
+    lines = [
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", "192.0.2.7"),
+        (b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n", "2001:db8::7"),
+        (SIGNATURE + b"\x21\x11\0\x0c" + socket.inet_aton("192.0.2.9") + socket.inet_aton("198.51.100.1") + struct.pack("!HH", 1, 2), "192.0.2.9"),
+        (SIGNATURE + b"\x20\0\0\0", "127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+    ]
+    for octets, address in lines:
+        for cut in (None, 1, 5, 12, len(octets) - 1):
+            with introduce(port, octets, cut) as connection:
+                for _ in range(2):
+                    response = fetch(connection, "GET", "/free/echo")
+                    assert response.status == 200
+                    forwarded = dict((n.lower(), v) for n, v in response.json()["headers"])
+                    assert forwarded["x-forwarded-for"].split(",")[-1].strip() == address, forwarded
+
+
+@pytest.mark.parametrize("octets", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n", SIGNATURE + b"\x23\x11\0\0", b"\x16\x03\x01"])
+def test_what_does_not_begin_with_the_header_is_closed(farm, octets):
+    port = free_port()
+    proxy, (server,) = farm(1, top='trusted-proxies = ["127.0.0.1"]', listen=introduced(port))
+    with introduce(port, octets) as connection:
+        assert connection.is_closed()
+    assert not server.requests
+
+
+def test_the_header_of_strangers_is_not_believed(farm):
+    port = free_port()
+    proxy, (server,) = farm(1, top='trusted-proxies = ["10.0.0.0/8"]', listen=introduced(port))
+    with introduce(port, b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\nGET /free/echo HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
+        assert connection.is_closed()
+    assert not server.requests

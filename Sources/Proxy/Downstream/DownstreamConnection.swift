@@ -131,11 +131,14 @@ struct DownstreamConnection: ~Copyable {
     static let streamOver = Flags(rawValue: 1 << 24)
     /// The connection's session, or for a stream its end, is looked at when the turn ends.
     static let listedFlush = Flags(rawValue: 1 << 25)
+    /// The PROXY protocol's header that the connection begins with has not come whole.
+    static let awaitsIntroduction = Flags(rawValue: 1 << 29)
   }
 
   /// The socket; -1 for a stream.
   let descriptor: Int32
-  let peer: ClientAddress
+  /// Whom the connection is with: who connected, or on whose behalf a trusted proxy says that it did.
+  var peer: ClientAddress
   /// The peer's port; 0 where it has none.
   var peerPort: UInt16 = 0
   /// The number of the listener that it came from.

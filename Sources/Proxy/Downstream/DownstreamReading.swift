@@ -46,6 +46,7 @@ extension Worker {
   /// Receives as long as there is something, the octets are wanted, and others are not kept waiting.
   mutating func readDownstream(_ index: Int) {
     let connection = downstreams.pointer(index)
+    if connection.pointee.has(.awaitsIntroduction), !takeIntroduction(index) { return }
     var reads = Self.readsPerTurn
     while connection.pointee.has(.readable), wantsInput(index) {
       guard reads > 0 else { return makeReady(downstream: index) }

@@ -23,10 +23,11 @@ extension Worker {
   private func introduction(_ index: Int) -> ProxyProtocol.Header {
     let connection = downstreams.pointer(index)
     let client = connection.pointee.client
-    guard client != .none, let local = Syscalls.localAddress(connection.pointee.descriptor) else { return .unspecified }
+    let carrier = connection.pointee.transport == .stream ? sessions.pointer(Int(connection.pointee.session)).pointee.socket : index
+    guard client != .none, let local = Syscalls.localAddress(downstreams.pointer(carrier).pointee.descriptor) else { return .unspecified }
     let isDirect = client == connection.pointee.peer
     return .relayed(
-      source: ProxyProtocol.Endpoint(client, port: isDirect ? connection.pointee.peerPort : 0),
+      source: ProxyProtocol.Endpoint(client, port: isDirect ? downstreams.pointer(carrier).pointee.peerPort : 0),
       destination: ProxyProtocol.Endpoint(ClientAddress(local), port: local.port))
   }
 }
