@@ -100,6 +100,7 @@ public final class Server: Sendable {
       whole.put(settings.listeners, numbers: Array(settings.listeners.indices), prepared.plan)
     }
     let count = Self.workerCount(settings)
+    whole.put(prepared.plan.upstreams, at: Array(settings.upstreams.indices))
     let plan = whole.share(of: count, descriptors: descriptors)
     let addresses = plan.servers.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []

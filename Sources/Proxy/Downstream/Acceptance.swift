@@ -45,7 +45,7 @@ extension Worker {
         return deferAccepting()
       }
       switch listeners.pointer(listenerIndex).pointee.accept() {
-      case .accepted(let descriptor, let peer): welcome(descriptor, ClientAddress(peer), port: peer.port, listenerNumbers[listenerIndex])
+      case .accepted(let descriptor, let peer): meet(descriptor, peer, listenerNumbers[listenerIndex])
       case .wouldBlock: return
       case .aborted: continue
       case .exhausted: return refuseForWant(of: listenerIndex)
@@ -82,12 +82,6 @@ extension Worker {
   /// Begins with a client's connection; its index, or nil where it was closed at once.
   @discardableResult
   mutating func welcome(_ descriptor: Int32, _ peer: ClientAddress, port: UInt16, _ listener: Int32) -> Int? {
-    let isIntroduced = plan.listeners[Int(listener)].acceptsIntroduction
-    guard !isIntroduced || mayIntroduce(peer) else {
-      metrics.connectionsRefused.add()
-      Syscalls.close(descriptor)
-      return nil
-    }
     // A trusted proxy or a Unix socket stands for many clients, so only direct ones are counted.
     let isCounted = peer != .none && !Forwarded.isTrusted(peer, plan.trustedProxies)
     guard !isCounted || control.clients.enter(peer) else {
@@ -111,7 +105,6 @@ extension Worker {
       closeDownstream(index)
       return nil
     }
-    if isIntroduced { downstreams.pointer(index).pointee.flags.insert(.awaitsIntroduction) }
     if plan.listeners[Int(listener)].redirects { downstreams.pointer(index).pointee.flags.insert(.redirects) }
     if let context = plan.listeners[Int(listener)].tls {
       guard startHandshake(index, context.current) else {

@@ -3,8 +3,22 @@ import IO
 
 // The PROXY protocol from the proxies in front of us.
 extension Worker {
-  /// Whether a peer may say on whose behalf it connects: a trusted proxy, or whoever may reach the Unix socket.
-  func mayIntroduce(_ peer: ClientAddress) -> Bool { peer == .none || Forwarded.isTrusted(peer, plan.trustedProxies) }
+  /// Takes a new connection, which first says whom it is with where the listener wants to know. Only a trusted proxy, or
+  /// whoever may reach the Unix socket, is listened to there.
+  mutating func meet(_ descriptor: Int32, _ address: SocketAddress, _ listener: Int32) {
+    let peer = ClientAddress(address)
+    guard plan.listeners[Int(listener)].acceptsIntroduction else {
+      welcome(descriptor, peer, port: address.port, listener)
+      return
+    }
+    guard peer == .none || Forwarded.isTrusted(peer, plan.trustedProxies) else {
+      metrics.connectionsRefused.add()
+      return Syscalls.close(descriptor)
+    }
+    if let index = welcome(descriptor, peer, port: address.port, listener) {
+      downstreams.pointer(index).pointee.flags.insert(.awaitsIntroduction)
+    }
+  }
 
   /// Reads the header that a connection begins with, before anything else looks at its octets. False where it has not come
   /// whole, or the connection was closed.

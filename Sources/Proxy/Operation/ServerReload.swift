@@ -75,6 +75,7 @@ extension Server {
       throw .server(.accessLog(error))
     }
     next.plan.put(settings.listeners, numbers: next.listeners.map(\.number), contexts.plan)
+    next.plan.put(contexts.plan.upstreams, at: next.places.layout.upstreams)
     do {
       let plan = next.plan.share(of: controls.count, descriptors: next.descriptorLimit)
       resolver.adopt(plan.servers)

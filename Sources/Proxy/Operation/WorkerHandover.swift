@@ -21,6 +21,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.transport == .plain, connection.pointee.state != .multiplexed else { return false }
     return !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
+      && !connection.pointee.has(.awaitsIntroduction)
   }
 
   /// Whether the end of this process is the end of the connection.

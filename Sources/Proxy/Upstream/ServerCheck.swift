@@ -4,13 +4,11 @@ import Encoding
 import Gateway
 import HTTP
 import IO
+import TLS
 
-/// One server's checks, one after another: connects, asks, and reads no more than the answer's head. Used by the watching
-/// thread alone.
+/// One server's checks, one after another: connects, asks, and reads no more than tells how it is. Used by the watching thread
+/// alone.
 final class ServerCheck {
-  /// Octets of an answer's head before it counts as failed.
-  private static let headLimit = 16 << 10
-
   /// The server's place, its upstream's, and its number among the upstream's servers.
   let server: Int
   let upstream: Int
@@ -22,14 +20,17 @@ final class ServerCheck {
   var addressTurn = 0
 
   private let unixPath: String?
-  private let statuses: Settings.StatusSet
-  /// What is sent; empty where a connection is all that is asked for.
-  private let request: [UInt8]
-  private let onlyConnects: Bool
+  private let question: CheckDialogue.Question
+  /// What TLS takes from it; a configuration that leaves the server as it was may bring another one.
+  var tls: Renewable<TLSClientContext>?
+  private let serverName: String?
+  /// What tells the server that the connection is our own; empty where it does not ask.
+  private let introduction: [UInt8]
   private var descriptor: Int32 = -1
   private var isConnected = false
-  private var answer = ByteBuffer()
-  private var head = ResponseHead()
+  private var dialogue: CheckDialogue?
+  /// What the socket has not taken.
+  private var output = ByteBuffer()
 
   init(_ plan: RelayPlan, _ upstream: Int, _ server: Int, _ health: RelayPlan.Health, at now: Instant, jitter: UInt64) {
     self.server = server
@@ -37,13 +38,12 @@ final class ServerCheck {
     number = server - plan.upstreams[upstream].servers.lowerBound
     state = HealthCheck(health.rules, at: now, jitter: jitter)
     unixPath = plan.servers[server].unixPath
-    statuses = health.statuses
-    onlyConnects = health.request == nil
-    var request = ByteBuffer()
-    // The connection is our own, and says so.
-    if let version = plan.upstreams[upstream].proxyProtocol { ProxyProtocol.append(.unspecified, version, to: &request) }
-    if let octets = health.request { request.append(octets) }
-    self.request = request.array()
+    question = CheckDialogue.Question(request: health.request, statuses: health.statuses)
+    tls = plan.upstreams[upstream].tls
+    serverName = plan.upstreams[upstream].serverName ?? plan.servers[server].host
+    var introduction = ByteBuffer()
+    if let version = plan.upstreams[upstream].proxyProtocol { ProxyProtocol.append(.unspecified, version, to: &introduction) }
+    self.introduction = introduction.array()
   }
 
   deinit { close() }
@@ -54,8 +54,9 @@ final class ServerCheck {
   /// Begins a check; whether it passed, where that is known at once.
   func begin(_ addresses: [SocketAddress], _ epoll: borrowing Epoll, token: UInt64, at now: Instant) -> Bool? {
     deadline = state.began(at: now)
-    answer.removeAll()
     isConnected = false
+    output.removeAll()
+    do { dialogue = CheckDialogue(question, engine: try engine()) } catch { return false }
     let result: ConnectResult
     if let unixPath {
       result = Connector.connect(toUnixPath: unixPath)
@@ -74,53 +75,51 @@ final class ServerCheck {
     return nil
   }
 
+  private func engine() throws(TLSError) -> TLSEngine? {
+    guard let tls else { return nil }
+    return try TLSEngine(client: tls.current, serverName: serverName)
+  }
+
   /// Goes on after a readiness report; whether the check passed, once that is known.
-  func advance(_ readiness: Readiness) -> Bool? {
+  func advance(_ readiness: Readiness, at now: Instant) -> Bool? {
     guard isRunning else { return nil }
     if !isConnected {
       guard readiness.contains(.writable) || readiness.contains(.failed) || readiness.contains(.hungUp) else { return nil }
       guard Syscalls.socketError(descriptor) == 0, !readiness.contains(.failed) else { return false }
       isConnected = true
-      // A new socket takes so little whole.
-      if !request.isEmpty {
-        let sent = request.withUnsafeBytes { Syscalls.send(descriptor, $0) == .moved($0.count) }
-        guard sent else { return false }
-      }
-      if onlyConnects { return true }
+      output.append(introduction)
+      if let passed = dialogue?.begin(into: &output, at: now) { return passed }
     }
-    return read()
+    guard send() else { return false }
+    return receive(now)
   }
 
-  private func read() -> Bool? {
+  private func receive(_ now: Instant) -> Bool? {
+    var octets = [UInt8](repeating: 0, count: 16 << 10)
     while true {
-      var result = TransferResult.wouldBlock
-      _ = answer.withUnsafeWritable(minimumCapacity: 4096) { space in
-        result = Syscalls.receive(descriptor, into: space)
-        if case .moved(let count) = result { return count }
-        return 0
-      }
-      switch result {
-      case .moved:
-        if let passed = judge() { return passed }
+      switch octets.withUnsafeMutableBytes({ Syscalls.receive(descriptor, into: $0) }) {
+      case .moved(let count):
+        let passed = octets.withUnsafeBytes { octets -> Bool? in
+          dialogue?.receive(UnsafeRawBufferPointer(rebasing: octets[..<count]), into: &output, at: now)
+        }
+        if let passed { return passed }
+        guard send() else { return false }
       case .wouldBlock: return nil
       case .ended, .failed: return false
       }
     }
   }
 
-  /// Looks at what has come of the answer; interim ones are passed over.
-  private func judge() -> Bool? {
-    while true {
-      head.reset()
-      do {
-        let isComplete = try answer.withUnsafeBytes { (octets) throws(HTTPError) in
-          try ResponseDecoder.decode(octets, limits: HeadLimits(head: Self.headLimit), requestMethod: .get, into: &head)
-        }
-        guard isComplete else { return answer.count > Self.headLimit ? false : nil }
-      } catch { return false }
-      guard head.isInterim else { return statuses.contains(head.status) }
-      answer.removeFirst(head.byteCount)
+  /// Sends what is to be sent, as much as the socket takes; false where the connection is dead.
+  private func send() -> Bool {
+    while !output.isEmpty {
+      switch output.withUnsafeBytes({ Syscalls.send(descriptor, $0) }) {
+      case .moved(let count): output.removeFirst(count)
+      case .wouldBlock: return true
+      case .ended, .failed: return false
+      }
     }
+    return true
   }
 
   /// Gives the connection up.
@@ -129,6 +128,6 @@ final class ServerCheck {
     Syscalls.close(descriptor)
     descriptor = -1
     deadline = Instant(nanoseconds: .max)
-    answer.removeAll()
+    dialogue = nil
   }
 }

@@ -2,6 +2,7 @@ import Configuration
 import Gateway
 import HTTP
 import IO
+import TLS
 
 extension RelayPlan {
   /// How an upstream's servers are chosen, watched and left alone.
@@ -15,6 +16,10 @@ extension RelayPlan {
     /// How often a request may be sent anew.
     var retries: Int
     var proxyProtocol: ProxyProtocol.Version?
+    /// What TLS takes from it; nil: it is spoken to without.
+    var tls: Renewable<TLSClientContext>?
+    /// The name that a server proves with TLS; nil: the host of its URL.
+    var serverName: String?
     /// Nanoseconds between two look-ups of names; 0: only when a connect failed.
     var resolveEvery: Int64
     var health: Health?
@@ -68,6 +73,11 @@ extension RelayPlan {
     upstreams.append(Upstream(upstream, servers: first..<servers.count))
   }
 
+  /// Puts what TLS takes from the upstreams at their places.
+  mutating func put(_ contexts: [Renewable<TLSClientContext>?], at places: [Int]) {
+    for (context, place) in zip(contexts, places) { upstreams[place].tls = context }
+  }
+
   /// What notices call each server: its upstream's name, and where that has several servers, which one is meant.
   var serverNames: [String] {
     servers.map { server in
@@ -113,6 +123,7 @@ extension RelayPlan.Upstream {
     }
     retries = upstream.retries
     proxyProtocol = upstream.proxyProtocol
+    serverName = upstream.tls?.serverName
     resolveEvery = upstream.resolveEvery.nanoseconds
     health = upstream.health.map { RelayPlan.Health($0, host: upstream.authority) }
     let ejection = upstream.ejection

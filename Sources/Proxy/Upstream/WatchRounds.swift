@@ -42,9 +42,11 @@ struct WatchRounds: ~Copyable {
       let upstream = orders.plan.upstreams[place]
       for server in upstream.servers {
         if let health = upstream.health {
-          kept[server] =
+          let check =
             checks.removeValue(forKey: server)
             ?? ServerCheck(orders.plan, place, server, health, at: now, jitter: .random(in: 0...UInt64.max))
+          check.tls = upstream.tls
+          kept[server] = check
         }
         if upstream.resolveEvery > 0, orders.plan.servers[server].hasName {
           let known = self.lookUps.first { $0.server == server && $0.every == upstream.resolveEvery }
@@ -65,7 +67,7 @@ struct WatchRounds: ~Copyable {
     for report in 0..<count {
       let token = epoll.token(report)
       guard token != Self.wakerToken, let check = checks[Int(truncatingIfNeeded: token)] else { continue }
-      if let passed = check.advance(epoll.readiness(report)) { end(check, passed, now) }
+      if let passed = check.advance(epoll.readiness(report), at: now) { end(check, passed, now) }
     }
     for check in checks.values { lookAfter(check, now) }
     for index in lookUps.indices where lookUps[index].next <= now {
