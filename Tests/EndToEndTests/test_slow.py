@@ -9,7 +9,7 @@ import pytest
 
 from harness import CONFIGURATION, Connection, Farebox, fetch, free_port
 
-SECONDS = 8
+SECONDS = 5
 CLIENTS = 300
 # Slow heads, slow bodies, slow readers.
 ATTACKS = {
