@@ -18,6 +18,7 @@ from http2_client import (
     CANCEL, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, GOAWAY, HEADERS, NO_ERROR,
     PING, PRIORITY, PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, SETTINGS, STREAM_CLOSED, WINDOW_UPDATE, H2Connection, RawH2, block, frame)
 from prepaid import PrepaidWallet, SessionSecret
+from secure import Place
 
 PRICE = 1000
 
@@ -455,3 +456,81 @@ def test_h2load(farebox, wallet, upstream):
     assert "status codes: 2000 2xx" in done.stdout
     assert upstream.count() == served + 2000
     assert farebox.session(secret.session_id)["spent"] == str(2001 * PRICE)
+
+
+# Over TLS.
+
+
+@pytest.fixture(scope="module")
+def place(binary, upstream, tmp_path_factory):
+    place = Place(binary, tmp_path_factory.mktemp("place"), upstream)
+    yield place
+    place.farebox.stop()
+    place.farebox.assert_books_balance()
+
+
+def connect_securely(place, **options):
+    context = place.authority.client(protocols=("h2", "http/1.1"), **options)
+    return H2Connection(place.ports["tls"], context=context, server_name="127.0.0.1")
+
+
+def test_sessions_over_tls(place, upstream):
+    wallet = PrepaidWallet.new()
+    place.farebox.create_wallet(wallet, "10 USDC")
+    with connect_securely(place) as c:
+        challenge = challenge_of(fetch(c, "GET", "/api/echo"), "session")
+        secret = SessionSecret.new()
+        opened = fetch(c, "GET", "/api/echo", {"Authorization": wallet.open(challenge, secret, 200 * PRICE)})
+        assert opened.status == 200 and ("x-forwarded-proto", "https") in [(n.lower(), v) for n, v in opened.json()["headers"]]
+        numbers = [c.request("GET", "/api/slow/20", {"Prepaid-Session": secret.short_form}) for _ in range(100)]
+        assert {c.finished(n).status for n in numbers} == {200}
+        charge = challenge_of(fetch_again(c, "/paid"), "charge")
+        assert fetch_again(c, "/paid", {"Authorization": wallet.transfer(charge)}).receipt()["reference"]
+    assert place.farebox.session(secret.session_id)["spent"] == str(101 * PRICE)
+
+
+def fetch_again(c, target, headers=()):
+    """Fetches on a connection whose earlier responses were read by their streams."""
+    return c.finished(c.request("GET", target, headers))
+
+
+def test_large_bodies_over_tls(place):
+    body = os.urandom(3_000_000)
+    with connect_securely(place) as c:
+        assert fetch(c, "POST", "/free/echo", {}, body).json()["sha256"] == hashlib.sha256(body).hexdigest()
+        numbers = [c.request("GET", "/free/bytes/1000000") for _ in range(10)]
+        for number in numbers:
+            assert len(c.finished(number).body) == 1_000_000
+
+
+def test_a_dry_stream_over_tls_waits_alone(place):
+    wallet = PrepaidWallet.new()
+    place.farebox.create_wallet(wallet, "10 USDC")
+    path = "/files/bytes/2000000"
+    with connect_securely(place) as c:
+        challenge = challenge_of(fetch(c, "GET", path), "session")
+        dry = c.request("GET", path, {"Authorization": wallet.open(challenge, SessionSecret.new(), 10_000)})
+        stream = c.streams[dry]
+        c.until(lambda: len(stream.body) == 1_000_000)
+        for _ in range(10):
+            assert len(fetch_again(c, "/free/bytes/200000").body) == 200_000
+        c.until(lambda: stream.is_over)
+        assert stream.reset is not None and len(stream.body) == 1_000_000
+
+
+def test_curl_over_tls(place):
+    command = [tool("curl"), "-sS", "--http2", "--cacert", str(place.authority.path), "-w", "\n%{http_version} %{http_code}"]
+    done = subprocess.run([*command, f"https://127.0.0.1:{place.ports['tls']}/free/bytes/100"], capture_output=True, text=True, timeout=20)
+    assert done.stdout.splitlines()[-1] == "2 200", done
+
+
+def test_floods_over_tls_end_their_connection_only(place):
+    with connect_securely(place) as witness, connect_securely(place) as c:
+        for _ in range(2_000):
+            c.h2.ping(bytes(8))
+        try:
+            c.flush()
+        except ConnectionError:
+            pass
+        assert c.is_closed(5) and (not c.goaways or c.goaways[-1][1] == ENHANCE_YOUR_CALM)
+        assert fetch(witness, "GET", "/free/echo").status == 200
