@@ -129,7 +129,4 @@ struct StreamTable: ~Copyable {
     let record = records + Int(stream.place)
     return record.pointee.id == stream.id ? record : nil
   }
-
-  /// Gives the stream's name of a place in use.
-  func stream(at place: UInt32) -> HTTP2Stream { HTTP2Stream(id: self[place].pointee.id, place: place) }
 }

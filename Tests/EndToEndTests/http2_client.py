@@ -3,14 +3,12 @@ many streams at once as a test wants. Frames of any form go through `send`."""
 
 import collections
 import socket
-import ssl
 import struct
 import time
 
 import h2.config
 import h2.connection
 import h2.events
-import h2.exceptions
 
 from harness import Connection, Response
 

@@ -1,13 +1,10 @@
 """HTTP/2 end to end, with PyPI's h2 and with frames of our own making: the relay, money, flow control, limits and ends."""
 
 import hashlib
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 
 import hpack
