@@ -33,11 +33,11 @@ public struct HTTP2Limits: Sendable, Hashable {
   /// Frames that wait in nghttp2 to be taken as output, content excluded.
   public var outboundFrames = 1_000
 
-  /// Streams that the peer, or a fault of the peer's, may reset.
+  /// Streams that a client, or a fault of the client's, may reset. A server is not limited, for it resets only what was asked of it.
   public var resets = FrameRate(burst: 200, perSecond: 30)
   /// SETTINGS frames, acknowledgements excluded.
   public var settings = FrameRate(burst: 32, perSecond: 2)
-  /// PING frames, acknowledgements excluded.
+  /// PING frames, acknowledgements excluded; each DATA frame that goes out allows one more, since gRPC measures with them.
   public var pings = FrameRate(burst: 64, perSecond: 10)
   /// Streams beyond `concurrentStreams`, PRIORITY frames, and RST_STREAM of streams that are gone.
   public var strays = FrameRate(burst: 400, perSecond: 50)

@@ -117,7 +117,8 @@ public struct HTTP2Session: ~Copyable {
 
   /// Gives the peer room for as many octets of a stream's content as the driver has used up.
   public mutating func consumed(_ stream: HTTP2Stream, _ count: Int) {
-    guard let record = openRecord(stream, without: [.closed]) else { return }
+    // Who has sent everything needs no more room.
+    guard let record = openRecord(stream, without: [.closed, .receivedEnd]) else { return }
     let count = min(count, record.pointee.held)
     guard count > 0 else { return }
     record.pointee.held &-= count

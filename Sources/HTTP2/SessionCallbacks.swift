@@ -107,7 +107,8 @@ struct SessionCallbacks: @unchecked Sendable {
           || flags & NGHTTP2_FLAG_END_STREAM.rawValue != 0 || state.pointee.allows(.emptyData)
       case NGHTTP2_WINDOW_UPDATE.rawValue: state.pointee.allows(.windowUpdate)
       case NGHTTP2_RST_STREAM.rawValue:
-        state.pointee.allows(nghttp2_session_get_stream_user_data(session, header.stream_id) == nil ? .stray : .reset)
+        // A server can only reset what was asked of it.
+        !state.pointee.isServer || state.pointee.allows(nghttp2_session_get_stream_user_data(session, header.stream_id) == nil ? .stray : .reset)
       case NGHTTP2_SETTINGS.rawValue: flags & NGHTTP2_FLAG_ACK.rawValue != 0 || state.pointee.allows(.settings)
       case NGHTTP2_PING.rawValue: flags & NGHTTP2_FLAG_ACK.rawValue != 0 || state.pointee.allows(.ping)
       case NGHTTP2_PRIORITY.rawValue: state.pointee.allows(.stray)
@@ -176,8 +177,10 @@ struct SessionCallbacks: @unchecked Sendable {
     nghttp2_session_consume_connection(session, count)
     guard let place = place(of: id, session), let input = state.pointee.input else { return 0 }
     let record = state.pointee.streams[place]
-    // nghttp2 has reset a stream that disregarded its window, and reports the octets all the same.
-    guard !record.pointee.flags.contains(.resetHere), record.pointee.held &+ count <= state.pointee.limits.streamWindow else { return 0 }
+    // nghttp2 has reset a stream that disregarded its window, and reports the octets all the same. Before our SETTINGS have
+    // arrived the window is that of RFC 9113 section 6.9.2.
+    let window = max(state.pointee.limits.streamWindow, 65_535)
+    guard !record.pointee.flags.contains(.resetHere), record.pointee.held &+ count <= window else { return 0 }
     record.pointee.held &+= count
     let start = data - input
     state.pointee.note(.data, place, UInt32(truncatingIfNeeded: start), UInt32(truncatingIfNeeded: start &+ count))
@@ -274,7 +277,7 @@ struct SessionCallbacks: @unchecked Sendable {
     if count < queued, count < state.pointee.limits.trickle {
       if !state.pointee.allows(.trickle) { calm(session, state) }
     } else {
-      state.pointee.allowWindowUpdates()
+      state.pointee.allowAnswers()
     }
     flags.pointee |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
     guard isEnding, count == queued else { return count }
@@ -343,7 +346,7 @@ struct SessionCallbacks: @unchecked Sendable {
       guard let place = place(of: id, session), frame.pointee.rst_stream.error_code != 0,
         !state.pointee.streams[place].pointee.flags.contains(.resetHere)
       else { return 0 }
-      if !state.pointee.allows(.reset) { calm(session, state) }
+      if state.pointee.isServer, !state.pointee.allows(.reset) { calm(session, state) }
     case NGHTTP2_GOAWAY.rawValue:
       let code = frame.pointee.goaway.error_code
       if code != 0, state.pointee.failure == nil { state.pointee.failure = HTTP2ErrorCode(code: code) }

@@ -62,7 +62,7 @@ struct SessionState: ~Copyable {
   var hasEvents: Bool { nextEvent < events.count }
 
   /// Events kept in storage that an idle session does not give back.
-  private static let keptEvents = 16
+  private static let keptEvents = 64
 
   mutating func note(_ event: StoredEvent) { events.append(event) }
 
@@ -140,7 +140,10 @@ struct SessionState: ~Copyable {
     return continuations <= limits.continuations
   }
 
-  /// Notes a DATA frame that went out whole: the peer answers it with WINDOW_UPDATE frames.
+  /// Notes a DATA frame that went out whole: the peer answers it with WINDOW_UPDATE frames, and may measure the path with a PING.
   @inline(__always)
-  mutating func allowWindowUpdates() { windowUpdates.allow(limits.windowUpdatesPerFrame, limits.windowUpdates) }
+  mutating func allowAnswers() {
+    windowUpdates.allow(limits.windowUpdatesPerFrame, limits.windowUpdates)
+    pings.allow(1, limits.pings)
+  }
 }

@@ -91,6 +91,37 @@ import Testing
     #expect(try flood(most: 200) { _ in Frames.ping(Frames.acknowledges) }.code == nil)
   }
 
+  /// gRPC sends a PING with what it receives, to measure the path.
+  @Test func pingsThatAnswerContentAreNoFlood() throws {
+    var pair = try Pair()
+    let id = try pair.client.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    try pair.run()
+    try pair.server.head(id, "HTTP/1.1 200 OK\r\n\r\n")
+    for _ in 0..<1_000 {
+      #expect(pair.server.send(id, "x") == 1)
+      try pair.run()
+      try pair.server.receive(Frames.ping())
+    }
+    #expect(pair.server.session.failure == nil)
+  }
+
+  /// A server that answers early resets every stream, and may.
+  @Test func aServerMayResetWhatWasAskedOfIt() throws {
+    var client = Peer(.client(isSecure: false))
+    try client.receive(Frames.settings())
+    for _ in 0..<1_000 {
+      let id = try client.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      _ = client.output()
+      try client.receive(Frames.frame(1, 5, id, [0x88]) + Frames.reset(id, .noError))
+    }
+    for _ in 0..<1_000 {
+      let id = try client.request("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      _ = client.output()
+      try client.receive(Frames.reset(id, .refusedStream))
+    }
+    #expect(client.session.failure == nil)
+  }
+
   @Test func settingsWithTooManyEntriesEndTheConnection() throws {
     let entries = [(UInt16, UInt32)](repeating: (4, 65535), count: HTTP2Limits.standard.settingsEntries + 1)
     #expect(try flood(most: 1) { _ in Frames.settings(entries) }.code != nil)

@@ -117,6 +117,18 @@ private func octets(_ count: Int, _ seed: Int = 0) -> [UInt8] { (0..<count).map 
     #expect(count <= HTTP2Limits.standard.streamWindow)
   }
 
+  /// Before a client has seen a smaller window it may use the one that every connection begins with.
+  @Test func whatCameBeforeTheSettingsIsNotLost() throws {
+    var limits = HTTP2Limits.standard
+    limits.streamWindow = 1_000
+    var peer = Peer(.server, limits)
+    peer.consumes = false
+    let content = octets(10_000)
+    try peer.receive(Frames.preface + Frames.settings() + Frames.headers(1, Frames.post, ends: false) + Frames.data(1, content, ends: true))
+    let isWhole = peer.news().contains(.data(1, content))
+    #expect(isWhole)
+  }
+
   @Test func aHundredStreamsInterleaved() throws {
     var pair = try Pair()
     let ids = try (0..<100).map { try pair.client.request("GET /\($0) HTTP/1.1\r\nHost: a\r\n\r\n") }
