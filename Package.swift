@@ -61,10 +61,10 @@ let package = Package(
     module(
       "Proxy",
       ["Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "IO", "Ledger"]),
-    module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering", "Methods"]),
+    module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Payments", "Metering", "Methods"]),
     .executableTarget(
       name: "farebox",
-      dependencies: ["Proxy", "Agent", "Configuration", "Ledger", "Payments", "Methods", "Metering", "HTTP", "Encoding", "Crypto", "Bytes", argumentParser],
+      dependencies: ["Proxy", "Agent", "Configuration", "TLS", "Ledger", "Payments", "Methods", "Metering", "HTTP", "Encoding", "Crypto", "Bytes", argumentParser],
       swiftSettings: settings),
 
     tests("BytesTests", ["Bytes"]),
@@ -81,7 +81,7 @@ let package = Package(
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
-    tests("AgentTests", ["Agent", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
+    tests("AgentTests", ["Agent", "TLS", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
     tests("FuzzTests", ["HTTP", "HTTP2", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),
   ],

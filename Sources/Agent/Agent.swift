@@ -132,7 +132,7 @@ extension AgentError {
     switch self {
     case .connection, .connectionLost, .cutShort, .malformedResponse: true
     case .timeout(let phase): phase != .whole
-    case .address, .tlsNotSupported, .plaintextRefused, .requestField, .contentUnreadable, .resolution,
+    case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution,
       .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .noWalletKey, .refusedByPolicy, .rejected, .answerLost,
       .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
       false

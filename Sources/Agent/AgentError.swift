@@ -1,5 +1,6 @@
 import HTTP
 import Payments
+public import TLS
 
 /// Names everything that can keep a paid request from being answered.
 ///
@@ -8,8 +9,8 @@ import Payments
 public enum AgentError: Error, Equatable, Sendable {
   /// The address is not one that the agent can ask.
   case address(AddressFault)
-  /// The address asks for TLS, which this version does not speak.
-  case tlsNotSupported(host: String)
+  /// TLS did not come about, mostly since the server's certificate does not prove what it should; nothing was sent.
+  case tls(host: String, TLSError)
   /// A plain connection would leave this machine, and nobody allowed that.
   case plaintextRefused(host: String)
   /// The request itself cannot be sent: a field name or value that HTTP forbids.

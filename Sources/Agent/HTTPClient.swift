@@ -1,5 +1,7 @@
 import Encoding
+import Foundation
 import HTTP
+import TLS
 
 /// Sends requests and keeps connections for the next one.
 ///
@@ -11,6 +13,7 @@ final class HTTPClient {
   /// The end of the time for everything, nil where there is none.
   private var deadline: Instant?
   private var idle: [HTTPConnection] = []
+  private var context: TLSClientContext?
 
   init(limits: HTTPLimits, allowsPlaintext: Bool) {
     self.limits = limits
@@ -25,11 +28,7 @@ final class HTTPClient {
   /// - Parameter extra: the agent's own fields, such as a credential; they follow the caller's.
   func send(_ request: AgentRequest, extra: [AgentRequest.Field] = []) throws(AgentError) -> (ReceivedHead, ResponseBody) {
     let address = request.address
-    switch address.scheme {
-    case .https: throw .tlsNotSupported(host: address.host)
-    case .http: break
-    }
-    guard address.isLoopback || allowsPlaintext else { throw .plaintextRefused(host: address.host) }
+    guard address.scheme == .https || address.isLoopback || allowsPlaintext else { throw .plaintextRefused(host: address.host) }
     let byteCount = try request.content.byteCount()
     let expects = byteCount >= HTTPLimits.expectByteCount
     let head = Self.head(of: request, extra: extra, byteCount: byteCount, expects: expects)
@@ -65,11 +64,38 @@ final class HTTPClient {
       connection.lend(until: deadline)
       return connection
     }
-    let socket = try StreamSocket.connect(
-      to: address, loopbackOnly: !allowsPlaintext, perAddress: limits.connect, until: deadline)
-    let connection = HTTPConnection(socket: socket, origin: address, limits: limits)
+    let connection = HTTPConnection(carrier: try carrier(to: address), origin: address, limits: limits)
     connection.lend(until: deadline)
     return connection
+  }
+
+  private func carrier(to address: WebAddress) throws(AgentError) -> Carrier {
+    let isSecure = address.scheme == .https
+    let socket = try StreamSocket.connect(
+      to: address, loopbackOnly: !isSecure && !allowsPlaintext, perAddress: limits.connect, until: deadline)
+    guard isSecure else { return Carrier(socket) }
+    let limit = Instant.now() + limits.connect
+    return try Carrier.secure(socket, try context(for: address), host: address.host, until: deadline.map { min($0, limit) } ?? limit)
+  }
+
+  /// What all connections over TLS have in common; the authorities are read when the first one is made.
+  private func context(for address: WebAddress) throws(AgentError) -> TLSClientContext {
+    if let context { return context }
+    do throws(TLSError) {
+      let made = try TLSClientContext(trust: .authorities(try Self.systemAuthorities()))
+      context = made
+      return made
+    } catch { throw .tls(host: address.host, error) }
+  }
+
+  /// Reads the authorities of the file that `SSL_CERT_FILE` names, or else of the system.
+  private static func systemAuthorities() throws(TLSError) -> TLSAuthorities {
+    let named = ProcessInfo.processInfo.environment["SSL_CERT_FILE"] ?? ""
+    let paths = named.isEmpty ? TLSAuthorities.systemPaths : [named]
+    for path in paths {
+      if let pem = FileManager.default.contents(atPath: path) { return try TLSAuthorities(pem: [UInt8](pem)) }
+    }
+    throw .systemAuthoritiesMissing
   }
 
   /// Writes the request line and the fields; the caller's own come after the framing, the agent's last.

@@ -13,7 +13,7 @@ final class HTTPConnection {
   /// The time of the last use, for the age limit of idle connections.
   private(set) var lastUse = Instant.now()
 
-  private let socket: StreamSocket
+  private var carrier: Carrier
   private let limits: HTTPLimits
   private var deadline: Instant?
   private var buffer = [UInt8](repeating: 0, count: HTTPConnection.bufferByteCount)
@@ -24,14 +24,14 @@ final class HTTPConnection {
   /// Whether an exchange is under way.
   private(set) var isLent = false
 
-  init(socket: consuming StreamSocket, origin: WebAddress, limits: HTTPLimits) {
-    self.socket = socket
+  init(carrier: consuming Carrier, origin: WebAddress, limits: HTTPLimits) {
+    self.carrier = carrier
     self.origin = origin
     self.limits = limits
   }
 
   /// Whether another request may be sent: all of the last answer was read, and the server has not closed.
-  var isReusable: Bool { !mustClose && start == end && socket.isQuiet }
+  var isReusable: Bool { !mustClose && start == end && carrier.isQuiet() }
 
   /// Notes the start of an exchange that has to end by the deadline, where there is one.
   func lend(until deadline: Instant?) {
@@ -113,7 +113,7 @@ final class HTTPConnection {
     var sent = 0
     var until = limit(limits.writeStall)
     while sent < octets.count {
-      let ready = socket.wait(for: [.writable, .readable], until: until)
+      let ready = carrier.wait(for: [.writable, .readable], until: until)
       if ready.isEmpty { throw timeout(.sending) }
       if ready.contains(.readable) {
         // The socket stays readable after the server's close, so the answer that precedes it is looked for first.
@@ -126,7 +126,7 @@ final class HTTPConnection {
       guard ready.contains(.writable) else { continue }
       let count: Int
       do throws(AgentError) {
-        count = try socket.send(UnsafeRawBufferPointer(rebasing: octets[sent...]))
+        count = try carrier.send(UnsafeRawBufferPointer(rebasing: octets[sent...]))
       } catch {
         // A server that refuses a large request answers and closes; the answer says more than the broken pipe.
         guard case .some? = try? fill(.sending), let answer = try decodeHead(method, interim: &interim) else { throw error }
@@ -157,7 +157,7 @@ final class HTTPConnection {
     let from = end
     let result: Result<StreamSocket.Receipt, AgentError> = buffer.withUnsafeMutableBytes { storage in
       do throws(AgentError) {
-        return .success(try socket.receive(into: UnsafeMutableRawBufferPointer(rebasing: storage[from...]), phase: phase))
+        return .success(try carrier.receive(into: UnsafeMutableRawBufferPointer(rebasing: storage[from...]), phase: phase))
       } catch {
         return .failure(error)
       }
@@ -176,7 +176,7 @@ final class HTTPConnection {
     while true {
       let result = try fill(phase)
       guard case .silent = result else { return result }
-      if socket.wait(for: .readable, until: until).isEmpty { return .silent }
+      if carrier.wait(for: .readable, until: until).isEmpty { return .silent }
     }
   }
 

@@ -2,6 +2,7 @@ import Agent
 import ArgumentParser
 import Glibc
 import Payments
+import TLS
 
 /// Numbers the ways in which `farebox pay` can end; where curl has a number for the same thing, it is curl's.
 enum PayExit: Int32, CaseIterable {
@@ -14,8 +15,10 @@ enum PayExit: Int32, CaseIterable {
   case unwritable = 23
   case unreadable = 26
   case timedOut = 28
+  case noTLS = 35
   case malformedAnswer = 52
   case connectionLost = 56
+  case notVerified = 60
   case overMaximum = 80
   case refusedByPolicy = 81
   case rejected = 82
@@ -38,6 +41,7 @@ enum PayExit: Int32, CaseIterable {
     case .unwritable: "the output could not be written"
     case .unreadable: "the data to send could not be read"
     case .timedOut: "a time limit passed"
+    case .noTLS: "TLS with the host did not come about"
     case .malformedAnswer: "the server does not speak HTTP/1.1 as it should"
     case .connectionLost: "the connection broke"
     case .overMaximum: "the price, or what a stream needs, is over --max"
@@ -48,7 +52,8 @@ enum PayExit: Int32, CaseIterable {
     case .answerLost: "the payment was made, but its answer was lost"
     case .receiptWrong: "the answer came, but its receipt does not hold"
     case .keeper: "a file in the configuration folder cannot be used"
-    case .plaintext: "the URL needs TLS, or plain HTTP would leave this machine"
+    case .plaintext: "plain HTTP would leave this machine"
+    case .notVerified: "the server's certificate does not prove that it is the host"
     }
   }
 
@@ -84,7 +89,9 @@ struct PayFailure: Error {
   private static func exit(for error: AgentError) -> PayExit {
     switch error {
     case .address, .requestField: .malformedAddress
-    case .tlsNotSupported, .plaintextRefused: .plaintext
+    case .tls(_, .peerCertificate): .notVerified
+    case .tls: .noTLS
+    case .plaintextRefused: .plaintext
     case .contentUnreadable: .unreadable
     case .resolution: .unresolved
     case .connection: .unreachable
@@ -108,9 +115,7 @@ struct PayFailure: Error {
     case .address(let fault): "the URL is malformed: \(text(fault))"
     case .requestField(let name): "'\(name)' is malformed, or not yours to set: the agent sets it itself"
     case .contentUnreadable(let path, let code): "cannot read \(path): \(systemText(code))"
-    case .tlsNotSupported(let host):
-      "https://\(host) needs TLS, which this version does not speak yet; "
-        + "use the plain listener on the same machine, or a TLS tunnel that ends on loopback"
+    case .tls(let host, let error): "no TLS with \(host): \(text(error))"
     case .plaintextRefused(let host):
       "plain HTTP to \(host) would show the payment to everyone on the way; only this machine is asked that way "
         + "(--plaintext allows it, for a network that you trust)"
@@ -147,6 +152,26 @@ struct PayFailure: Error {
     let asked = "\(currency.format(price)) \(currency.symbol)"
     guard let maximum else { return "\(asked) are asked for, and without --max nothing is paid" }
     return "\(asked) are asked for, and --max leaves \(currency.format(maximum)) \(currency.symbol)"
+  }
+
+  private static func text(_ error: TLSError) -> String {
+    switch error {
+    case .peerCertificate(.expired): "its certificate has expired"
+    case .peerCertificate(.notYetValid): "its certificate is not valid yet"
+    case .peerCertificate(.unknownAuthority): "nobody that this system trusts issued its certificate (SSL_CERT_FILE names other authorities)"
+    case .peerCertificate(.selfSigned): "its certificate was issued by itself (SSL_CERT_FILE names the authorities that are trusted)"
+    case .peerCertificate(.nameMismatch): "its certificate is for other names"
+    case .peerCertificate(let fault): "its certificate is not accepted (\(fault))"
+    case .notTLS, .plainHTTP: "it does not speak TLS there"
+    case .versionUnsupported, .cipherMismatch, .applicationProtocolMismatch: "it speaks no version or cipher that is safe"
+    case .alertReceived(let alert): "it refused with alert \(alert)"
+    case .systemAuthoritiesMissing: "the system's certificate authorities are not installed (ca-certificates)"
+    case .authorityMissing, .authorityUnreadable: "the file of certificate authorities cannot be read"
+    case .certificateMissing, .certificateUnreadable, .certificateExpired, .certificateNotYetValid, .certificateOutOfOrder,
+      .certificateWeak, .keyMissing, .keyUnreadable, .keyEncrypted, .keyMismatch, .identityMissing, .nameMissing, .serverNameInvalid,
+      .peerCertificateMissing, .protocolBroken, .notEstablished, .resourcesExhausted:
+      "the handshake failed (\(error))"
+    }
   }
 
   private static func text(_ fault: AgentError.AddressFault) -> String {

@@ -251,8 +251,6 @@ import Testing
   }
 
   @Test func refusesWhatItMustNotAsk() throws {
-    let tls = try AgentRequest(address: try WebAddress("https://example.com/"))
-    #expect(throws: AgentError.tlsNotSupported(host: "example.com")) { try client().send(tls) }
     let far = try AgentRequest(address: try WebAddress("http://192.0.2.1/"))
     #expect(throws: AgentError.plaintextRefused(host: "192.0.2.1")) { try client().send(far) }
     let closed = try AgentRequest(address: try WebAddress("http://127.0.0.1:1/"))
