@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -300,6 +301,32 @@ def test_what_cannot_be_used_is_refused_and_the_former_stays(place, name, parts,
     place.await_log("certificates are read anew", since)
     assert place.shown() == "first"
     assert "PRIVATE KEY" not in place.log()
+
+
+# ---- The agent
+
+
+def test_the_agent_pays_over_tls_and_nobody_else(place, tmp_path):
+    def pay(*arguments, authorities=place.authority.path):
+        environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "SSL_CERT_FILE": str(authorities)}
+        return subprocess.run([place.farebox.binary, "pay", *arguments], capture_output=True, text=True, timeout=60, env=environment)
+
+    did = pay("--new-key").stdout.strip()
+    place.farebox.create_wallet(SimpleNamespace(did=did), "5 USDC")
+    origin = f"https://127.0.0.1:{place.ports['tls']}"
+    done = pay("-v", "--charge", "--max", "0.001 USDC", f"{origin}/api/echo")
+    assert done.returncode == 0 and "signature verified" in done.stderr, done.stderr
+    done = pay("--session", "--max", "0.5 USDC", f"{origin}/files/bytes/3000000")
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    balance = place.farebox.balance(SimpleNamespace(did=did))
+    assert balance < 5_000_000 - 1000
+    done = pay("--max", "1 USDC", f"{origin}/api/echo", authorities=place.clients.path)
+    assert done.returncode == 60 and "nobody that this system trusts" in done.stderr, (done.returncode, done.stderr)
+    done = pay("--max", "1 USDC", f"https://localhost:{place.ports['tls']}/api/echo")
+    assert done.returncode == 60 and "other names" in done.stderr, (done.returncode, done.stderr)
+    done = pay("--max", "1 USDC", f"https://127.0.0.1:{place.farebox.port}/api/echo")
+    assert done.returncode == 35 and "does not speak TLS" in done.stderr, (done.returncode, done.stderr)
+    assert place.farebox.balance(SimpleNamespace(did=did)) == balance
 
 
 # ---- Others' judgement, and memory
