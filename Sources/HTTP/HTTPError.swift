@@ -93,7 +93,8 @@ public enum HTTPError: Error, Hashable, Sendable {
       .contentLengthInvalid, .lengthBesideTransferEncoding, .transferEncodingRepeated, .transferEncodingInvalid,
       .transferEncodingTooNew, .framingWithoutContent, .connectionInvalid, .connectionNominatesFraming,
       .chunkSizeInvalid, .chunkExtensionInvalid, .chunkExtensionTooLong, .chunkNotTerminated, .trailerForbidden,
-      .proxyHeaderInvalid, .proxyHeaderTooLong, .targetInvalid, .targetFragment, .targetBackslash, .targetEscapeInvalid, .targetEscapeForbidden,
+      .proxyHeaderInvalid, .proxyHeaderTooLong, .targetInvalid, .targetFragment, .targetBackslash,
+      .targetEscapeInvalid, .targetEscapeForbidden,
       .targetDotSegment, .targetEmptySegment, .targetNotUTF8:
       400
     }
@@ -113,7 +114,8 @@ public enum HTTPError: Error, Hashable, Sendable {
       .transferEncodingTooNew(let at), .framingWithoutContent(let at), .connectionInvalid(let at),
       .connectionNominatesFraming(let at), .expectationUnknown(let at), .chunkSizeInvalid(let at),
       .chunkSizeTooLarge(let at), .chunkExtensionInvalid(let at), .chunkExtensionTooLong(let at),
-      .chunkNotTerminated(let at), .proxyHeaderInvalid(let at), .proxyHeaderTooLong(let at), .trailersTooLong(let at), .trailerForbidden(let at), .targetInvalid(let at),
+      .chunkNotTerminated(let at), .trailersTooLong(let at), .trailerForbidden(let at), .proxyHeaderInvalid(let at),
+      .proxyHeaderTooLong(let at), .targetInvalid(let at),
       .targetFragment(let at), .targetBackslash(let at), .targetEscapeInvalid(let at),
       .targetEscapeForbidden(let at), .targetDotSegment(let at), .targetEmptySegment(let at), .targetNotUTF8(let at):
       at

@@ -378,6 +378,7 @@ extension RelayFixture {
       var breaker = Settings.Upstream.Breaker()
       (breaker.requests, breaker.open) = (2, .seconds(60))
       settings.upstreams[0].breaker = breaker
+      settings.cors.origins = ["https://page.example"]
     }
     let secret = try relay.openSession("/weather/x", deposit: 10_000_000)
     let charge = try relay.chargeFields("/weather/x")
@@ -388,7 +389,8 @@ extension RelayFixture {
     let spent = try relay.view(secret).spent
     for _ in 0..<3 { #expect(try relay.send("/weather/x", session).status == 503) }
     for fields in [session, charge, []] {
-      let refused = try relay.send("/weather/x", fields)
+      let refused = try relay.send("/weather/x", fields + [("Origin", "https://page.example")])
+      #expect(refused.field("Access-Control-Allow-Origin") == "https://page.example")
       #expect(refused.status == 503 && refused.field("Retry-After") != nil && refused.field("Payment-Receipt") == nil)
     }
     #expect(relay.funds == funds)

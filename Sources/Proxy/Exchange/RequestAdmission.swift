@@ -100,7 +100,9 @@ extension Worker {
     let request = paidRequest(index, route, octets, path, query)
     // What cannot be served is refused before anybody pays for it; sessions are managed and pages are told all the same.
     if let refusal = refusal(of: route), !requestHead.pointee.has(.accessControlRequestMethod), !cashier.manages(request) {
-      return fail(index, refusal)
+      var reply = refusal.answer()
+      reply.fields += cashier.corsLines(request)
+      return answer(index, reply)
     }
     switch cashier.admit(request, at: wall) {
     case .free:
