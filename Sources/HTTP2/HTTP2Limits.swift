@@ -1,8 +1,8 @@
 /// Bounds of a session, all of what a peer may make it keep or do.
 ///
-/// One session holds at most, besides nghttp2's 14 KB and its two 4 KiB tables:
-/// `concurrentStreams` × (`streamQueue` outgoing and about 0.6 KB), one header block of `headerBlock` octets, and
-/// `outboundFrames` control frames of 0.2 KB. With the standard values and every client's worst wish that is 6.9 MB.
+/// An idle session holds 18 KB, nearly all of it nghttp2's. A busy one holds at most, besides: `concurrentStreams` × (`streamQueue`
+/// outgoing and about 0.7 KB), one header block, and `outboundFrames` control frames of 0.2 KB: 6.9 MB with the standard values. What the
+/// relay keeps of incoming content is bounded by `streamWindow` for each stream.
 public struct HTTP2Limits: Sendable, Hashable {
   /// Streams that the peer may have open at once; beyond it they are refused with REFUSED_STREAM.
   public var concurrentStreams = 100
