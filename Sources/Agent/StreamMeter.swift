@@ -23,7 +23,8 @@ struct StreamMeter {
       switch rate.unit {
       case .request: units = 1
       case .responseByte, .byte: units = byteCount
-      case .requestByte: units = 0
+      // Only an upgraded connection has messages and a duration.
+      case .requestByte, .requestMessage, .responseMessage, .message, .second: units = 0
       }
       guard let part = ExactCost(units: units, rate: rate), let next = sum.adding(part) else { return nil }
       sum = next

@@ -2,9 +2,11 @@ import Metering
 import Payments
 
 extension ConfigurationReader {
-  /// What the suggested deposit pays for where the configuration names none: so many requests and octets.
+  /// What the suggested deposit pays for where the configuration names none: so many requests, octets, messages and seconds.
   private static let suggestedRequests: UInt128 = 100
   private static let suggestedOctets: UInt64 = 100_000_000
+  private static let suggestedMessages: UInt64 = 1000
+  private static let suggestedSeconds: UInt64 = 3600
 
   /// Reads the deposits of a route's sessions; without a price their keys are only made known.
   func readDeposits(_ table: TableReader, _ price: Price?, _ route: inout Settings.Route) {
@@ -45,12 +47,18 @@ extension ConfigurationReader {
     return units
   }
 
-  /// A hundred requests and a hundred megabytes, or the most that can be said.
+  /// A hundred requests and a hundred megabytes, a thousand messages and an hour where they are sold, or the most that can be said.
   private static func suggestion(_ price: Price) -> UInt128 {
     let (requests, overflows) = price.chargeAmount.multipliedReportingOverflow(by: suggestedRequests)
     guard !overflows else { return price.chargeAmount }
     guard let cost = price.cost(requestBytes: suggestedOctets, responseBytes: suggestedOctets) else { return requests }
-    let (sum, carries) = requests.addingReportingOverflow(cost.ceiling)
+    var metered = cost
+    for part in price.parts where part.unit.needsUpgrade {
+      let units = part.unit == .second ? suggestedSeconds : suggestedMessages
+      guard let more = ExactCost(units: units, rate: part), let next = metered.adding(more) else { return requests }
+      metered = next
+    }
+    let (sum, carries) = requests.addingReportingOverflow(metered.ceiling)
     return carries ? requests : sum - min(sum, price.chargeAmount)
   }
 }

@@ -36,6 +36,7 @@ extension ConfigurationReader {
     Self.readUpstreamTimeouts(table, &route)
     Self.readOperation(table, &route)
     readOffer(table, &route)
+    Self.readUpgrade(table, &route)
     route.description = table.string("description", expected: "a sentence of at most 200 octets without line breaks or quotes") {
       (1...200).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }
     }
@@ -196,7 +197,7 @@ extension ConfigurationReader {
     if price.isMetered {
       if table.has("sell"), route.intents.contains(.charge) {
         table.report(
-          .conflict, "sell", expected: "[\"session\"]: what is metered by octets cannot be charged before it is known",
+          .conflict, "sell", expected: "[\"session\"]: what is metered cannot be charged before it is known",
           advice: "remove \"charge\", or use a price per request")
       }
       route.intents = .session

@@ -57,6 +57,11 @@ extension Settings {
     public var addedResponseFields: [AddedField] = []
     /// Names of fields that clients never get from the upstream.
     public var removedResponseFields: [String] = []
+    /// The protocols that a connection may be switched to, as `Upgrade` names them, in lower case; a request for another is
+    /// forwarded without the field.
+    public var upgrades: [String] = []
+    /// Whether a request that does not switch is refused with 426.
+    public var requiresUpgrade = false
     /// Most exchanges of one session at once.
     public var maxInFlight = 256
 

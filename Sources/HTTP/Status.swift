@@ -6,6 +6,7 @@ public enum Status {
   public static func reason(_ status: UInt16) -> StaticString {
     switch status {
     case 100: "Continue"
+    case 101: "Switching Protocols"
     case 102: "Processing"
     case 103: "Early Hints"
     case 200: "OK"

@@ -1,20 +1,33 @@
 import Encoding
 
-/// Meters one direction of a stream that is paid ahead in steps: it knows how much was debited, how much of that is durable,
+/// Meters one direction of a stream, or its time, that is paid ahead in steps: it knows how much was debited, how much of that is durable,
 /// and how much has passed. It performs nothing: whoever drives it debits the steps that it asks for.
 ///
-/// A step is a second's worth of the stream, from 256 KiB to 4 MiB. The next one is asked for when half of the last is used,
-/// so that the disk and the stream work at the same time.
+/// A step is a second's worth of the stream, of octets from 256 KiB to 4 MiB. The next one is asked for when half of the last is
+/// used, so that the disk and the stream work at the same time.
 public struct Meter: Sendable {
   /// The steps' sizes in octets. The first is small, since nobody knows yet how much will come.
   public static let firstStep: UInt64 = 16 << 10
   public static let leastStep: UInt64 = 256 << 10
   public static let largestStep: UInt64 = 4 << 20
+  /// The least and the most of a step, by what is counted.
+  private static func bounds(_ kind: Unit.Kind) -> (first: UInt64, least: UInt64, largest: UInt64) {
+    switch kind {
+    case .request, .byte: (firstStep, leastStep, largestStep)
+    case .message: (4, 16, 1024)
+    case .second: (2, 2, 8)
+    }
+  }
+
   /// A step that is used up sooner than this is followed by a larger one.
   private static let pace = Duration.seconds(1)
 
-  /// What an octet costs.
+  /// What an octet, message or second costs.
   public let rate: Rate
+  /// The sizes of the meter's own steps, in what its rate counts.
+  public let first: UInt64
+  private let least: UInt64
+  private let largest: UInt64
   /// Octets that were debited.
   public private(set) var debited: UInt64 = 0
   /// Octets that have passed.
@@ -23,7 +36,7 @@ public struct Meter: Sendable {
   private var durable: UInt64 = 0
   /// The entry of the last step.
   private var lastEntry: UInt64 = 0
-  private var step = Meter.firstStep
+  private var step: UInt64
   /// What the last step debited.
   private var lastStep: UInt64 = 0
   private var stepBegan: Timestamp
@@ -35,6 +48,8 @@ public struct Meter: Sendable {
   /// - Parameter expected: how many octets will come, where that is known.
   public init(rate: Rate, expected: UInt64? = nil, at now: Timestamp) {
     self.rate = rate
+    (first, least, largest) = Self.bounds(rate.unit.kind)
+    step = first
     self.expected = expected
     stepBegan = now
   }
@@ -79,7 +94,7 @@ public struct Meter: Sendable {
     if entry > lastEntry { lastEntry = entry }
     lastStep = octets
     let isFast = now - stepBegan < Self.pace
-    step = isFast ? min(Self.largestStep, max(Self.leastStep, step * 2)) : max(Self.leastStep, step / 2)
+    step = isFast ? min(largest, max(least, step * 2)) : max(least, step / 2)
     stepBegan = now
   }
 
@@ -92,6 +107,21 @@ public struct Meter: Sendable {
   @usableFromInline
   mutating func add(_ octets: UInt64) {
     passed += min(octets, debited - passed)
+  }
+
+  /// Records that octets which were recorded as passed have not.
+  public mutating func takeBack(_ octets: UInt64) {
+    passed -= min(octets, passed)
+  }
+
+  /// Takes over units that another meter at the same price has paid for, durably, and not used; at most `units`.
+  public mutating func take(from other: inout Meter, _ units: UInt64) {
+    let moved = min(units, other.available)
+    guard moved > 0, debited <= .max - moved else { return }
+    other.debited -= moved
+    other.durable -= moved
+    debited += moved
+    durable += moved
   }
 
   /// What the debits of this direction add up to; nil past 128 bits.

@@ -4,7 +4,8 @@ import Payments
 /// What a route costs: one currency and up to four rates that are added up.
 ///
 /// In words: `0.002 USDC per request`, `0.01 USDC per MB` (of response content), `… per MiB of request`, `… per KB of both`,
-/// `0.5 USDC per 1000 requests`, and sums of them: `0.001 USDC per request + 0.01 USDC per MB`.
+/// `0.5 USDC per 1000 requests`, and sums of them: `0.001 USDC per request + 0.01 USDC per MB`. Upgraded connections also
+/// have `… per message of both` (without "of": the server's) and `… per second`, `minute` or `hour`.
 public struct Price: Sendable, Hashable {
   /// The most parts of one price.
   public static let maximumParts = 4
@@ -13,14 +14,22 @@ public struct Price: Sendable, Hashable {
   public let currency: Currency
   /// The rates, in the order in which they were written; the first is the one a session's request object leads with.
   public let parts: [Rate]
-  /// Whether any part counts octets; such a route is sold by session only.
+  /// Whether any part counts more than requests; such a route is sold by session only.
   public let isMetered: Bool
+  /// Whether any part counts what only an upgraded connection has: messages or seconds.
+  public let needsUpgrade: Bool
   /// What one request costs before its first octet of content.
   public let requestCost: ExactCost
   /// What an octet of request content costs, all parts that count it together; nil where none does.
   public let requestRate: Rate?
   /// What an octet of response content costs, all parts that count it together; nil where none does.
   public let responseRate: Rate?
+  /// What a message of the client's costs on a WebSocket connection, beside its octets; nil where it costs nothing.
+  public let requestMessageRate: Rate?
+  /// What a message of the server's costs; nil where it costs nothing.
+  public let responseMessageRate: Rate?
+  /// What a second of an upgraded connection costs; nil where it costs nothing.
+  public let secondRate: Rate?
   /// A short name of exactly this price: 16 hexadecimal digits of a digest over currency and rates.
   public let version: String
 
@@ -33,14 +42,21 @@ public struct Price: Sendable, Hashable {
       guard let one = ExactCost(units: 1, rate: part), let sum = cost.adding(one) else { return nil }
       cost = sum
     }
-    let request = parts.filter(\.unit.countsRequestBytes)
-    let response = parts.filter(\.unit.countsResponseBytes)
-    requestRate = Self.sum(of: request, unit: .requestByte)
-    responseRate = Self.sum(of: response, unit: .responseByte)
-    guard (requestRate == nil) == request.isEmpty, (responseRate == nil) == response.isEmpty else { return nil }
+    let requestOctets = parts.filter { $0.unit.isByte && $0.unit.countsRequest }
+    let responseOctets = parts.filter { $0.unit.isByte && $0.unit.countsResponse }
+    let requestMessages = parts.filter { $0.unit.kind == .message && $0.unit.countsRequest }
+    let responseMessages = parts.filter { $0.unit.kind == .message && $0.unit.countsResponse }
+    requestRate = Self.sum(of: requestOctets, unit: .requestByte)
+    responseRate = Self.sum(of: responseOctets, unit: .responseByte)
+    requestMessageRate = Self.sum(of: requestMessages, unit: .requestMessage)
+    responseMessageRate = Self.sum(of: responseMessages, unit: .responseMessage)
+    secondRate = parts.first { $0.unit == .second }
+    guard (requestRate == nil) == requestOctets.isEmpty, (responseRate == nil) == responseOctets.isEmpty else { return nil }
+    guard (requestMessageRate == nil) == requestMessages.isEmpty, (responseMessageRate == nil) == responseMessages.isEmpty else { return nil }
     self.currency = currency
     self.parts = parts
-    self.isMetered = parts.contains { $0.unit.isByte }
+    self.isMetered = parts.contains { $0.unit != .request }
+    self.needsUpgrade = parts.contains { $0.unit.needsUpgrade }
     self.requestCost = cost
     self.version = Self.version(of: parts, currency: currency)
   }
@@ -59,6 +75,18 @@ public struct Price: Sendable, Hashable {
     for (count, rate) in [(requestBytes, requestRate), (responseBytes, responseRate)] {
       guard let rate, count > 0 else { continue }
       guard let cost = ExactCost(units: count, rate: rate), let next = sum.adding(cost) else { return nil }
+      sum = next
+    }
+    return sum
+  }
+
+  /// What a session must be able to pay to begin: a request, and one of each unit that an upgraded connection is metered in; nil
+  /// when the sum passes 128 bits.
+  public var upgradeCost: ExactCost? {
+    var sum = requestCost
+    for rate in [requestRate, responseRate, requestMessageRate, responseMessageRate, secondRate] {
+      guard let rate else { continue }
+      guard let cost = ExactCost(units: 1, rate: rate), let next = sum.adding(cost) else { return nil }
       sum = next
     }
     return sum

@@ -3,8 +3,8 @@ import Payments
 extension Price {
   /// Reads a price in words.
   ///
-  /// Each part is `AMOUNT CURRENCY per [COUNT] UNIT [of response|request|both]`; parts are joined by `+`. Content without "of"
-  /// is the response's. The currency is one of `currencies`, in any case of letters.
+  /// Each part is `AMOUNT CURRENCY per [COUNT] UNIT [of response|request|both]`; parts are joined by `+`. Content and messages
+  /// without "of" are the response's. The currency is one of `currencies`, in any case of letters.
   public init(parsing words: String, currencies: [Currency]) throws(PriceError) {
     var parser = PriceParser(words: words, currencies: currencies)
     let (currency, parts) = try parser.parse()
@@ -178,13 +178,18 @@ struct PriceParser {
       guard !take("of") else { throw .directionWithoutContent(at: directionPosition) }
       return (.request, 1)
     }
-    guard let size = UnitSize.size(of: word.text) else { throw .unknownUnit(at: word.position) }
-    guard take("of") else { return (.responseByte, size) }
+    if let seconds = UnitSize.seconds(in: word.text) {
+      guard !take("of") else { throw .directionWithoutContent(at: directionPosition) }
+      return (.second, seconds)
+    }
+    let isMessage = word.text == "message" || word.text == "messages"
+    guard let size = isMessage ? 1 : UnitSize.size(of: word.text) else { throw .unknownUnit(at: word.position) }
+    guard take("of") else { return (isMessage ? .responseMessage : .responseByte, size) }
     let name = position
     switch take()?.text {
-    case "response": return (.responseByte, size)
-    case "request": return (.requestByte, size)
-    case "both": return (.byte, size)
+    case "response": return (isMessage ? .responseMessage : .responseByte, size)
+    case "request": return (isMessage ? .requestMessage : .requestByte, size)
+    case "both": return (isMessage ? .message : .byte, size)
     default: throw .unknownDirection(at: name)
     }
   }

@@ -9,11 +9,19 @@ extension Price {
   }
 
   private static func unitWords(_ rate: Rate) -> String {
-    guard rate.unit.isByte else { return rate.unitSize == 1 ? "request" : "\(rate.unitSize) requests" }
+    let direction = rate.unit.wireDirection.map { " of \($0)" } ?? ""
+    switch rate.unit.kind {
+    case .request, .message, .second:
+      return (rate.unitSize == 1 ? rate.unit.wireName : "\(rate.unitSize) \(rate.unit.wireName)s") + direction
+    case .byte: return octetWords(rate) + direction
+    }
+  }
+
+  private static func octetWords(_ rate: Rate) -> String {
     let named = UnitSize.words.first { rate.unitSize % $0.size == 0 }
     let count = rate.unitSize / (named?.size ?? 1)
     let name = named?.name ?? (count == 1 ? "byte" : "bytes")
-    return (count == 1 ? name : "\(count) \(name)") + (rate.unit.wireDirection.map { " of \($0)" } ?? "")
+    return count == 1 ? name : "\(count) \(name)"
   }
 
   private static func decimal(_ units: UInt128, decimals: Int) -> String {

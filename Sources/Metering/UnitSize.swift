@@ -6,6 +6,16 @@ enum UnitSize {
     ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
   ]
 
+  /// Reads a word for a time, in seconds; nil when it names none.
+  static func seconds(in word: Substring) -> UInt64? {
+    switch word {
+    case "second", "seconds": 1
+    case "minute", "minutes": 60
+    case "hour", "hours": 3600
+    default: nil
+    }
+  }
+
   /// Reads a word; nil when it names no amount of content. `kB` is the same as `KB`; other cases are refused, since `mb` may mean bits.
   static func size(of word: Substring) -> UInt64? {
     switch word {

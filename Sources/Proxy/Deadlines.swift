@@ -29,7 +29,7 @@ extension Worker {
         let deadline = upstreams.pointer(index).pointee.deadline
         if deadline > now {
           if deadline != .max { wheel.schedule(entry, deadline: deadline) }
-        } else if upstreams.pointer(index).pointee.state == .idle {
+        } else if upstreams.pointer(index).pointee.state == .idle || upstreams.pointer(index).pointee.state == .linger {
           closeUpstream(index)
         }
       }
@@ -55,6 +55,7 @@ extension Worker {
     case .beforeForward, .pendingAnswer: connection.pointee.deadline = .max
     case .queued: fail(index, .upstreamBusy)
     case .exchange: exchangeExpired(index)
+    case .tunnel: tunnelExpired(index)
     case .ending:
       if connection.pointee.has(.dry) {
         responseBroken(index, .holdTimeout)

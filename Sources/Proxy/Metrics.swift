@@ -56,6 +56,7 @@ final class WorkerMetrics: Sendable {
   @inline(__always)
   func count(status: UInt16) {
     switch status {
+    case 101: responses1xx.add()
     case 200..<300: responses2xx.add()
     case 300..<400: responses3xx.add()
     case 402: responses402.add()

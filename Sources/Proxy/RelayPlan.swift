@@ -26,6 +26,10 @@ struct RelayPlan: Sendable {
     var responseFields: ResponseFields
     /// Most octets of a request's content.
     var contentLimit: UInt64
+    /// The protocols that connections may be switched to, in lower case.
+    var upgrades: [[UInt8]]
+    /// Whether requests that do not switch are refused.
+    var requiresUpgrade: Bool
     /// How often the route may be asked, and what it is counted by.
     var rate: (key: Digest32, limit: RateLimit)?
     var rewritesPath: Bool { !stripPrefix.isEmpty || !rewritePrefix.isEmpty }
@@ -219,6 +223,8 @@ extension RelayPlan.Route {
       host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added, removed: route.removedRequestFields + withheld)
     responseFields = try ResponseFields(
       added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields)
+    upgrades = route.upgrades.map { Array($0.utf8) }
+    requiresUpgrade = route.requiresUpgrade || route.price?.needsUpgrade == true
     self.contentLimit = route.bodyLimit.map { $0 == 0 ? .max : $0 } ?? contentLimit
     rate = route.rate.map { (SHA256.hash(Array(route.id.utf8)), $0) }
     stripPrefix = Array((route.stripPrefix ?? "").utf8)

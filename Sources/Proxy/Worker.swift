@@ -53,6 +53,7 @@ struct Worker: ~Copyable {
   var wheel: TimerWheel
   var downstreams: Slab<DownstreamConnection>
   var upstreams: Slab<UpstreamConnection>
+  var tunnels: Slab<Tunnel>
   var listeners: Slab<Listener>
   /// The place of each listener, by its number.
   var listenerPlaces: [Int: [Int]] = [:]
@@ -167,6 +168,7 @@ struct Worker: ~Copyable {
     listeners = Slab(limit: Self.listenerPlaces)
     pools = Slab(limit: PlanPlaces.serverLimit)
     balancers = Slab(limit: PlanPlaces.upstreamLimit)
+    tunnels = Slab(limit: Self.tunnelPlaces)
     secureSockets = Slab(limit: 2 * Self.connectionPlaces)
     sessions = Slab(limit: Self.connectionPlaces)
     received = .allocate(byteCount: RelayPlan.bufferLimit + TLSEngine.slack, alignment: 64)
@@ -311,7 +313,7 @@ struct Worker: ~Copyable {
         let index = ~entry
         guard upstreams.isInUse(index) else { continue }
         upstreams.pointer(index).pointee.flags.remove(.listedReady)
-        readUpstream(index)
+        if upstreams.pointer(index).pointee.state == .linger { discardUpstream(index) } else { readUpstream(index) }
       }
     }
     readyNow.removeAll(keepingCapacity: true)
@@ -374,6 +376,7 @@ struct Worker: ~Copyable {
       case .multiplexed: drainSession(of: index)
       case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
         connection.pointee.flags.insert(.closing)
+      case .tunnel: drainTunnel(index)
       case .linger, .closed: break
       }
     }

@@ -103,7 +103,7 @@ private let routeCases = [
     "proxy.conf:17:19: error: [[route]] \"quotes\": minimum-deposit = \"2 USDC\": excludes another key\n  expected: a route that sells sessions"),
   Case(
     "path = \"/q\"\nprice = \"1 USDC per MB\"\nsell = [\"charge\", \"session\"]",
-    "proxy.conf:16:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: [\"session\"]: what is metered by octets cannot be charged before it is known\n  advice: remove \"charge\", or use a price per request"
+    "proxy.conf:16:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: [\"session\"]: what is metered cannot be charged before it is known\n  advice: remove \"charge\", or use a price per request"
   ),
   Case(
     sound + "sell = [\"sesion\"]",

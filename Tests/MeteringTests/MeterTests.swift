@@ -92,4 +92,17 @@ private func meter(expected: UInt64? = nil) throws -> Meter {
     #expect(meter.left == 0)
     #expect(meter.available == 0)
   }
+
+  @Test(arguments: [(Unit.responseMessage, UInt64(4), UInt64(16)), (.second, 2, 4)])
+  func othersThanOctetsHaveSmallSteps(unit: Unit, first: UInt64, second: UInt64) throws {
+    let now = Timestamp.now()
+    var meter = Meter(rate: try #require(Rate(amount: 1, unitSize: 1, unit: unit)), at: now)
+    #expect(meter.first == first)
+    #expect(meter.nextStep(wanted: 1) == first)
+    meter.debit(first, entry: 1, at: now)
+    meter.publish(durable: 1)
+    #expect(meter.nextStep(wanted: 1) == nil || first - 1 < (first / 2) + 1)
+    meter.pass(first)
+    #expect(meter.nextStep(wanted: 1) == second)
+  }
 }

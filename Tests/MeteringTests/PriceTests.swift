@@ -23,11 +23,18 @@ private func price(_ words: String) throws(PriceError) -> Price {
     ("  1\tsat   per   request  ", 1, 1, .request),
     ("1.000000000000000000000 USDC per kB", 1_000_000, 1000, .responseByte),
     ("0.07 USDC per 60 octets", 70000, 60, .responseByte),
+    ("0.001 USDC per message", 1000, 1, .responseMessage),
+    ("0.5 USDC per 1000 messages of both", 500_000, 1000, .message),
+    ("1 sat per 2 messages of request", 1, 2, .requestMessage),
+    ("0.0001 USDC per second", 100, 1, .second),
+    ("6 sat per minute", 6, 60, .second),
+    ("1 sat per 2 hours", 1, 7200, .second),
   ])
   func readsOnePart(words: String, amount: UInt128, size: UInt64, unit: Unit) throws {
     let parsed = try price(words)
     #expect(parsed.parts == [Rate(amount: amount, unitSize: size, unit: unit)])
-    #expect(parsed.isMetered == unit.isByte)
+    #expect(parsed.isMetered == (unit != .request))
+    #expect(parsed.needsUpgrade == (unit.kind == .message || unit.kind == .second))
     // The canonical words mean the same price, and are their own canonical words.
     let again = try price(parsed.words)
     #expect(again.words == parsed.words)
@@ -53,6 +60,19 @@ private func price(_ words: String) throws(PriceError) -> Price {
     #expect(parsed.cost(requestBytes: 128_000, responseBytes: 25_600) == ExactCost(whole: 381 + 217))
     #expect(try price("1 sat per request").responseRate == nil)
     #expect(try price("1 sat per KB of request").responseRate == nil)
+  }
+
+  @Test func addsWhatAnUpgradedConnectionIsMeteredIn() throws {
+    let parsed = try price("2 sat per message of both + 1 sat per message + 3 sat per second + 1 sat per request")
+    #expect(parsed.requestMessageRate == Rate(amount: 2, unitSize: 1, unit: .requestMessage))
+    #expect(parsed.responseMessageRate == Rate(amount: 3, unitSize: 1, unit: .responseMessage))
+    #expect(parsed.secondRate == Rate(amount: 3, unitSize: 1, unit: .second))
+    #expect(parsed.upgradeCost == ExactCost(whole: 1 + 2 + 3 + 3))
+    #expect(parsed.requestRate == nil && parsed.responseRate == nil)
+    #expect(throws: PriceError.self) { try price("1 sat per second of both") }
+    for unit in Unit.allCases {
+      #expect(Unit(wireName: unit.wireName, direction: unit.wireDirection) == unit)
+    }
   }
 
   @Test func roundsAChargeUpOnce() throws {

@@ -4,9 +4,12 @@ public enum ResponseDecoder {
   /// Reads a head from `octets`, which begin with its first octet; false when more octets are needed.
   ///
   /// Goes on where it stopped when it is called again with the same octets and more. Interim responses (1xx) come
-  /// out as heads with framing `.none`; the caller resets and goes on. 101 is refused, since `Upgrade` is never sent.
+  /// out as heads with framing `.none`; the caller resets and goes on.
+  ///
+  /// - Parameter maySwitch: `Upgrade` was sent; else 101 is refused.
   public static func decode(
-    _ octets: UnsafeRawBufferPointer, limits: HeadLimits, requestMethod: Method, into head: inout ResponseHead
+    _ octets: UnsafeRawBufferPointer, limits: HeadLimits, requestMethod: Method, maySwitch: Bool = false,
+    into head: inout ResponseHead
   ) throws(HTTPError) -> Bool {
     let span = octets.bytes
     switch head.stage {
@@ -17,7 +20,7 @@ public enum ResponseDecoder {
     case .fields:
       guard try head.section.read(span, limits) else { return false }
       head.byteCount = head.section.lineStart
-      try check(span, requestMethod, &head)
+      try check(span, requestMethod, maySwitch, &head)
       head.stage = .complete
       return true
     case .complete:
@@ -90,9 +93,9 @@ public enum ResponseDecoder {
 
   /// Checks what the fields mean for framing and the connection.
   private static func check(
-    _ octets: RawSpan, _ requestMethod: Method, _ head: inout ResponseHead
+    _ octets: RawSpan, _ requestMethod: Method, _ maySwitch: Bool, _ head: inout ResponseHead
   ) throws(HTTPError) {
-    guard head.status != 101 else { throw .switchUnexpected(at: Version.count + 1) }
+    guard head.status != 101 || maySwitch else { throw .switchUnexpected(at: Version.count + 1) }
     head.keepAlive = head.minorVersion == 1
     if head.section.present.has(.connection) {
       let options = try ConnectionOptions.read(octets, head.section)

@@ -42,8 +42,8 @@ public struct ResponseHead: Sendable {
   @inlinable public var fields: [Field] { section.fields }
   /// Names that occur.
   @inlinable public var present: FieldSet { section.present }
-  /// Tells whether the response is an interim one (1xx), after which another head follows.
-  @inlinable public var isInterim: Bool { status < 200 }
+  /// Tells whether the response is an interim one (1xx), after which another head follows; 101 is none of them.
+  @inlinable public var isInterim: Bool { status < 200 && status != 101 }
   /// Tells whether a field of the name occurs.
   @inlinable public func has(_ name: FieldName) -> Bool { section.present.has(name) }
   /// Finds the first field of a name.

@@ -6,8 +6,6 @@ import Methods
 
 // Metered content: what may pass, and what passed.
 extension Cashier {
-  private enum Direction { case request, response }
-
   /// Tells how many octets of response content may leave now.
   ///
   /// - Parameter atLeast: fewer are of no use (the first event of an event stream).
@@ -41,12 +39,13 @@ extension Cashier {
     }
   }
 
-  private mutating func allow(
-    _ exchange: borrowing PaidExchange, _ direction: Direction, wanted: UInt64, atLeast: UInt64, at now: Timestamp
+  /// Finds what may pass of what one meter counts, and debits the next step where it is time for that.
+  mutating func allow(
+    _ exchange: borrowing PaidExchange, _ direction: MeterPlace, wanted: UInt64, atLeast: UInt64, at now: Timestamp
   ) -> GrantResult {
     let place = exchange.place
     guard place != PaidExchange.none, let ledger, case .debited(let handle) = exchanges[place].payment,
-      var meter = direction == .request ? exchanges[place].requestMeter : exchanges[place].responseMeter
+      var meter = exchanges[place][meter: direction]
     else { return .stop }
     meter.publish(durable: ledger.durable)
     // Looked at after the number: with another epoch the numbers of this exchange's debits mean nothing, and the relay ends it.
@@ -62,7 +61,8 @@ extension Cashier {
         if meter.left < wanted { refusal = error }
       }
     }
-    if direction == .request { exchanges[place].requestMeter = meter } else { exchanges[place].responseMeter = meter }
+    if refusal != nil, meter.left < max(1, atLeast) { borrow(place, direction, &meter, missing: max(1, atLeast) - meter.left) }
+    exchanges[place][meter: direction] = meter
     if meter.available >= min(wanted, max(1, atLeast)) {
       exchanges[place].isAnnounced = false
       return .granted(min(wanted, meter.available))
@@ -74,7 +74,7 @@ extension Cashier {
 
   /// Says what a stream that the budget cannot pay is to do.
   private mutating func dry(
-    _ place: UInt32, _ direction: Direction, _ handle: SessionHandle, _ meter: Meter, _ refusal: Refusal, missing: UInt64, at now: Timestamp
+    _ place: UInt32, _ direction: MeterPlace, _ handle: SessionHandle, _ meter: Meter, _ refusal: Refusal, missing: UInt64, at now: Timestamp
   ) -> GrantResult {
     guard let ledger else { return .stop }
     switch refusal {
@@ -87,7 +87,7 @@ extension Cashier {
         var meter = meter
         meter.debit(units, entry: entry, at: now)
         exchanges[place].isExhausted = false
-        if direction == .request { exchanges[place].requestMeter = meter } else { exchanges[place].responseMeter = meter }
+        exchanges[place][meter: direction] = meter
         return .waitDurable(entry)
       } catch {
         if case .insufficientBudget(let required) = error { exchanges[place].required = required }

@@ -22,20 +22,24 @@ extension Cashier {
     guard place != PaidExchange.none else { return .reply(after: Self.never) }
     exchanges[place].status = status
     exchanges[place].isEventStream = isEventStream
-    exchanges[place].isCharged = routes[Int(exchanges[place].route)]?.chargeStatus.contains(status) ?? false
+    // A switch to another protocol is what was asked for, whatever else the route charges for.
+    exchanges[place].isCharged = status == 101 || routes[Int(exchanges[place].route)]?.chargeStatus.contains(status) ?? false
     fields.append("Cache-Control: private\r\n")
     fields.append(exchanges[place].corsLines)
     guard exchanges[place].isCharged else {
       exchange.metersRequest = false
       exchange.metersResponse = false
+      exchange.metersRequestMessages = false
+      exchange.metersResponseMessages = false
+      exchange.metersSeconds = false
       giveBack(place, cause: .upstreamStatus, at: now)
       return .reply(after: 0)
     }
     if let contentLength { exchanges[place].responseMeter?.expect(contentLength) }
     // Only a success carries a receipt, whatever statuses the route charges for.
-    if (200...299).contains(status) { appendReceipt(place, to: &fields, at: now) }
+    if (200...299).contains(status) || status == 101 { appendReceipt(place, to: &fields, at: now) }
     let limit = settings.limits.outcomeBytes
-    if exchanges[place].idempotency != nil, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
+    if exchanges[place].idempotency != nil, status != 101, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
       exchanges[place].isWithheld = true
       return .withhold(limit: limit)
     }

@@ -206,18 +206,15 @@ extension Cashier {
   ) throws(Refusal) -> PaidExchange {
     guard let ledger, let label = routes[Int(index)]?.label else { throw .unavailable }
     let method = request.head.pointee.method
-    // An answer to HEAD has no content.
-    let responseRate = method == .head ? nil : session.responseRate
-    var requestRate = session.requestRate
-    if case .none = request.content { requestRate = nil }
-    let isMetered = requestRate != nil || responseRate != nil
+    let rates = session.rates(of: request)
+    let isMetered = !rates.isEmpty
     let context = DebitContext(route: label, client: request.client, writesLine: !isMetered, units: 1)
     let epoch = ledger.epoch
     if let key { try ledger.reserve(key) }
     var last: LSN
     do throws(Refusal) {
       last = try ledger.begin(
-        session.handle, cost: try Self.firstCost(session.requestCost, requestRate, responseRate), context: context, at: now)
+        session.handle, cost: try rates.firstCost(besides: session.requestCost), context: context, at: now)
     } catch {
       if let key { ledger.release(key) }
       throw error
@@ -225,11 +222,15 @@ extension Cashier {
     let place = exchanges.take()
     remember(request, index, at: place)
     exchanges[place].begin(session, context, key)
-    if isMetered { last = startMeters(request, requestRate, responseRate, place, begun: last, at: now) }
+    exchanges[place].isUpgrade = request.isUpgrade
+    if isMetered { last = startMeters(request, rates, place, begun: last, at: now) }
     var exchange = PaidExchange(forwardAfter: Self.waitsForDisk(method) ? last : 0, replyAfter: last, epoch: epoch, place: place)
-    exchange.metersRequest = requestRate != nil
-    exchange.metersResponse = responseRate != nil
-    exchange.wantsTrailer = isMetered && request.head.pointee.acceptsTrailers
+    exchange.metersRequest = rates.request != nil
+    exchange.metersResponse = rates.response != nil
+    exchange.metersRequestMessages = rates.requestMessages != nil
+    exchange.metersResponseMessages = rates.responseMessages != nil
+    exchange.metersSeconds = rates.seconds != nil
+    exchange.wantsTrailer = isMetered && !request.isUpgrade && request.head.pointee.acceptsTrailers
     exchange.holdTimeout = routes[Int(index)]?.holdTimeout ?? exchange.holdTimeout
     exchanges[place].wantsTrailer = exchange.wantsTrailer
     return exchange
@@ -243,37 +244,33 @@ extension Cashier {
     }
   }
 
-  /// What a request must be able to pay at its start: its own price, and one octet of what is metered.
-  private static func firstCost(_ own: ExactCost, _ requestRate: Rate?, _ responseRate: Rate?) throws(Refusal) -> ExactCost {
-    try adding(responseRate, to: try adding(requestRate, to: own))
-  }
-
-  private static func adding(_ rate: Rate?, to sum: ExactCost) throws(Refusal) -> ExactCost {
-    guard let rate else { return sum }
-    guard let octet = ExactCost(units: 1, rate: rate), let next = sum.adding(octet) else { throw .overflow }
-    return next
-  }
-
   /// Debits the first steps, as far as the budget goes; the first octets are debited already.
   private mutating func startMeters(
-    _ request: borrowing PaidRequest, _ requestRate: Rate?, _ responseRate: Rate?, _ place: UInt32, begun: LSN, at now: Timestamp
+    _ request: borrowing PaidRequest, _ rates: MeteredRates, _ place: UInt32, begun: LSN, at now: Timestamp
   ) -> LSN {
     var length: UInt64?
     switch request.content {
-    case .none: length = 0
+    // What an upgraded connection will bring, nobody knows.
+    case .none: length = request.isUpgrade ? nil : 0
     case .buffered(let octets): length = UInt64(octets.count)
     case .streaming(let announced): length = announced
     }
     var last = begun
-    if let rate = requestRate {
+    if let rate = rates.request {
       var meter = Meter(rate: rate, expected: length, at: now)
       last = max(last, firstStep(&meter, place, wanted: min(length ?? Meter.firstStep, Meter.leastStep), begun: begun, at: now))
       exchanges[place].requestMeter = meter
     }
-    if let rate = responseRate {
+    if let rate = rates.response {
       var meter = Meter(rate: rate, at: now)
       last = max(last, firstStep(&meter, place, wanted: Meter.firstStep, begun: begun, at: now))
       exchanges[place].responseMeter = meter
+    }
+    for (other, rate) in [(MeterPlace.requestMessages, rates.requestMessages), (.responseMessages, rates.responseMessages), (.seconds, rates.seconds)] {
+      guard let rate else { continue }
+      var meter = Meter(rate: rate, at: now)
+      last = max(last, firstStep(&meter, place, wanted: meter.first, begun: begun, at: now))
+      exchanges[place][meter: other] = meter
     }
     return last
   }

@@ -34,6 +34,11 @@ struct ExchangeRecord {
   var requestCost = ExactCost.zero
   var requestMeter: Meter?
   var responseMeter: Meter?
+  var requestMessageMeter: Meter?
+  var responseMessageMeter: Meter?
+  var secondMeter: Meter?
+  /// The request asks for another protocol.
+  var isUpgrade = false
   /// The session that pays; nil for a charge.
   var session: ResolvedSession?
   /// The wallet that pays a charge.
@@ -70,6 +75,10 @@ struct ExchangeRecord {
     payment = .vacant
     requestMeter = nil
     responseMeter = nil
+    requestMessageMeter = nil
+    responseMessageMeter = nil
+    secondMeter = nil
+    isUpgrade = false
     session = nil
     payer = nil
     opening = nil
@@ -113,22 +122,30 @@ struct ExchangeRecord {
     if let query { resource.append(contentsOf: query) }
   }
 
-  /// Octets of content that passed in both directions; one request where nothing is metered.
+  /// Octets of content that passed in both directions, and messages and seconds of an upgraded connection; one request where
+  /// nothing is metered.
   var units: UInt64 {
-    guard requestMeter != nil || responseMeter != nil else { return 1 }
-    return (requestMeter?.passed ?? 0).addingReportingOverflow(responseMeter?.passed ?? 0).partialValue
+    var isMetered = false
+    var sum: UInt64 = 0
+    for place in MeterPlace.allCases {
+      guard let meter = self[meter: place] else { continue }
+      isMetered = true
+      sum = sum.addingReportingOverflow(meter.passed).partialValue
+    }
+    return isMetered ? sum : 1
   }
 
-  /// What was debited for the exchange.
-  var debited: ExactCost { Self.sum(requestCost, requestMeter?.debitedCost, responseMeter?.debitedCost) }
-  /// What was used of it, the request's own price included.
-  var used: ExactCost { Self.sum(requestCost, requestMeter?.passedCost, responseMeter?.passedCost) }
+  /// What was debited for the exchange. The ledger has added up the same debits, so the sums fit.
+  var debited: ExactCost {
+    var sum = requestCost
+    for place in MeterPlace.allCases { if let cost = self[meter: place]?.debitedCost { sum = sum.adding(cost) ?? sum } }
+    return sum
+  }
 
-  /// The ledger has added up the same debits, so the sums fit.
-  private static func sum(_ own: ExactCost, _ request: ExactCost?, _ response: ExactCost?) -> ExactCost {
-    var sum = own
-    if let request { sum = sum.adding(request) ?? sum }
-    if let response { sum = sum.adding(response) ?? sum }
+  /// What was used of it, the request's own price included.
+  var used: ExactCost {
+    var sum = requestCost
+    for place in MeterPlace.allCases { if let cost = self[meter: place]?.passedCost { sum = sum.adding(cost) ?? sum } }
     return sum
   }
 }

@@ -13,12 +13,19 @@ struct PaidExchange {
   var metersRequest = false
   /// Whether response content passes by `grant` and `delivered`.
   var metersResponse = false
+  /// Whether messages of an upgraded connection are metered, and its seconds.
+  var metersRequestMessages = false
+  var metersResponseMessages = false
+  var metersSeconds = false
   /// Whether the end gives a trailer: the response is then chunked where the client speaks HTTP/1.1.
   var wantsTrailer = false
   /// How long a dry stream is held, in nanoseconds.
   var holdTimeout: Int64 = 60_000_000_000
   /// Whether the client presented a credential of its own (responses are then private).
   var carriesCredential = true
+
+  /// Whether what passes still has to be paid for.
+  var isMetered: Bool { metersRequest || metersResponse || metersRequestMessages || metersResponseMessages || metersSeconds }
 
   /// Where the cashier keeps the rest; `none` for a value that stands for no exchange.
   var place = PaidExchange.none

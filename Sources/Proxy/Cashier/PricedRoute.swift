@@ -59,7 +59,7 @@ final class PricedRoute: Sendable {
       offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits))
   }
 
-  /// A charge pays for a known amount, so a route metered by octets is sold by session only.
+  /// A charge pays for a known amount, so a metered route is sold by session only.
   static func intents(of route: Settings.Route, _ price: Price) -> Settings.Intents {
     price.isMetered ? route.intents.intersection(.session) : route.intents
   }
@@ -72,12 +72,13 @@ final class PricedRoute: Sendable {
 
   /// A deposit that pays for nothing would only make a session that refuses its first request.
   private static func deposits(_ route: Settings.Route, _ price: Price) -> (minimum: UInt128, suggested: UInt128) {
-    let least = price.cost(requestBytes: 0, responseBytes: price.isMetered ? 1 : 0)?.ceiling ?? 1
+    let first = route.upgrades.isEmpty ? price.cost(requestBytes: 0, responseBytes: price.isMetered ? 1 : 0) : price.upgradeCost
+    let least = first?.ceiling ?? 1
     let minimum = max(route.minimumDeposit, least, 1)
     if route.suggestedDeposit > 0 { return (minimum, max(minimum, route.suggestedDeposit)) }
     // A hundred requests, or ten times the leading rate's unit size.
     let (hundred, overflows) = price.requestCost.ceiling.multipliedReportingOverflow(by: 100)
-    let (ten, tenOverflows) = (price.parts.first { $0.unit.isByte }?.amount ?? 0).multipliedReportingOverflow(by: 10)
+    let (ten, tenOverflows) = (price.parts.first { $0.unit != .request }?.amount ?? 0).multipliedReportingOverflow(by: 10)
     return (minimum, max(minimum, overflows ? minimum : hundred, tenOverflows ? minimum : ten))
   }
 

@@ -15,6 +15,10 @@ final class ResolvedSession: Sendable {
   let requestCost: ExactCost
   let requestRate: Rate?
   let responseRate: Rate?
+  /// What messages and seconds of an upgraded connection cost.
+  let requestMessageRate: Rate?
+  let responseMessageRate: Rate?
+  let secondRate: Rate?
   let receipt: SessionReceipt
 
   /// Takes from a price what each request needs of it.
@@ -26,6 +30,23 @@ final class ResolvedSession: Sendable {
     requestCost = price.requestCost
     requestRate = price.requestRate
     responseRate = price.responseRate
+    requestMessageRate = price.requestMessageRate
+    responseMessageRate = price.responseMessageRate
+    secondRate = price.secondRate
     self.receipt = receipt
+  }
+
+  /// What a request is metered in: an upgraded connection in everything, others in the octets that they may have.
+  func rates(of request: borrowing PaidRequest) -> MeteredRates {
+    if request.isUpgrade {
+      return MeteredRates(
+        request: requestRate, response: responseRate, requestMessages: requestMessageRate, responseMessages: responseMessageRate,
+        seconds: secondRate)
+    }
+    var rates = MeteredRates()
+    if case .none = request.content {} else { rates.request = requestRate }
+    // An answer to HEAD has no content.
+    if request.head.pointee.method != .head { rates.response = responseRate }
+    return rates
   }
 }

@@ -54,7 +54,7 @@ extension Worker {
       let skipped = max(0, sent - first.count)
       if skipped < tail.count { connection.pointee.output.append(UnsafeRawBufferPointer(rebasing: tail[skipped...])) }
     }
-    if sent < total || connection.pointee.has(.unsent) { setDeadline(index, now &+ plan.timeouts.writeStall) }
+    if sent < total || connection.pointee.has(.unsent) { setDeadline(index, writeDeadline(index)) }
     outgoing.removeAll()
     settle(index)
   }
@@ -73,13 +73,13 @@ extension Worker {
         if connection.pointee.transport != .stream { metrics.octetsSent.add(UInt64(count)) }
         connection.pointee.flags.insert(.departed)
         connection.pointee.output.removeFirst(count)
-        if count < octets.count { return setDeadline(index, now &+ plan.timeouts.writeStall) }
+        if count < octets.count { return setDeadline(index, writeDeadline(index)) }
       case .wouldBlock, .ended: return
       case .failed: return clientLost(index)
       }
     }
     connection.pointee.output.release()
-    if connection.pointee.has(.unsent) { setDeadline(index, now &+ plan.timeouts.writeStall) } else { drained(index) }
+    if connection.pointee.has(.unsent) { setDeadline(index, writeDeadline(index)) } else { drained(index) }
   }
 
   /// Everything that was written has left: the next step may follow.
@@ -89,6 +89,7 @@ extension Worker {
     case .answer: settle(index)
     case .multiplexed: sessionDrained(of: index)
     case .ending: continueEnding(index)
+    case .tunnel: tunnelDrained(index)
     case .exchange:
       setDeadline(index, now &+ times(index).idle)
       if !connection.pointee.held.isEmpty, !connection.pointee.has(.withheld) {

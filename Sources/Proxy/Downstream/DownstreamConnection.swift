@@ -63,6 +63,8 @@ struct DownstreamConnection: ~Copyable {
     case exchange
     /// The upstream has given everything; the rest waits for grants.
     case ending
+    /// The connection was switched to another protocol, whose octets pass both ways.
+    case tunnel
     /// The cashier's answer waits for other exchanges.
     case pendingAnswer
     /// Everything is in `output` and leaves as it can.
@@ -121,6 +123,8 @@ struct DownstreamConnection: ~Copyable {
     static let unsent = Flags(rawValue: 1 << 22)
     /// Every request is sent to the listener with TLS.
     static let redirects = Flags(rawValue: 1 << 28)
+    /// The stream asks for another protocol (RFC 8441).
+    static let tunnelAsked = Flags(rawValue: 1 << 29)
     /// The request of the stream ends with its head.
     static let contentless = Flags(rawValue: 1 << 26)
     /// The response of the stream ends with its head.
@@ -198,6 +202,8 @@ struct DownstreamConnection: ~Copyable {
 
   // The exchange.
   var upstream: Int32 = -1
+  /// The place of what is known of a switch to another protocol; -1: none was asked for.
+  var tunnel: Int32 = -1
   var route: RouteIndex = 0
   var method = Method.other
   var minorVersion: UInt8 = 1

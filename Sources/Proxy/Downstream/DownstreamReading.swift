@@ -39,6 +39,9 @@ extension Worker {
     case .exchange:
       guard connection.pointee.progress != .complete, !connection.pointee.has(.requestHeld) else { return false }
       return connection.pointee.input.isEmpty && upstreamTakes(connection.pointee.upstream)
+    case .tunnel:
+      // A stream's end must not overtake what came before it.
+      return (connection.pointee.input.isEmpty || connection.pointee.transport != .stream) && tunnelTakesInput(index)
     case .beforeForward, .queued, .ending, .pendingAnswer, .answer, .closed: return false
     }
   }
@@ -56,7 +59,7 @@ extension Worker {
       case .octets(let octets): take(index, octets)
       case .nothing: break
       case .ended:
-        if connection.pointee.transport == .stream { return contentEnded(index) }
+        if connection.pointee.transport == .stream, connection.pointee.state != .tunnel { return contentEnded(index) }
         connection.pointee.flags.insert(.inputEnded)
         return inputEnded(index)
       case .failed: return clientLost(index)
@@ -89,7 +92,7 @@ extension Worker {
     }
   }
 
-  private mutating func useInput(_ index: Int) {
+  mutating func useInput(_ index: Int) {
     let connection = downstreams.pointer(index)
     // Taken out while it is used: what `use` calls may end the connection, or its reading, and release its input.
     var input = ByteBuffer()
@@ -121,6 +124,7 @@ extension Worker {
         guard connection.pointee.progress != .complete else { break loop }
         count = forwardContent(index, rest)
       case .discard: count = discardContent(index, rest)
+      case .tunnel: count = passToUpstream(index, UnsafeRawBufferPointer(rest))
       case .multiplexed:
         receiveFrames(index, rest)
         return octets.count
@@ -247,6 +251,7 @@ extension Worker {
       }
       connection.pointee.flags.insert(.closing)
       noticeHalfClose(index)
+    case .tunnel: tunnelClientEnded(index)
     case .beforeForward, .queued, .ending, .pendingAnswer, .answer:
       connection.pointee.flags.insert(.closing)
     case .closed: break

@@ -25,6 +25,13 @@ import Ledger
 //   mutating func delivered(_ exchange: inout PaidExchange, _ octets: UInt64)
 //   mutating func sent(_ exchange: inout PaidExchange, _ octets: UInt64, at now: Timestamp) -> GrantResult
 //       asks for request content and uses up what is granted at once
+//   mutating func grantFrame(_ exchange: inout PaidExchange, isClients: Bool, octets: UInt64, messages: UInt64, at now: Timestamp)
+//       -> GrantResult
+//   mutating func grantOctets(_ exchange: inout PaidExchange, isClients: Bool, wanted: UInt64, at now: Timestamp) -> GrantResult
+//   mutating func grantSeconds(_ exchange: inout PaidExchange, _ seconds: UInt64, at now: Timestamp) -> GrantResult
+//       on an upgraded connection: what is granted counts as used …
+//   mutating func takeBack(_ exchange: inout PaidExchange, isClients: Bool, octets: UInt64)
+//       … but for octets that did not pass before its end
 //   func mustStop(_ exchange: borrowing PaidExchange) -> Bool
 //       asked for every exchange when `ledger.changes` moved
 //   mutating func finish(_ exchange: inout PaidExchange, _ end: ExchangeEnd, at now: Timestamp) -> FinalParts
@@ -58,6 +65,8 @@ struct PaidRequest: ~Copyable {
   let client: ClientAddress
   /// The monotonic clock at this turn of the loop, in nanoseconds: rate limits count by it.
   let monotonic: Instant
+  /// Whether it asks for another protocol that its route passes on.
+  var isUpgrade = false
 }
 
 /// What the cashier decides about a request.

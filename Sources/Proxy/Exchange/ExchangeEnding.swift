@@ -238,6 +238,7 @@ extension Worker {
   mutating func exchangeDone(_ index: Int) {
     let connection = downstreams.pointer(index)
     endAccess(index)
+    releaseTunnel(index)
     if connection.pointee.transport == .stream {
       connection.pointee.flags.insert(.streamOver)
       return closeDownstream(index)
@@ -282,6 +283,7 @@ extension Worker {
           safe: connection.pointee.method.isSafe))
     }
     detachUpstream(index)
+    releaseTunnel(index)
     endAccess(index)
     if connection.pointee.state == .multiplexed { loseStreams(of: index) }
     connection.pointee.state = .closed
@@ -297,6 +299,7 @@ extension Worker {
   mutating func clientLost(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed else { return }
+    if connection.pointee.state == .tunnel { return tunnelClientLost(index) }
     guard connection.pointee.has(.paid) else { return closeDownstream(index) }
     metrics.clientsLeft.add()
     let isForwarded = connection.pointee.has(.forwarded)

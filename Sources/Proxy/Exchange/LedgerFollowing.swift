@@ -55,6 +55,9 @@ extension Worker {
     case .beforeForward:
       if connection.pointee.exchange.forwardAfter <= durable { forwardPrepared(index) } else { makeWaiting(index) }
     case .pendingAnswer: resumePending(index)
+    case .tunnel:
+      openGate(index, durable: durable)
+      resumeTunnel(index, hasChanged: hasChanged)
     case .exchange, .ending, .answer:
       openGate(index, durable: durable)
       guard connection.pointee.state == .exchange || connection.pointee.state == .ending else { return stillWaits(index) }
@@ -159,6 +162,7 @@ extension Worker {
       case .beforeForward, .queued: fail(index, .sessionEnded)
       case .exchange: breakExchange(index, .sessionEnded)
       case .ending: responseBroken(index, .sessionStopped)
+      case .tunnel: stopTunnel(index)
       case .handshake, .multiplexed, .idle, .head, .content, .pendingAnswer, .answer, .discard, .linger, .closed: break
       }
     }
@@ -176,6 +180,11 @@ extension Worker {
       guard connection.pointee.state != .closed, isConcerned else { continue }
       connection.pointee.gate = 0
       connection.pointee.pending = nil
+      if connection.pointee.state == .tunnel, connection.pointee.has(.departed) {
+        loseTunnel(index)
+        continue
+      }
+      releaseTunnel(index)
       detachUpstream(index)
       if connection.pointee.has(.departed) {
         connection.pointee.output.removeAll()
@@ -193,6 +202,6 @@ extension Worker {
   private func isPaidWhole(_ index: Int) -> Bool {
     let connection = downstreams.pointer(index)
     return connection.pointee.has(.departed) && connection.pointee.has(.headSeen) && connection.pointee.gate == 0
-      && !connection.pointee.exchange.metersResponse && !connection.pointee.exchange.metersRequest
+      && !connection.pointee.exchange.isMetered
   }
 }

@@ -89,15 +89,19 @@ extension Worker {
     if case .length(let count) = connection.pointee.progress, count > plan.routes[Int(route)].contentLimit {
       return fail(index, .contentTooLarge)
     }
+    if requestHead.pointee.has(.upgrade) || connection.pointee.tunnel >= 0, let refused = prepareUpgrade(index, octets) {
+      return answer(index, refused)
+    }
     if var refused = cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now)) {
       refused.fields += cashier.corsLines(paidRequest(index, route, octets, path, query))
       return answer(index, refused)
     }
     guard plan.routes[Int(route)].isPriced else {
-      if let refused = refusedByRoute(index) { return answer(index, refused) }
+      if let refused = refusedWithoutUpgrade(index) ?? refusedByRoute(index) { return answer(index, refused) }
       return forward(index, octets, whole)
     }
     let request = paidRequest(index, route, octets, path, query)
+    if let refused = refusedWithoutUpgrade(index), !cashier.manages(request) { return answer(index, refused) }
     // What cannot be served is refused before anybody pays for it; sessions are managed and pages are told all the same.
     if let refusal = refusal(of: route), !requestHead.pointee.has(.accessControlRequestMethod), !cashier.manages(request) {
       var reply = refusal.answer()
@@ -145,7 +149,7 @@ extension Worker {
     return PaidRequest(
       octets: octets, head: UnsafePointer(requestHead), route: route,
       host: UnsafeRawBufferPointer(rebasing: octets[requestHead.pointee.hostRange]), path: path, query: query,
-      content: content, client: connection.pointee.client, monotonic: Instant(nanoseconds: now))
+      content: content, client: connection.pointee.client, monotonic: Instant(nanoseconds: now), isUpgrade: connection.pointee.tunnel >= 0)
   }
 
   private func carriesCredential(_ octets: UnsafeRawBufferPointer) -> Bool {

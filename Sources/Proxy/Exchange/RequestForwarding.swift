@@ -96,6 +96,7 @@ extension Worker {
       buffer.append(secureSockets.pointer(place).pointee.subject)
       buffer.append("\r\n\r\n")
     }
+    appendUpgrade(index, to: &buffer)
     if hasCollected {
       buffer.append(connection.pointee.collected)
       releaseCollected(index)
@@ -222,7 +223,7 @@ extension Worker {
 
   /// The upstream takes nothing more. It may have answered before it closed, so that is read before the exchange is
   /// given up.
-  private mutating func becomeDeaf(_ slot: Int) {
+  mutating func becomeDeaf(_ slot: Int) {
     upstreams.pointer(slot).pointee.flags.formUnion([.deaf, .readable])
     upstreams.pointer(slot).pointee.flags.remove(.persistent)
     makeReady(upstream: slot)

@@ -42,6 +42,7 @@ extension Worker {
     if head.pointee.status == 402, plan.routes[Int(connection.pointee.route)].isPriced {
       return breakExchange(index, .upstreamWantsPayment)
     }
+    if isSwitchMissing(index) { return breakExchange(index, .upstreamMalformed) }
     connection.pointee.flags.insert(.headSeen)
     connection.pointee.responseStatus = head.pointee.status
     connection.pointee.trailers.removeAll()

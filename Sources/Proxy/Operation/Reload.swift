@@ -73,7 +73,7 @@ extension Worker {
       switch connection.pointee.state {
       // What is collected is routed anew when it is complete.
       case .handshake, .multiplexed, .idle, .head, .content, .discard, .linger, .closed: break
-      case .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer: routes.insert(connection.pointee.route)
+      case .beforeForward, .queued, .exchange, .tunnel, .ending, .pendingAnswer, .answer: routes.insert(connection.pointee.route)
       }
     }
     return routes

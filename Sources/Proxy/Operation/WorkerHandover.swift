@@ -37,7 +37,7 @@ extension Worker {
       case .handshake: endQuiet(index)
       // One that was agreed on only after the others were told.
       case .multiplexed: drainSession(of: index)
-      case .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
+      case .content, .beforeForward, .queued, .exchange, .tunnel, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
       }
     }
   }

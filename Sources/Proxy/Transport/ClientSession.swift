@@ -164,10 +164,8 @@ extension Worker {
       prepareRefusal(index)
       return fail(index, .malformed(error))
     }
-    if isTunnel {
-      prepareRefusal(index)
-      return answer(index, Answer(status: 501, fields: [], body: []))
-    }
+    // What comes behind the head belongs to the protocol that is asked for.
+    if isTunnel { downstreams.pointer(index).pointee.flags.formUnion([.tunnelAsked, .contentless]) }
     _ = beginRequest(index, octets)
     // Content that comes with the head leaves with it.
     if downstreams.pointer(index).pointee.state == .exchange { makeReady(downstream: index) }

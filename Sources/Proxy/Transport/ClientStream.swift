@@ -37,7 +37,7 @@ extension Worker {
     case .exchange:
       endContentIfComplete(index)
       flushUpstream(of: index)
-    case .handshake, .multiplexed, .idle, .head, .beforeForward, .queued, .ending, .pendingAnswer, .answer, .discard, .linger, .closed:
+    case .handshake, .multiplexed, .idle, .head, .beforeForward, .queued, .tunnel, .ending, .pendingAnswer, .answer, .discard, .linger, .closed:
       break
     }
   }
@@ -81,7 +81,8 @@ extension Worker {
     let connection = downstreams.pointer(index)
     do {
       // The first digit of the status stands behind the version.
-      if head.count > 9, head[9] == UInt8(ascii: "1") {
+      let isInterim = head.count > 11 && head[9] == UInt8(ascii: "1") && !(head[10] == UInt8(ascii: "0") && head[11] == UInt8(ascii: "1"))
+      if isInterim {
         try session.pointee.http2.submitInterim(connection.pointee.stream, head)
         return true
       }

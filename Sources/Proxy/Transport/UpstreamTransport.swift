@@ -29,6 +29,11 @@ extension Worker {
     Syscalls.send(upstreams.pointer(slot).pointee.descriptor, octets)
   }
 
+  /// Ends our direction; the upstream's stays open.
+  mutating func endOutput(upstream slot: Int) {
+    Syscalls.shutdownWrite(upstreams.pointer(slot).pointee.descriptor)
+  }
+
   /// Gives up what carries the connection.
   mutating func closeTransport(upstream slot: Int) {
     Syscalls.close(upstreams.pointer(slot).pointee.descriptor)

@@ -102,7 +102,7 @@ extension Worker {
       switch upstream.pointee.state {
       case .idle: closeUpstream(slot)
       case .busy, .connecting: upstream.pointee.flags.insert(.last)
-      case .closed: break
+      case .linger, .closed: break
       }
     }
   }

@@ -10,6 +10,8 @@ struct UpstreamConnection: ~Copyable {
     case idle
     /// Serves a client's exchange.
     case busy
+    /// It served an upgraded connection: what it still says is thrown away.
+    case linger
     /// Closed; the place is freed at the end of the turn.
     case closed
   }

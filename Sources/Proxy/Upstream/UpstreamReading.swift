@@ -21,6 +21,9 @@ extension Worker {
       // Nobody asked for anything: whatever comes ends it.
       if ends || readiness.contains(.readable) { closeUpstream(slot) }
       return
+    case .linger:
+      upstream.pointee.flags.insert(.readable)
+      return discardUpstream(slot)
     case .busy: break
     }
     if ends { upstream.pointee.flags.formUnion([.peerClosing, .readable]) }
@@ -39,6 +42,7 @@ extension Worker {
     guard upstream.pointee.unsentCount == 0 else { return }
     let index = Int(upstream.pointee.downstream)
     let connection = downstreams.pointer(index)
+    if connection.pointee.state == .tunnel { return tunnelRequestTaken(index) }
     if connection.pointee.progress == .complete {
       awaitNext(index)
     } else if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) {
@@ -65,8 +69,12 @@ extension Worker {
   mutating func readUpstream(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
     var reads = Self.readsPerTurn
+    if upstream.pointee.state == .busy, downstreams.pointer(Int(upstream.pointee.downstream)).pointee.state == .tunnel {
+      return readTunnel(slot)
+    }
     while upstream.pointee.has(.readable), upstream.pointee.state == .busy {
       let index = Int(upstream.pointee.downstream)
+      if downstreams.pointer(index).pointee.state == .tunnel { return readTunnel(slot) }
       let room = room(index)
       guard room >= Self.leastRoom else { return }
       guard reads > 0 else { return makeReady(upstream: slot) }
@@ -114,7 +122,7 @@ extension Worker {
         let method = downstreams.pointer(index).pointee.method
         guard
           try ResponseDecoder.decode(
-            rest, limits: plan.responseHeadLimits, requestMethod: method, into: &responseHead.pointee)
+            rest, limits: plan.responseHeadLimits, requestMethod: method, maySwitch: maySwitch(index), into: &responseHead.pointee)
         else { return used }
       } catch {
         upstreamFailed(slot, .upstreamMalformed)
@@ -125,6 +133,12 @@ extension Worker {
       used += count
       if responseHead.pointee.isInterim {
         passInterim(index, head)
+      } else if responseHead.pointee.status == 101 {
+        serverAnswered(upstream.pointee.pool, status: 101)
+        beginTunnel(slot, index, head)
+        guard upstream.pointee.state == .busy, downstreams.pointer(index).pointee.state == .tunnel else { return octets.count }
+        if used < octets.count { takeTunnelled(slot, UnsafeRawBufferPointer(rebasing: octets[used...])) }
+        return octets.count
       } else {
         upstream.pointee.flags.insert(.headSeen)
         serverAnswered(upstream.pointee.pool, status: responseHead.pointee.status)

@@ -1,0 +1,45 @@
+import Metering
+
+// Which protocols a route's connections may be switched to.
+extension ConfigurationReader {
+  /// Most protocols of one route.
+  private static let upgradeLimit = 8
+
+  /// Reads the protocols that a route passes on, and whether it serves nothing else; after its price.
+  static func readUpgrade(_ table: TableReader, _ route: inout Settings.Route) {
+    let expected = "protocols such as \"websocket\", at most \(upgradeLimit), in lower case"
+    for (text, node) in table.strings("upgrade", expected: expected) ?? [] {
+      guard isUpgradable(text), !route.upgrades.contains(text), route.upgrades.count < upgradeLimit else {
+        table.report(.invalidValue, "upgrade", node: node, expected: expected, advice: advice(text))
+        continue
+      }
+      route.upgrades.append(text)
+    }
+    route.requiresUpgrade = table.boolean("upgrade-required") ?? false
+    if route.upgrades.isEmpty, route.requiresUpgrade {
+      table.report(.conflict, "upgrade-required", expected: "upgrade = [\"websocket\"] beside it")
+    }
+    guard let price = route.price, price.needsUpgrade else { return }
+    // What is sold by messages or time has no price where there are none.
+    route.requiresUpgrade = true
+    if route.upgrades.isEmpty {
+      table.report(.conflict, "price", expected: "upgrade = [\"websocket\"] beside it: only such a connection has messages and a duration")
+    } else if route.upgrades != ["websocket"], price.parts.contains(where: { $0.unit.kind == .message }) {
+      table.report(.conflict, "price", expected: "upgrade = [\"websocket\"] alone: other protocols' messages are not known")
+    }
+  }
+
+  /// Whether the proxy may pass octets on that it does not understand: not where they are HTTP again, for requests would then go
+  /// past prices and checks.
+  private static func isUpgradable(_ name: String) -> Bool {
+    let marks = Set("!#$%&'*+-.^_`|~/".utf8)
+    let isName = (1...64).contains(name.utf8.count)
+      && name.utf8.allSatisfy { ($0 >= 0x61 && $0 <= 0x7A) || ($0 >= 0x30 && $0 <= 0x39) || marks.contains($0) }
+    return isName && !name.hasPrefix("h2") && !name.hasPrefix("h3") && !name.hasPrefix("http") && !name.hasPrefix("tls")
+  }
+
+  private static func advice(_ name: String) -> String? {
+    name.hasPrefix("h2") || name.hasPrefix("http") || name.hasPrefix("tls")
+      ? "HTTP and TLS are spoken by the proxy itself; requests inside a tunnel would not be paid for" : nil
+  }
+}
