@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 from websockets.sync.server import serve
 
 from harness import CONFIGURATION, Farebox, challenge_of, fetch, request_of
+from http2_client import H2Connection
 from prepaid import PrepaidWallet, SessionSecret, b64u_decode
 
 ROUTES = """
@@ -309,3 +310,76 @@ def test_books_balance_after_a_kill(binary, echo, tmp_path):
     assert 6000 <= spent(proxy, secret) <= 10_000
     proxy.stop()
     proxy.assert_books_balance()
+
+
+# Over HTTP/2 (RFC 8441) the frames are written by hand, since the package speaks HTTP/1.1 only.
+
+
+def client_frame(opcode, payload):
+    """A frame masked with zeros."""
+    assert len(payload) < 126
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+def connect_stream(connection, path, authorization=None):
+    headers = [(":protocol", "websocket"), ("sec-websocket-version", "13")]
+    if authorization:
+        headers.append(("authorization", authorization))
+    number = connection.request("CONNECT", path, headers, ends=False)
+    stream = connection.streams[number]
+    connection.until(lambda: stream.head is not None or stream.is_over)
+    return number, stream
+
+
+def test_streams_are_switched_too(proxy, payer, echo):
+    with H2Connection(proxy.port) as connection:
+        connection.pump()
+        number, stream = connect_stream(connection, "/messages")
+        assert stream.head.status == 402
+        secret = SessionSecret.new()
+        credential = payer.open(challenge(proxy, "/messages", "session"), secret, 3000)
+        number, stream = connect_stream(connection, "/messages", credential)
+        assert stream.head.status == 200, stream.head
+        assert stream.head.receipt()["sessionId"] == secret.session_id
+        connection.write(number, client_frame(1, b"hello"))
+        connection.until(lambda: len(stream.body) >= 7)
+        assert bytes(stream.body) == b"\x81\x05hello"
+        stream.body.clear()
+        # The echo of this one waits; a sibling does not.
+        connection.write(number, client_frame(1, b"again"))
+        assert wait_for(lambda: len(echo.received) == 2)
+        assert connection.finished(connection.request("GET", "/charge")).status == 402
+        assert not stream.body
+        top_up(proxy, payer, "/messages", secret, 1000)
+        connection.until(lambda: len(stream.body) >= 7)
+        assert bytes(stream.body) == b"\x81\x05again"
+        stream.body.clear()
+        connection.write(number, client_frame(8, struct.pack("!H", 1000)))
+        connection.until(lambda: stream.ended)
+        assert bytes(stream.body)[:2] == b"\x88\x02"
+        connection.finish(number)
+        assert wait_for(lambda: spent(proxy, secret) == 4000)
+
+
+def test_a_stream_that_nobody_pays_for_is_closed(proxy, payer, echo):
+    with H2Connection(proxy.port) as connection:
+        connection.pump()
+        secret = SessionSecret.new()
+        credential = payer.open(challenge(proxy, "/messages", "session"), secret, 2000)
+        number, stream = connect_stream(connection, "/messages", credential)
+        assert stream.head.status == 200, stream.head
+        for text in (b"one", b"two"):
+            connection.write(number, client_frame(1, text))
+        connection.until(lambda: stream.ended)
+        frames = bytes(stream.body)
+        close = frames.index(b"\x88")
+        assert struct.unpack("!H", frames[close + 2:close + 4])[0] == 1008
+        assert echo.last_end()[0] == 1001
+        assert spent(proxy, secret) == 2000
+
+
+def test_paths_without_a_switch_refuse_the_stream(proxy):
+    with H2Connection(proxy.port) as connection:
+        connection.pump()
+        _, stream = connect_stream(connection, "/free/echo")
+        assert stream.head.status == 501

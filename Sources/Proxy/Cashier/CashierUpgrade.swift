@@ -118,7 +118,8 @@ extension Cashier {
       sibling.rate.amount == meter.rate.amount, sibling.rate.unitSize == meter.rate.unitSize
     else { return }
     if let ledger { sibling.publish(durable: ledger.durable) }
-    meter.take(from: &sibling, missing)
+    // Half of it, so that the two do not pass single units to and fro.
+    meter.take(from: &sibling, max(missing, sibling.available / 2))
     exchanges[exchange][meter: other] = sibling
   }
 }

@@ -7,8 +7,6 @@ import IO
 extension Worker {
   /// A frame of at most so many octets begins only when all of it is paid for, so that a budget's end cuts none.
   private static var wholeFrameLimit: UInt64 { 4 << 20 }
-  /// Octets that are asked for at once where nobody knows how many will come.
-  private static var portion: UInt64 { 64 << 10 }
 
   private static let fromClientOffset = MemoryLayout<Tunnel>.offset(of: \Tunnel.fromClient) ?? 0
   private static let fromUpstreamOffset = MemoryLayout<Tunnel>.offset(of: \Tunnel.fromUpstream) ?? 0
@@ -35,7 +33,9 @@ extension Worker {
     if count > 0 { sendToUpstream(Int(connection.pointee.upstream), UnsafeRawBufferPointer(rebasing: octets[..<count])) }
     switch tunnel.pointee.fromClient.fault {
     case .malformed:
-      endTunnel(index, .upstreamBroke, client: Farewell(.protocolError, "The client sent a malformed frame."), upstream: .gone)
+      endTunnel(
+        index, .clientLeft(requestForwarded: true, headSeen: true, safe: true),
+        client: Farewell(.protocolError, "The client sent a malformed frame."), upstream: .gone)
       return octets.count
     case .stopped:
       stopTunnel(index)
@@ -156,8 +156,11 @@ extension Worker {
     let place = Int(downstreams.pointer(index).pointee.tunnel)
     let flow: UnsafeMutablePointer<TunnelFlow> = self.flow(place, isClients)
     guard flow.pointee.fault == nil else { return 0 }
-    guard tunnels.pointer(place).pointee.isWebSocket else { return payableOctets(index, flow, isClients, octets.count) }
     var used = 0
+    if !tunnels.pointer(place).pointee.isWebSocket {
+      while used < octets.count, case let count = payableOctets(index, flow, isClients, octets.count - used), count > 0 { used += count }
+      return used
+    }
     while used < octets.count {
       if flow.pointee.frame == nil, flow.pointee.scanner.isBetweenFrames {
         do throws(WebSocketError) {
@@ -177,7 +180,7 @@ extension Worker {
       }
       var count = min(octets.count - used, Int(clamping: flow.pointee.scanner.payloadLeft))
       if flow.pointee.isData {
-        count = payableOctets(index, flow, isClients, count, left: flow.pointee.scanner.payloadLeft)
+        count = payableOctets(index, flow, isClients, count)
         if count == 0 { break }
       }
       flow.pointee.scanner.pass(count)
@@ -203,16 +206,16 @@ extension Worker {
 
   /// Counts octets of content that pass, at most `count` and as many as are paid for.
   private mutating func payableOctets(
-    _ index: Int, _ flow: UnsafeMutablePointer<TunnelFlow>, _ isClients: Bool, _ count: Int, left: UInt64 = .max
+    _ index: Int, _ flow: UnsafeMutablePointer<TunnelFlow>, _ isClients: Bool, _ count: Int
   ) -> Int {
     let connection = downstreams.pointer(index)
     var passing = count
     if flow.pointee.metersOctets {
       if flow.pointee.paid == 0 {
-        let wanted = min(left, max(Self.portion, UInt64(count)))
-        let result = cashier.grantOctets(&connection.pointee.exchange, isClients: isClients, wanted: wanted, at: wall)
+        // No more than what is here: the rest of the budget may be for the other direction.
+        let result = cashier.grantOctets(&connection.pointee.exchange, isClients: isClients, wanted: UInt64(count), at: wall)
         guard let granted = isGranted(index, flow, result) else { return 0 }
-        flow.pointee.paid = min(granted, wanted)
+        flow.pointee.paid = granted
       }
       passing = min(count, Int(clamping: flow.pointee.paid))
       flow.pointee.paid -= UInt64(passing)
