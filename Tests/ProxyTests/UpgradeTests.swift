@@ -176,6 +176,56 @@ import Testing
     #expect(try peer.receive().code == 1008)
   }
 
+  @Test func aFrameThatIsPassingIsPassedBeforeTheEnd() throws {
+    let rest = Atomic<Bool>(false)
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard WebSocketPeer.accept(wire) != nil else { return }
+      let frame = WebSocketPeer.octets(2, [UInt8](repeating: 7, count: 100), isMasked: false)
+      wire.send(Array(frame[..<50]))
+      for _ in 0..<500 where !rest.load(ordering: .sequentiallyConsistent) { Pause.milliseconds(10) }
+      wire.send(Array(frame[50...]) + WebSocketPeer.octets(2, [1], isMasked: false))
+      _ = wire.readToEnd()
+    }
+    let relay = try PaidRelay.selling("1 USDC per MB", upstreamPort: upstream.port)
+    let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 10_000)
+    let start = try peer.wire.read(50)
+    #expect(start.prefix(2) == [0x82, 100])
+    _ = try relay.ledger.freeze(relay.wallet.publicKey.octets, at: .now())
+    rest.store(true, ordering: .sequentiallyConsistent)
+    #expect(try peer.wire.read(52) == [UInt8](repeating: 7, count: 52))
+    #expect(try peer.receive().code == 1008)
+    #expect(relay.wait { relay.hasSpent(100, secret) })
+  }
+
+  @Test func aFrameThatDoesNotGoOnIsCutOff() throws {
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard WebSocketPeer.accept(wire) != nil else { return }
+      wire.send(Array(WebSocketPeer.octets(2, [UInt8](repeating: 7, count: 100), isMasked: false)[..<52]))
+      _ = wire.readToEnd()
+    }
+    let relay = try PaidRelay.selling("1 USDC per MB", upstreamPort: upstream.port)
+    let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 10_000)
+    #expect(try peer.wire.read(52).count == 52)
+    _ = try relay.ledger.freeze(relay.wallet.publicKey.octets, at: .now())
+    #expect(peer.wire.isEnded())
+    // What passed is paid for, and no more.
+    #expect(relay.wait { relay.hasSpent(50, secret) })
+  }
+
+  @Test(arguments: [Carrier.plain, .tls]) func whateverIsBelowPassesAlike(carrier: Carrier) throws {
+    try Carrier.$current.withValue(carrier) {
+      let upstream = try ScriptedUpstream.echoing()
+      let relay = try PaidRelay.selling("1 USDC per MB of both", upstreamPort: upstream.port)
+      let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 3_000_000)
+      let large = (0..<1_000_000).map { UInt8(truncatingIfNeeded: $0 &* 13) }
+      peer.send(2, large)
+      #expect(try peer.receive().payload == large)
+      peer.close()
+      #expect(try peer.receive().code == 1000)
+      #expect(relay.wait { relay.hasSpent(2_000_000, secret) })
+    }
+  }
+
   // MARK: ends
 
   @Test func anUpstreamThatBreaksOffIsReported() throws {

@@ -129,9 +129,10 @@ extension PaidRelay {
     return (secret, head, peer)
   }
 
-  /// Whether a session has come to this: spent, and nothing set aside any more.
+  /// Whether a session has spent so much, closed or not.
   func hasSpent(_ amount: UInt128, _ secret: SessionSecret) -> Bool {
-    guard let view = try? view(secret) else { return false }
-    return view.spent == amount
+    if let view = ledger.session(secret.id).flatMap({ ledger.view($0) }) { return view.spent == amount }
+    if case .closed(let session)? = ledger.closeResult(secret.id) { return session.spent == amount }
+    return false
   }
 }

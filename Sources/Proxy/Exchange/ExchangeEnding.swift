@@ -276,6 +276,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed else { return }
     if connection.pointee.has(.paid) {
+      returnUnpassed(index)
       _ = finishPaid(
         index,
         .clientLeft(

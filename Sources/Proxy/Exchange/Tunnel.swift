@@ -46,6 +46,14 @@ struct TunnelFlow {
   var hasClosed: Bool { scanner.isClosed && frame == nil && scanner.isBetweenFrames }
 }
 
+/// How an upgraded connection ends.
+struct TunnelEnding {
+  var end: ExchangeEnd
+  /// What each peer is told; one that is told nothing has everything already.
+  var client: Farewell?
+  var upstream: Farewell?
+}
+
 /// A connection that is switched to another protocol, from the request for it on. Lives in a worker's slab, since few
 /// connections are any.
 struct Tunnel {
@@ -72,8 +80,10 @@ struct Tunnel {
   var holdDeadline: Int64 = .max
   /// When a connection is given up on which nothing passes.
   var idleDeadline: Int64 = .max
-  /// When one is given up that both peers have closed.
+  /// When one is given up that both peers have closed, or that ends with the frame that is passing.
   var closeDeadline: Int64 = .max
+  /// How it ends once the frame has passed that was passing when that was decided.
+  var ending: TunnelEnding?
 
   init(name: [UInt8]) {
     self.name = name

@@ -21,31 +21,73 @@ struct Farewell {
 
 // How upgraded connections end.
 extension Worker {
-  /// Ends an upgraded connection: what it used is settled, each peer is told why as far as it has not closed by itself, and both
-  /// connections end. A peer that is told nothing has everything already.
-  mutating func endTunnel(_ index: Int, _ end: ExchangeEnd, client: Farewell?, upstream farewell: Farewell?) {
+  /// How long the rest of a frame is waited for that is passing when the connection ends, nanoseconds: a Close frame fits only behind it.
+  private static var frameTimeout: Int64 { 500_000_000 }
+
+  /// Ends an upgraded connection, at once or after the frame that is passing.
+  mutating func endTunnel(_ index: Int, _ end: ExchangeEnd, client: Farewell?, upstream: Farewell?) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state == .tunnel else { return }
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
+    let ending = TunnelEnding(end: end, client: client, upstream: upstream)
+    guard awaitsFrame(index, ending) else { return closeTunnel(index, ending) }
+    guard tunnel.pointee.ending == nil else { return }
+    tunnel.pointee.ending = ending
+    tunnel.pointee.closeDeadline = now &+ Self.frameTimeout
+    tunnel.pointee.holdDeadline = .max
+    tunnel.pointee.secondEnds = .max
+    tunnel.pointee.clockWait = .nothing
+    scheduleTunnel(index)
+    if connection.pointee.upstream >= 0 { makeReady(upstream: Int(connection.pointee.upstream)) }
+  }
+
+  /// Whether half a frame has passed to the client whose rest, paid for, may still come from an upstream that is well.
+  private func awaitsFrame(_ index: Int, _ ending: TunnelEnding) -> Bool {
+    let connection = downstreams.pointer(index)
+    let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
+    guard ending.client != nil, ending.upstream != nil, !connection.pointee.has(.gone), connection.pointee.upstream >= 0 else { return false }
+    guard tunnel.pointee.isWebSocket, !tunnel.pointee.fromUpstream.isBetweenFrames, tunnel.pointee.fromUpstream.wait != .budget else { return false }
+    switch ending.end {
+    case .ledgerLost: return false
+    case .complete, .upstreamFailed, .upstreamBroke, .clientLeft, .abandoned, .sessionStopped, .holdTimeout:
+      return tunnel.pointee.ending == nil || now < tunnel.pointee.closeDeadline
+    }
+  }
+
+  /// Gives back what was granted to frames that have not passed whole.
+  mutating func returnUnpassed(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.tunnel >= 0 else { return }
+    let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
+    cashier.takeBack(&connection.pointee.exchange, isClients: true, octets: tunnel.pointee.fromClient.paid)
+    cashier.takeBack(&connection.pointee.exchange, isClients: false, octets: tunnel.pointee.fromUpstream.paid)
+    tunnel.pointee.fromClient.paid = 0
+    tunnel.pointee.fromUpstream.paid = 0
+  }
+
+  /// Ends an upgraded connection: what it used is settled, each peer is told why as far as it has not closed by itself, and both
+  /// connections end.
+  mutating func closeTunnel(_ index: Int, _ ending: TunnelEnding) {
+    let connection = downstreams.pointer(index)
+    let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
+    let end = ending.end
     let isWebSocket = tunnel.pointee.isWebSocket
     let fromClient = tunnel.pointee.fromClient
     let fromUpstream = tunnel.pointee.fromUpstream
-    // What was granted to frames that did not pass whole has cost nothing.
-    cashier.takeBack(&connection.pointee.exchange, isClients: true, octets: fromClient.paid)
-    cashier.takeBack(&connection.pointee.exchange, isClients: false, octets: fromUpstream.paid)
+    returnUnpassed(index)
     _ = finishPaid(index, end)
     releaseTunnel(index)
     let slot = Int(connection.pointee.upstream)
     connection.pointee.upstream = -1
     if slot >= 0 {
-      if let farewell, isWebSocket, fromClient.isBetweenFrames, !fromClient.hasClosed {
+      if let farewell = ending.upstream, isWebSocket, fromClient.isBetweenFrames, !fromClient.hasClosed {
         let octets = Self.closeFrame(farewell, mask: Random.bytes(4).reduce(UInt32(0)) { $0 << 8 | UInt32($1) })
         octets.withUnsafeBytes { sendToUpstream(slot, $0) }
       }
       lingerUpstream(slot)
     }
     if connection.pointee.has(.gone) { return closeDownstream(index) }
-    if let client {
+    if let client = ending.client {
       if isWebSocket, fromUpstream.isBetweenFrames {
         if !fromUpstream.hasClosed { outgoing.append(Self.closeFrame(client, mask: nil)) }
       } else {

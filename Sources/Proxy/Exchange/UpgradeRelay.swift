@@ -18,7 +18,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.tunnel >= 0, connection.pointee.upstream >= 0 else { return false }
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
-    guard tunnel.pointee.fromClient.wait == .nothing, tunnel.pointee.clockWait == .nothing else { return false }
+    guard tunnel.pointee.fromClient.wait == .nothing, tunnel.pointee.clockWait == .nothing, tunnel.pointee.ending == nil else { return false }
     let upstream = upstreams.pointer(Int(connection.pointee.upstream))
     return upstream.pointee.unsentCount == 0 && !upstream.pointee.has(.deaf)
   }
@@ -144,6 +144,10 @@ extension Worker {
       return octets.count
     case nil: break
     }
+    if let ending = tunnel.pointee.ending, tunnel.pointee.fromUpstream.isBetweenFrames {
+      closeTunnel(index, ending)
+      return octets.count
+    }
     if !connection.pointee.output.isEmpty { scheduleTunnel(index) }
     noticeCloses(index)
     return count
@@ -163,6 +167,8 @@ extension Worker {
     }
     while used < octets.count {
       if flow.pointee.frame == nil, flow.pointee.scanner.isBetweenFrames {
+        // The connection ends here.
+        if tunnels.pointer(place).pointee.ending != nil { break }
         do throws(WebSocketError) {
           flow.pointee.frame = try flow.pointee.scanner.begin(UnsafeRawBufferPointer(rebasing: octets[used...]))
         } catch {

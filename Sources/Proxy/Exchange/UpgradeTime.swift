@@ -26,7 +26,9 @@ extension Worker {
     if now >= tunnel.pointee.holdDeadline {
       return endTunnel(index, .holdTimeout, client: Farewell(.policyViolation, "The session's budget is used up."), upstream: .gone)
     }
-    if now >= tunnel.pointee.closeDeadline { return endTunnel(index, .complete, client: nil, upstream: nil) }
+    if now >= tunnel.pointee.closeDeadline {
+      return closeTunnel(index, tunnel.pointee.ending ?? TunnelEnding(end: .complete))
+    }
     if now >= tunnel.pointee.idleDeadline {
       return endTunnel(index, .complete, client: Farewell(.goingAway, "Nothing passed for too long."), upstream: .gone)
     }
@@ -112,7 +114,7 @@ extension Worker {
   /// Once both peers have said Close, the server ends the connection; it has a while for that.
   mutating func noticeCloses(_ index: Int) {
     let tunnel = tunnels.pointer(Int(downstreams.pointer(index).pointee.tunnel))
-    guard tunnel.pointee.isWebSocket, tunnel.pointee.closeDeadline == .max else { return }
+    guard tunnel.pointee.isWebSocket, tunnel.pointee.closeDeadline == .max, tunnel.pointee.ending == nil else { return }
     guard tunnel.pointee.fromClient.hasClosed, tunnel.pointee.fromUpstream.hasClosed else { return }
     tunnel.pointee.closeDeadline = now &+ Self.closeTimeout
     // Nothing is sold any more, so no more time is either.
