@@ -111,6 +111,9 @@ public struct Listener: ~Copyable {
     return (octets.withUnsafeBufferPointer { SocketAddress(octets: $0, family: family, port: port) }, nil)
   }
 
+  /// Changes the permissions of a Unix socket's file.
+  public static func setMode(_ mode: UInt32, unixPath: String) { chmod(unixPath, mode) }
+
   /// Leaves a Unix socket's file where it is when this listener goes away: another process listens on the socket.
   public mutating func leaveFile() { unixPath = nil }
 

@@ -136,8 +136,6 @@ struct Worker: ~Copyable {
   var isDraining = false
   /// The process that takes connections over; nil where none does.
   var successor: MessageChannel?
-  /// When connections that cannot be passed on and are silent are ended.
-  var quietDeadline: Int64 = .max
   var drainDeadline: Int64 = .max
   var isStopped = false
 
@@ -371,8 +369,12 @@ struct Worker: ~Copyable {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       let connection = downstreams.pointer(index)
       if mayHandOver(index) { continue }
+      guard successor == nil else {
+        giveNotice(index)
+        continue
+      }
       switch connection.pointee.state {
-      case .idle, .handshake: if successor == nil { closeDownstream(index) }
+      case .idle, .handshake: closeDownstream(index)
       case .multiplexed: drainSession(of: index)
       case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
         connection.pointee.flags.insert(.closing)

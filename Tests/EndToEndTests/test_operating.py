@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness import Connection, Farebox, challenge_of, fetch, open_session
+from load import KINDS, Load, SecureSide
 from prepaid import PrepaidWallet
-from test_reload import KINDS, Load, edit
+from test_reload import edit
 
 UPGRADES = int(os.environ.get("FAREBOX_UPGRADES", "10"))
 
@@ -68,8 +69,10 @@ def proxy(binary, upstream, tmp_path):
 # ---- The program is replaced
 
 
-def test_upgrades_under_paid_load_fail_no_request(proxy):
-    load = Load(proxy, KINDS)
+def test_upgrades_under_paid_load_fail_no_request(binary, upstream, tmp_path):
+    secure = SecureSide(tmp_path)
+    proxy = Replaceable(binary, tmp_path / "farebox", upstream.port, configuration=secure.configuration)
+    load = Load(proxy, KINDS, secure)
     deadline = time.monotonic() + 20
     while len(load.counts) < len(KINDS) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -86,6 +89,8 @@ def test_upgrades_under_paid_load_fail_no_request(proxy):
     load.stop()
     assert len(processes) == UPGRADES + 1
     assert all(count > UPGRADES for count in load.counts.values()), load.counts
+    proxy.stop()
+    proxy.assert_books_balance()
 
 
 def test_connections_survive_an_upgrade(proxy, upstream):

@@ -2,15 +2,28 @@
 
 import os
 import signal
-import threading
 import time
 
 import pytest
 
-from harness import Connection, challenge_of, fetch, open_session, request_of
-from prepaid import PrepaidWallet, SessionSecret
+from harness import Farebox, challenge_of, fetch, request_of
+from load import KINDS, Load, SecureSide
+from prepaid import SessionSecret
 
 RELOADS = int(os.environ.get("FAREBOX_RELOADS", "100"))
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory):
+    return SecureSide(tmp_path_factory.mktemp("secure"))
+
+
+@pytest.fixture(scope="module")
+def farebox(binary, upstream, secure, tmp_path_factory):
+    proxy = Farebox(binary, tmp_path_factory.mktemp("farebox"), upstream.port, configuration=secure.configuration)
+    yield proxy
+    proxy.stop()
+    proxy.assert_books_balance()
 
 
 @pytest.fixture(autouse=True)
@@ -30,74 +43,8 @@ def edit(farebox, *changes):
     farebox.configuration.write_text(text)
 
 
-class Load:
-    """Clients that do paid and free requests on kept connections until they are told to stop; every failure is remembered."""
-
-    def __init__(self, farebox, kinds):
-        self.farebox, self.stopping, self.failures, self.counts = farebox, threading.Event(), [], {}
-        self.threads = [threading.Thread(target=self.work, args=(kind, number), daemon=True) for number, kind in enumerate(kinds)]
-        for thread in self.threads:
-            thread.start()
-
-    def work(self, kind, number):
-        try:
-            getattr(self, kind)(f"{kind}-{number}")
-        except Exception as error:
-            self.failures.append(f"{kind}: {error!r}")
-
-    def count(self, name):
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def free(self, name):
-        with self.farebox.connection() as connection:
-            while not self.stopping.is_set():
-                response = fetch(connection, "GET", "/free/echo")
-                assert response.status == 200, response
-                self.count(name)
-
-    def session(self, name):
-        wallet = PrepaidWallet.new()
-        self.farebox.create_wallet(wallet, "100000 USDC")
-        secret = open_session(self.farebox, wallet, "/api/echo", 50_000_000_000)
-        with self.farebox.connection() as connection:
-            while not self.stopping.is_set():
-                response = fetch(connection, "GET", "/api/echo", {"Prepaid-Session": secret.short_form})
-                assert response.status == 200, (response.status, response.body)
-                self.count(name)
-
-    def charge(self, name):
-        wallet = PrepaidWallet.new()
-        self.farebox.create_wallet(wallet, "100000 USDC")
-        with self.farebox.connection() as connection:
-            while not self.stopping.is_set():
-                challenge = challenge_of(fetch(connection, "POST", "/api/echo", body=b""), "charge")
-                response = fetch(connection, "POST", "/api/echo", {"Authorization": wallet.transfer(challenge)}, b"")
-                assert response.status == 200, (response.status, response.body)
-                self.count(name)
-
-    def events(self, name):
-        wallet = PrepaidWallet.new()
-        self.farebox.create_wallet(wallet, "100000 USDC")
-        secret = open_session(self.farebox, wallet, "/events/echo", 50_000_000_000)
-        with self.farebox.connection() as connection:
-            while not self.stopping.is_set():
-                response = fetch(connection, "GET", "/events/events/20", {"Prepaid-Session": secret.short_form})
-                assert response.status == 200 and response.complete and b"[DONE]" in response.body, response
-                self.count(name)
-
-    def stop(self):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(20)
-            assert not thread.is_alive()
-        assert not self.failures, self.failures
-
-
-KINDS = ["free", "session", "session", "charge", "events", "events"]
-
-
-def test_reloads_under_paid_load_fail_no_request(farebox):
-    load = Load(farebox, KINDS)
+def test_reloads_under_paid_load_fail_no_request(farebox, secure):
+    load = Load(farebox, KINDS, secure)
     deadline = time.monotonic() + 20
     while len(load.counts) < len(KINDS) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -93,6 +93,9 @@ import Testing
     try relay.server.reload(settings, at: .now())
     var status = stat()
     #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o640)
+    settings.listeners[0].mode = 0o600
+    try relay.server.reload(settings, at: .now())
+    #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o600)
     #expect(throws: (any Error).self) { try relay.connect() }
     #expect(try open.request("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").status == 200, "a connection outlives its listener")
     settings.listeners = [.init(.address("127.0.0.1", port: relay.port))]

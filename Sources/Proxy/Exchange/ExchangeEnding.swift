@@ -247,8 +247,10 @@ extension Worker {
     connection.pointee.flags.formIntersection([.readable, .peerClosing, .inputEnded, .closing, .listedReady, .listedWaiting, .redirects])
     connection.pointee.gate = 0
     if connection.pointee.trailers.capacity > 0 { connection.pointee.trailers.release() }
-    if connection.pointee.has(.closing) || connection.pointee.has(.inputEnded) || endsConnection(index) { return startLingering(index) }
-    setDeadline(index, now &+ plan.timeouts.idle)
+    if connection.pointee.has(.closing) || connection.pointee.has(.inputEnded) || (endsConnection(index) && successor == nil) {
+      return startLingering(index)
+    }
+    setDeadline(index, now &+ (endsConnection(index) ? Self.quietTime : plan.timeouts.idle))
     if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) { makeReady(downstream: index) }
   }
 

@@ -77,6 +77,15 @@ extension Server {
     next.plan.put(settings.listeners, numbers: next.listeners.map(\.number), contexts.plan)
     next.plan.put(contexts.plan.upstreams, at: next.places.layout.upstreams)
     do {
+      var parcels: [[(number: Int, listener: ListenerParcel)]] = []
+      for worker in controls.indices {
+        parcels.append([])
+        for sockets in opened {
+          for parcel in try sockets.share(worker: worker, of: controls.count) { parcels[worker].append((sockets.number, parcel)) }
+        }
+      }
+      try accessLog.adopt(log)
+      // From here on nothing can fail.
       let plan = next.plan.share(of: controls.count, descriptors: next.descriptorLimit)
       resolver.adopt(plan.servers)
       notices.adopt(plan.serverNames)
@@ -84,19 +93,14 @@ extension Server {
       let addresses = (known..<plan.servers.count).map { resolver.lookUp($0) }
       var reloads: [Reload] = []
       for (worker, sale) in sales.enumerated() {
-        var parcels: [(Int, ListenerParcel)] = []
-        for sockets in opened { parcels += try sockets.share(worker: worker, of: controls.count).map { (sockets.number, $0) } }
         reloads.append(
-          Reload(number: next.number, plan: plan, sale: sale, addresses: addresses, opened: parcels, closed: closed.map(\.number)))
+          Reload(number: next.number, plan: plan, sale: sale, addresses: addresses, opened: parcels[worker], closed: closed.map(\.number)))
       }
-      try accessLog.adopt(log)
-      // From here on nothing can fail.
       self.contexts.adopt(contexts)
       state.withLock { state in
-        let (isDraining, threads) = (state.isDraining, state.threads)
+        let (isDraining, threads, beat) = (state.isDraining, state.threads, state.beat)
         state = next
-        state.isDraining = isDraining
-        state.threads = threads
+        (state.isDraining, state.threads, state.beat) = (isDraining, threads, beat)
       }
       board.adopt(plan)
       for (control, reload) in zip(controls, reloads) { control.mailbox.send(.reload(reload)) }
@@ -110,6 +114,11 @@ extension Server {
     }
     awaitAdoption(controls, next.number)
     for sockets in closed { sockets.close() }
+    for listener in settings.listeners {
+      guard case .unix(let path) = listener.endpoint, before.listeners.contains(where: { $0.endpoint == listener.endpoint && $0.mode != listener.mode })
+      else { continue }
+      Listener.setMode(listener.mode, unixPath: path)
+    }
   }
 
   /// Takes the places back that no worker used when it went over to the present configuration.

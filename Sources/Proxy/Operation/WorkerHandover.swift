@@ -5,13 +5,12 @@ import IO
 extension Worker {
   /// How long a connection that cannot be passed on may be silent before it is ended, in nanoseconds. A client that is just
   /// about to send its next request would otherwise find it closed; with `Connection: close` in an answer it knows.
-  private static var quietTime: Int64 { 1_000_000_000 }
+  static var quietTime: Int64 { 1_000_000_000 }
 
   /// Begins to hand connections over: accepts nothing more, and goes on with what is in flight as if it did not end.
   mutating func startHandover(_ channel: MessageChannel) {
     guard !isDraining else { return }
     successor = channel
-    quietDeadline = now &+ Self.quietTime
     startDraining()
   }
 
@@ -33,22 +32,26 @@ extension Worker {
   mutating func handOverIdle() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       switch downstreams.pointer(index).pointee.state {
-      case .idle, .head: if mayHandOver(index) { handOver(index) } else { endQuiet(index) }
-      case .handshake: endQuiet(index)
+      case .idle, .head: if mayHandOver(index) { handOver(index) }
       // One that was agreed on only after the others were told.
       case .multiplexed: drainSession(of: index)
-      case .content, .beforeForward, .queued, .exchange, .tunnel, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
+      case .handshake, .content, .beforeForward, .queued, .exchange, .tunnel, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
       }
     }
   }
 
-  /// Ends a connection that waits for a request and cannot be passed on, when it has been given its time.
-  private mutating func endQuiet(_ index: Int) {
+  /// Gives a connection that cannot be passed on the time that it may go on, when the others begin to go over.
+  mutating func giveNotice(_ index: Int) {
     let connection = downstreams.pointer(index)
-    guard connection.pointee.transport != .stream else { return }
-    // A head that has begun to come, or a handshake, has its own deadline; a few seconds are enough for both.
-    let limit = connection.pointee.state == .idle ? quietDeadline : quietDeadline &+ 2 * Self.quietTime
-    if now >= limit { closeDownstream(index) }
+    switch connection.pointee.state {
+    case .idle: setDeadline(index, min(connection.pointee.deadline, now &+ Self.quietTime))
+    case .handshake: setDeadline(index, min(connection.pointee.deadline, now &+ 3 * Self.quietTime))
+    case .multiplexed: drainSession(of: index)
+    case .head, .content, .beforeForward, .queued, .pendingAnswer: connection.pointee.flags.insert(.closing)
+    // Once the head has left that says the connection stays, it stays for one request more.
+    case .exchange: if !connection.pointee.has(.headSeen) || connection.pointee.has(.withheld) { connection.pointee.flags.insert(.closing) }
+    case .ending, .answer, .discard, .linger, .closed: break
+    }
   }
 
   private mutating func handOver(_ index: Int) {
