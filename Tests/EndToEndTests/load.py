@@ -54,7 +54,7 @@ class MultiplexedConnection:
         self.socket, self.authority, self.scheme = connected, authority, scheme
         self.connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self.connection.initiate_connection()
-        self.exchanges, self.last, self.is_going = {}, None, False
+        self.exchanges, self.last, self.is_going, self.input = {}, None, False, b""
         self.flush()
 
     def flush(self):
@@ -74,7 +74,15 @@ class MultiplexedConnection:
         data = self.socket.recv(65536)
         if not data:
             raise ConnectionError("closed with streams open")
-        for event in self.connection.receive_data(data):
+        self.input += data
+        # Frame by frame: the library takes nothing more after a GOAWAY, and what comes on open streams is still to be read.
+        while len(self.input) >= 9 and len(self.input) >= (end := 9 + int.from_bytes(self.input[:3], "big")):
+            frame, self.input = self.input[:end], self.input[end:]
+            self.take(self.connection.receive_data(frame))
+        self.flush()
+
+    def take(self, events):
+        for event in events:
             exchange = self.exchanges.get(getattr(event, "stream_id", None))
             if isinstance(event, h2.events.ResponseReceived):
                 exchange.status = int(dict(event.headers)[":status"])
@@ -88,9 +96,7 @@ class MultiplexedConnection:
             elif isinstance(event, h2.events.ConnectionTerminated):
                 assert event.error_code == 0, event
                 self.last, self.is_going = event.last_stream_id, True
-                # The library takes nothing more after it; what comes on open streams is still to be read.
                 self.connection.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
-        self.flush()
 
     def wait(self, stream):
         """The exchange once it has ended; None where it is to be asked again on another connection."""
