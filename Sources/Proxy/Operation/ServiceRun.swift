@@ -93,20 +93,18 @@ final class ServiceRun: Sendable {
     // The file names the process before its first answer.
     do throws(IOError) { try pidFile?.write() } catch { throw .pidFile(error) }
     let server: Server
-    do {
-      server = try Server(settings: settings, ledger: ledger, keys: keys) { [report] in report(.relay($0)) }
-      try server.start(sockets, legacy)
-    } catch { throw .server(error) }
-    current.withLock { $0 = Current(server: server, ledger: ledger) }
-    if terminations.load(ordering: .sequentiallyConsistent) > 0 { drain(server) }
+    do { server = try Server(settings: settings, ledger: ledger, keys: keys) { [report] in report(.relay($0)) } } catch { throw .server(error) }
+    // Whoever has been answered by the proxy finds the operators' socket as well.
     let socket: AdministrationServer
     do throws(IOError) {
       socket = try AdministrationServer.start(socketPath: settings.admin.socketPath, source: source(server, ledger, keys))
-    } catch {
-      server.stop()
-      server.join()
-      throw .socket(error)
+    } catch { throw .socket(error) }
+    do throws(ServerError) { try server.start(sockets, legacy) } catch {
+      socket.stop()
+      throw .server(error)
     }
+    current.withLock { $0 = Current(server: server, ledger: ledger) }
+    if terminations.load(ordering: .sequentiallyConsistent) > 0 { drain(server) }
     if let predecessor { _ = Handover.tell(.serving, predecessor) }
     notifier.send("MAINPID=\(ProcessControl.identifier)", "READY=1", "STATUS=Serving \(settings.routes.count) routes.")
     report(.running(ports: server.ports))
