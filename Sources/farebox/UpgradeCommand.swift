@@ -32,10 +32,10 @@ struct UpgradeCommand: ParsableCommand {
       while Date() < limit {
         usleep(Self.pause)
         guard let answer = try? backend.operate(.process) else { continue }
-        if answer["process"]?.intValue == process {
+        if answer["process"]?.intValue == process, answer["state"]?.stringValue == "serving" {
           return options.show(["process": .integer(process)]) { ["process \(process) serves"] }
         }
-        if answer["state"]?.stringValue == "serving" {
+        if answer["process"]?.intValue != process, answer["state"]?.stringValue == "serving" {
           throw CommandFailure(.unavailable, "not-serving", "the new program did not serve; the former one goes on", advice: "its words stand in the log")
         }
       }

@@ -165,8 +165,20 @@ final class ServiceRun: Sendable {
     }
   }
 
+  /// How often it is looked whether the loops have been started, every two milliseconds.
+  private static let servingLooks = 1000
+
+  /// Waits for a moment while this process is still starting: operators may ask before the loops are there.
+  private func awaitServing() {
+    for _ in 0..<Self.servingLooks {
+      guard current.withLock({ $0 == nil }), terminations.load(ordering: .sequentiallyConsistent) == 0 else { return }
+      AdministrationPause.briefly()
+    }
+  }
+
   /// Reads the configuration anew and goes over to it; the warnings of its check, or why nothing has changed.
   private func reload() -> Result<[String], ReloadFailure> {
+    awaitServing()
     let now = Instant.now().nanoseconds / 1000
     notifier.send("RELOADING=1", "MONOTONIC_USEC=\(now)", "STATUS=Reading the configuration.")
     defer { notifier.send("READY=1", "STATUS=Serving.") }
@@ -191,6 +203,7 @@ final class ServiceRun: Sendable {
 
   /// Starts the program anew and hands everything over to it; the new process, or why this one goes on.
   private func upgrade() -> Result<Int32, ReloadFailure> {
+    awaitServing()
     let server = current.withLock { current -> Server? in
       guard let now = current, !now.isDraining, !now.isUpgrading, now.upgrade == nil else { return nil }
       current?.isUpgrading = true
