@@ -18,7 +18,7 @@ extension Worker {
   func mayHandOver(_ index: Int) -> Bool {
     guard successor != nil else { return false }
     let connection = downstreams.pointer(index)
-    guard connection.pointee.transport == .plain, connection.pointee.state != .multiplexed else { return false }
+    guard connection.pointee.transport == .plain, connection.pointee.state != .multiplexed, connection.pointee.state != .tunnel else { return false }
     return !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
       && !connection.pointee.has(.awaitsIntroduction)
   }
@@ -50,6 +50,7 @@ extension Worker {
     case .head, .content, .beforeForward, .queued, .pendingAnswer: connection.pointee.flags.insert(.closing)
     // Once the head has left that says the connection stays, it stays for one request more.
     case .exchange: if !connection.pointee.has(.headSeen) || connection.pointee.has(.withheld) { connection.pointee.flags.insert(.closing) }
+    case .tunnel: drainTunnel(index)
     case .ending, .answer, .discard, .linger, .closed: break
     }
   }
