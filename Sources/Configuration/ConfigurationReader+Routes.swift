@@ -244,6 +244,7 @@ extension ConfigurationReader {
       table.report(.conflict, "free-methods", expected: "methods that the route has")
     }
     route.digest = table.boolean("digest") ?? false
+    route.tellsGRPC = table.boolean("grpc-status") ?? false
     route.digestLimit = table.size("digest-limit", in: 0...(64 << 20)).map { Int($0) } ?? route.digestLimit
     route.paymentAuthorization = table.boolean("payment-authorization") ?? false
     if let set = Self.statuses(table, "charge-status") { route.chargeStatus = set }

@@ -14,6 +14,11 @@ extension ConfigurationReader {
     // Servers that could not be read are stood for by one, so that routes which name the upstream are no errors too.
     var upstream = Settings.Upstream(name: name ?? "", servers: servers.isEmpty ? [.init(.host("localhost", port: 80))] : servers)
     upstream.tls = readTLS(table, isSpoken: Self.speaksTLS(table))
+    switch table.string("http2", expected: "\"auto\", \"always\" or \"never\"", where: { ["auto", "always", "never"].contains($0) }) {
+    case "always": upstream.http2 = .always
+    case "never": upstream.http2 = .never
+    default: break
+    }
     upstream.hostField = hostField ?? upstream.hostField
     upstream.maxConnections = maxConnections ?? upstream.maxConnections
     upstream.maxIdle = maxIdle ?? min(upstream.maxIdle, upstream.maxConnections)

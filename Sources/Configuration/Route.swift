@@ -49,6 +49,8 @@ extension Settings {
     public var rate: RateLimit?
     /// Most octets of a request's content: 413 beyond it; nil: what `Settings.Limits.bodyBytes` says, 0: no limit.
     public var bodyLimit: UInt64?
+    /// Whether clients of gRPC are told errors, and that they have to pay, in its own words: `grpc-status` beside a 200.
+    public var tellsGRPC = false
     /// Fields that the upstream gets in every request, in place of the client's of the same name.
     public var addedRequestFields: [AddedField] = []
     /// Names of fields that the upstream never gets.

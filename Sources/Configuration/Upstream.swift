@@ -21,6 +21,15 @@ extension Settings {
       case fixed(String)
     }
 
+    /// Whether HTTP/2 is spoken to the servers.
+    public enum HTTP2: Sendable, Hashable {
+      /// Where they choose it in TLS (ALPN).
+      case automatic
+      /// Always; without TLS they have to know.
+      case always
+      case never
+    }
+
     /// The name that routes refer to.
     public var name: String
     /// The servers; at least one.
@@ -33,6 +42,8 @@ extension Settings {
     public var maxIdle = 512
     /// How TLS is spoken to all servers; nil: not at all.
     public var tls: TLS?
+    /// Whether HTTP/2 is spoken.
+    public var http2 = HTTP2.automatic
     /// How the server for a request is chosen.
     public var balance = Balance.roundRobin
     /// How often a request is sent anew after a failure, where that is safe.

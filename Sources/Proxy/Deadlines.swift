@@ -31,6 +31,8 @@ extension Worker {
           if deadline != .max { wheel.schedule(entry, deadline: deadline) }
         } else if upstreams.pointer(index).pointee.state == .idle || upstreams.pointer(index).pointee.state == .linger {
           closeUpstream(index)
+        } else if upstreams.pointer(index).pointee.state == .multiplexed {
+          sessionExpired(upstream: index)
         }
       }
     }
@@ -87,7 +89,7 @@ extension Worker {
       if connection.pointee.has(.headSeen) { return responseBroken(index, .holdTimeout) }
       return holdExpiredBeforeHead(index)
     }
-    if slot >= 0, upstreams.pointer(slot).pointee.state == .connecting { return upstreamFailed(slot, .upstreamRefusesTime) }
+    if slot >= 0, upstreams.pointer(slot).pointee.state == .connecting || upstreams.pointer(slot).pointee.state == .handshake { return upstreamFailed(slot, .upstreamRefusesTime) }
     if !connection.pointee.output.isEmpty || connection.pointee.has(.unsent) { return writeExpired(index) }
     if connection.pointee.progress != .complete, upstreamTakes(connection.pointee.upstream), !connection.pointee.has(.requestHeld) {
       connection.pointee.flags.insert(.closing)

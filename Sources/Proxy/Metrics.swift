@@ -51,6 +51,8 @@ final class WorkerMetrics: Sendable {
   let sessions = Counter()
   let sessionsBroken = Counter()
   let streams = Counter()
+  let serverSessions = Counter()
+  let serverStreams = Counter()
 
   /// Counts a final response by its class.
   @inline(__always)
@@ -129,6 +131,8 @@ enum MetricsText {
     line("http2_sessions_total", "counter", "HTTP/2 sessions with clients.", sum { $0.sessions.read() })
     line("http2_sessions_broken_total", "counter", "HTTP/2 sessions that broke a rule or a limit.", sum { $0.sessionsBroken.read() })
     line("http2_streams_total", "counter", "Requests that came on HTTP/2 streams.", sum { $0.streams.read() })
+    line("upstream_http2_sessions_total", "counter", "HTTP/2 sessions with upstreams.", sum { $0.serverSessions.read() })
+    line("upstream_http2_streams_total", "counter", "Requests that went out on HTTP/2 streams.", sum { $0.serverStreams.read() })
     line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
   }
 }

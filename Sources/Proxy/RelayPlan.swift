@@ -14,6 +14,8 @@ struct RelayPlan: Sendable {
     var id: [UInt8]
     var upstream: Int
     var isPriced: Bool
+    /// Whether clients of gRPC are told errors in its own words.
+    var tellsGRPC: Bool
     /// Host, Via and what the route injects.
     var fields: UpstreamFields
     /// Removed from the front of the path.
@@ -212,6 +214,7 @@ extension RelayPlan.Route {
     id = Array(route.id.utf8)
     self.upstream = route.upstream
     isPriced = route.price != nil
+    tellsGRPC = route.tellsGRPC
     let host: String? =
       switch upstream.hostField {
       case .upstream: upstream.authority

@@ -99,8 +99,8 @@ public final class Server: Sendable {
     if settings.listeners.contains(where: { $0.tls != nil }) {
       whole.put(settings.listeners, numbers: Array(settings.listeners.indices), prepared.plan)
     }
+    for (place, context) in prepared.plan.upstreams.enumerated() where context != nil { whole.upstreams[place].tls = context }
     let count = Self.workerCount(settings)
-    whole.put(prepared.plan.upstreams, at: Array(settings.upstreams.indices))
     let plan = whole.share(of: count, descriptors: descriptors)
     let addresses = plan.servers.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []

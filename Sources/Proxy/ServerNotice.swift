@@ -1,12 +1,15 @@
 public import Configuration
 public import Encoding
 import Synchronization
+import TLS
 
 /// What operators should read about the relay; each at most once a second and upstream, however often it happens.
 public enum ServerNotice: Sendable, Equatable {
   /// What an upstream did.
   public enum Fault: String, Sendable {
     case unreachable, connectTimeout, closedEarly, malformedAnswer, silent
+    /// It has not proved to be the right one; or TLS could not be agreed on.
+    case untrusted, insecure
   }
 
   /// An upstream, or one server of several, fails requests, after it had served them.
@@ -48,6 +51,8 @@ extension ServerNotice.Fault {
     case .upstreamClosed: self = .closedEarly
     case .upstreamMalformed: self = .malformedAnswer
     case .upstreamSilent: self = .silent
+    case .upstreamInsecure(.peerCertificate), .upstreamInsecure(.peerCertificateMissing): self = .untrusted
+    case .upstreamInsecure: self = .insecure
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy, .upstreamUnavailable,
       .upstreamWantsPayment, .contentMemoryUsed,
       .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady:

@@ -61,6 +61,11 @@ struct Worker: ~Copyable {
   var listenerNumbers: [Int32] = []
   var secureSockets: Slab<SecureSocket>
   var sessions: Slab<ClientSession>
+  var serverSessions: Slab<ServerSession>
+  /// What is known of servers that may speak HTTP/2.
+  var multiplexes: [Multiplex] = []
+  /// Servers whose waiting requests are looked at when the turn ends.
+  var unserved: [Int] = []
   /// Connections of clients; streams have places beside them.
   var clientCount = 0
   /// The connections to each server.
@@ -95,7 +100,7 @@ struct Worker: ~Copyable {
   var ready: [Int] = []
   /// Downstream connections that wait for the disk, a grant or another exchange.
   var waiting: [Int] = []
-  /// Connections whose sessions have something to say when the turn ends.
+  /// Connections whose sessions have something to say when the turn ends: clients', and upstreams' as their complement.
   var unflushed: [Int] = []
   var unflushedNow: [Int] = []
   /// Places to free at the end of the turn.
@@ -169,6 +174,7 @@ struct Worker: ~Copyable {
     tunnels = Slab(limit: Self.tunnelPlaces)
     secureSockets = Slab(limit: 2 * Self.connectionPlaces)
     sessions = Slab(limit: Self.connectionPlaces)
+    serverSessions = Slab(limit: Self.connectionPlaces)
     received = .allocate(byteCount: RelayPlan.bufferLimit + TLSEngine.slack, alignment: 64)
     ciphertext = .allocate(byteCount: RelayPlan.bufferLimit, alignment: 64)
     requestHead = .allocate(capacity: 1)
@@ -217,7 +223,8 @@ struct Worker: ~Copyable {
     if now >= acceptAgainAt { acceptAgain() }
     if let ledger { followLedger(ledger) }
     reportChallenges()
-    flushClientSessions()
+    serveWaiting()
+    flushSessions()
     flushAccess()
     if successor != nil { handOverIdle() }
     buryClosed()
@@ -226,7 +233,7 @@ struct Worker: ~Copyable {
 
   /// Waits for readiness: not at all while work is listed, and only after telling the ledger while exchanges wait for it.
   private mutating func wait() -> Int {
-    if !ready.isEmpty || !unflushed.isEmpty { return epoll.wait(milliseconds: 0) }
+    if !ready.isEmpty || !unflushed.isEmpty || !unserved.isEmpty { return epoll.wait(milliseconds: 0) }
     if let ledger, !waiting.isEmpty {
       let count = epoll.wait(milliseconds: 0)
       if count > 0 { return count }
@@ -343,6 +350,7 @@ struct Worker: ~Copyable {
     closedDownstreams.removeAll(keepingCapacity: true)
     for index in closedUpstreams {
       wheel.cancel(index * 2 + 1)
+      buryTransport(upstream: index)
       upstreams.remove(index)
     }
     closedUpstreams.removeAll(keepingCapacity: true)

@@ -1,7 +1,9 @@
 import Bytes
+import Configuration
 import Foundation
-import Proxy
 import TLS
+
+@testable import Proxy
 
 /// What a test's clients speak below HTTP. Tests speak HTTP/1.1; a bridge translates.
 enum Carrier: String, CaseIterable, Sendable {
@@ -9,6 +11,8 @@ enum Carrier: String, CaseIterable, Sendable {
 
   /// What clients of the test that runs speak.
   @TaskLocal static var current = Carrier.plain
+  /// What a proxy under test speaks to its upstream.
+  @TaskLocal static var upstream = Carrier.plain
 
   var isSecure: Bool { self == .tls || self == .h2 }
   var isHTTP2: Bool { self == .h2c || self == .h2 }
@@ -22,6 +26,39 @@ enum Carrier: String, CaseIterable, Sendable {
   func context() throws -> TLSServerContext? {
     guard isSecure else { return nil }
     return try TLSServerContext(identities: [TestIdentity.shared.identity()], ticketKeys: TLSTicketKeys())
+  }
+}
+
+/// A server that speaks something else before a scripted upstream, which speaks HTTP/1.1: another proxy.
+struct Translator {
+  let port: UInt16
+  private let relay: RelayFixture?
+
+  init(to upstreamPort: UInt16) throws {
+    guard Carrier.upstream != .plain else {
+      (port, relay) = (upstreamPort, nil)
+      return
+    }
+    let relay = try Carrier.$current.withValue(Carrier.upstream) {
+      try Carrier.$upstream.withValue(.plain) {
+        try RelayFixture(upstreamPort: upstreamPort) { settings in
+          settings.limits.bodyBytes = 0
+          settings.upstreams[0].hostField = .client
+        }
+      }
+    }
+    (port, self.relay) = (relay.port, relay)
+  }
+
+  /// Makes a proxy's plan say what is spoken to its upstream.
+  static func configure(_ plan: inout RelayPlan) throws {
+    let carrier = Carrier.upstream
+    guard carrier != .plain else { return }
+    plan.upstreams[0].http2 = carrier.isHTTP2 ? .always : .never
+    plan.servers[0].mayMultiplex = carrier.isHTTP2
+    guard carrier.isSecure else { return }
+    let trust = TLSServerTrust.authorities(try TLSAuthorities(pem: TestIdentity.shared.chain))
+    plan.upstreams[0].tls = Renewable(try TLSClientContext(trust: trust, protocols: carrier.isHTTP2 ? [.http2] : [.http1]))
   }
 }
 

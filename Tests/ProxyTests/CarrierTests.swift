@@ -69,6 +69,22 @@ import Testing
     Behaviour("anUploadThatRunsDryIsPaidAsFarAsItWent") { try PaidRelayEndingTests().anUploadThatRunsDryIsPaidAsFarAsItWent() },
   ]
 
+  /// The translator's own limits and ways would be seen in these.
+  private static let others: Set<String> = [
+    "unknownPathsAndMethodsAreRefused", "probesAnswerWithoutAnUpstream", "prefixesAreExchangedAndFieldsInjected",
+    "aFailedUpstreamCostsNothing", "requestContentIsMeteredToo",
+  ]
+  private static let askedAlike = (passing + paying).filter { !others.contains($0.testDescription) }
+
+  @Test(arguments: carriers, askedAlike) func asksAlike(carrier: Carrier, behaviour: Behaviour) throws {
+    try Carrier.$upstream.withValue(carrier) { try behaviour.run() }
+  }
+
+  /// HTTP/2 on both sides, as gRPC needs it.
+  @Test(arguments: passing) func passesAlikeBetweenSessions(behaviour: Behaviour) throws {
+    try Carrier.$current.withValue(.h2c) { try Carrier.$upstream.withValue(.h2c) { try behaviour.run() } }
+  }
+
   @Test(arguments: carriers, passing) func passesAlike(carrier: Carrier, behaviour: Behaviour) throws {
     try Carrier.$current.withValue(carrier) { try behaviour.run() }
   }

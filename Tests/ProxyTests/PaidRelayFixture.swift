@@ -22,13 +22,15 @@ final class PaidRelay: @unchecked Sendable {
   let server: Server
   let port: UInt16
   private let carrier = Carrier.current
+  private let translator: Translator
   let wallet = Ed25519.SigningKey.generate()
 
   init(upstreamPort: UInt16, funds: UInt128 = 1_000_000_000, gate: CommitGate? = nil, challengeReport: Duration? = nil, _ configure: (inout Settings) -> Void = { _ in }) throws {
+    translator = try Translator(to: upstreamPort)
     var settings = try shopSettings()
     settings.listeners = [.init(.address("127.0.0.1", port: 0))]
     settings.workers = 1
-    settings.upstreams = [Settings.Upstream(name: "up", endpoint: .host("127.0.0.1", port: upstreamPort))]
+    settings.upstreams = [Settings.Upstream(name: "up", endpoint: .host("127.0.0.1", port: translator.port))]
     configure(&settings)
     let folder = try CashierFolder()
     let keys = try KeyRing.open("\(folder.path)/keys", at: .now())
@@ -39,6 +41,7 @@ final class PaidRelay: @unchecked Sendable {
     _ = try ledger.createWallet(wallet.publicKey.octets, at: .now())
     _ = try ledger.fund(wallet.publicKey.octets, currency: "usdc", amount: funds, reference: "start", at: .now())
     var plan = try RelayPlan(settings)
+    try Translator.configure(&plan)
     plan.listeners[0].tls = try carrier.context().map(Renewable.init)
     if let challengeReport { plan.timeouts.challengeReport = challengeReport.nanoseconds }
     server = Server(settings: settings, plan: plan, ledger: ledger, keys: keys)

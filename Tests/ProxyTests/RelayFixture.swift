@@ -68,21 +68,25 @@ final class RelayFixture: @unchecked Sendable {
   let server: Server
   let port: UInt16
   private let carrier = Carrier.current
+  private let translator: Translator
   private let folder: String
 
   init(
     upstreamPort: UInt16, _ configure: (inout Settings) -> Void = { _ in },
     notify: (@Sendable (ServerNotice) -> Void)? = nil, resolve: UpstreamResolver.Resolve? = nil
   ) throws {
+    let translator = try Translator(to: upstreamPort)
+    self.translator = translator
     folder = "/tmp/farebox-relay-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
     var settings = Settings()
     settings.listeners = [.init(.address("127.0.0.1", port: 0))]
     settings.workers = 1
-    settings.upstreams = [Settings.Upstream(name: "upstream", endpoint: .host("127.0.0.1", port: upstreamPort))]
+    settings.upstreams = [Settings.Upstream(name: "upstream", endpoint: .host("127.0.0.1", port: translator.port))]
     settings.routes = [Settings.Route(id: "all", path: .prefix("/"))]
     configure(&settings)
     let keys = try KeyRing.open(folder, at: .now())
     var plan = try RelayPlan(settings)
+    try Translator.configure(&plan)
     plan.listeners[0].tls = try carrier.context().map(Renewable.init)
     server = Server(
       settings: settings, plan: plan, ledger: nil, keys: keys, notify: notify ?? { _ in },

@@ -36,7 +36,16 @@ public struct ResponseHead: Sendable {
     nominated = []
     nominatesOthers = false
     keepAlive = true
+    isDeclaredEmpty = false
   }
+
+  /// Says that no content follows though the head does not tell, as of an HTTP/2 stream that ended with it.
+  public mutating func declareEmpty() {
+    if framing == .untilClose { isDeclaredEmpty = true }
+  }
+
+  /// Tells whether content was declared to be empty: its length is then said anew.
+  public private(set) var isDeclaredEmpty = false
 
   /// The field lines in their order.
   @inlinable public var fields: [Field] { section.fields }

@@ -106,6 +106,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state == .exchange, connection.pointee.upstream >= 0 else { return }
     let slot = Int(connection.pointee.upstream)
+    if upstreams.pointer(slot).pointee.transport == .stream { return openWindow(upstream: slot) }
     if upstreams.pointer(slot).pointee.has(.readable) { makeReady(upstream: slot) }
   }
 

@@ -125,6 +125,8 @@ struct DownstreamConnection: ~Copyable {
     static let redirects = Flags(rawValue: 1 << 28)
     /// The stream asks for another protocol (RFC 8441).
     static let tunnelAsked = Flags(rawValue: 1 << 29)
+    /// Errors are told in the words of gRPC.
+    static let grpc = Flags(rawValue: 1 << 31)
     /// The request of the stream ends with its head.
     static let contentless = Flags(rawValue: 1 << 26)
     /// The response of the stream ends with its head.
@@ -136,7 +138,7 @@ struct DownstreamConnection: ~Copyable {
     /// The connection's session, or for a stream its end, is looked at when the turn ends.
     static let listedFlush = Flags(rawValue: 1 << 25)
     /// The PROXY protocol's header that the connection begins with has not come whole.
-    static let awaitsIntroduction = Flags(rawValue: 1 << 29)
+    static let awaitsIntroduction = Flags(rawValue: 1 << 30)
   }
 
   /// The socket; -1 for a stream.
@@ -216,6 +218,8 @@ struct DownstreamConnection: ~Copyable {
   var progress = ContentProgress.complete
   var decoder = ChunkedDecoder()
   var requestFraming = OutgoingFraming.none
+  /// Octets of the head that was written for the upstream.
+  var requestHeadCount: Int32 = 0
   var responseFraming = OutgoingFraming.none
   var responseStatus: UInt16 = 0
   /// Most octets of `collected`, or of a withheld response.

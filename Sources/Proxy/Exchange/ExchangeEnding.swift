@@ -91,7 +91,7 @@ extension Worker {
       return .clientLeft(
         requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
         safe: connection.pointee.method.isSafe)
-    case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamBusy, .upstreamUnavailable,
+    case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamBusy, .upstreamUnavailable,
       .upstreamWantsPayment, .contentMemoryUsed, .descriptorsExhausted, .notReady:
       return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
     case .ledgerUnavailable: return .ledgerLost
@@ -175,10 +175,12 @@ extension Worker {
 
   // MARK: Answers of our own
 
-  /// Answers with `reply`; nothing of another response has been written.
-  mutating func answer(_ index: Int, _ reply: Answer) {
+  /// Answers; nothing of another response has been written.
+  mutating func answer(_ index: Int, _ plain: Answer) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed, !connection.pointee.has(.gone) else { return }
+    let isTrailersOnly = connection.pointee.has(.grpc) && plain.status >= 400
+    let reply = isTrailersOnly ? GRPCAnswer.make(plain) : plain
     releaseCollected(index)
     connection.pointee.keptHead.release()
     connection.pointee.prepared.release()
@@ -187,7 +189,7 @@ extension Worker {
     connection.pointee.state = .answer
     metrics.count(status: reply.status)
     noteStatus(index, reply.status)
-    let hasContent = Status.allowsContent(reply.status)
+    let hasContent = Status.allowsContent(reply.status) && !isTrailersOnly
     let delivery = ResponseDelivery(
       framing: hasContent ? .length(UInt64(reply.body.count)) : .none, keepAlive: !connection.pointee.has(.closing) || connection.pointee.transport == .stream,
       clientMinorVersion: connection.pointee.minorVersion)

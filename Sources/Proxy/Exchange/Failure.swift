@@ -1,5 +1,6 @@
 import Bytes
 import HTTP
+import TLS
 
 /// Why the relay answers a request by itself, or gives one up: one case per cause, with its status and words.
 enum Failure: Equatable {
@@ -17,6 +18,8 @@ enum Failure: Equatable {
   case upstreamClosed
   case upstreamMalformed
   case upstreamSilent
+  /// It has not proved to be the right one, or TLS could not be agreed on.
+  case upstreamInsecure(TLSError)
   case upstreamBusy
   /// None of its servers is up, or too much of it failed: nothing is sent before so many seconds.
   case upstreamUnavailable(retryAfter: UInt32)
@@ -38,7 +41,7 @@ enum Failure: Equatable {
     case .noRoute: 404
     case .methodNotAllowed: 405
     case .hostUnknown: 421
-    case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamWantsPayment: 502
+    case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamInsecure, .upstreamWantsPayment: 502
     case .upstreamRefusesTime, .upstreamSilent: 504
     case .upstreamBusy, .upstreamUnavailable, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 503
     case .sessionEnded: 410
@@ -60,6 +63,7 @@ enum Failure: Equatable {
     case .upstreamClosed: "The upstream server closed the connection before it answered."
     case .upstreamMalformed: "The upstream server's answer breaks a rule of HTTP."
     case .upstreamSilent: "The upstream server did not answer in time."
+    case .upstreamInsecure: "No secure connection to the upstream server came about."
     case .upstreamBusy: "Too many requests wait for the upstream server."
     case .upstreamUnavailable: "The upstream server is not available at the moment. Nothing is charged."
     case .upstreamWantsPayment: "The upstream server wants to be paid for this request itself. Nothing is charged for it here."
@@ -77,7 +81,7 @@ enum Failure: Equatable {
     case .upstreamUnavailable(let seconds): seconds
     case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 1
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown,
-      .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamWantsPayment,
+      .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamWantsPayment,
       .sessionEnded:
       nil
     }

@@ -86,6 +86,9 @@ extension Worker {
     connection.pointee.route = route
     noteRoute(index, route)
     if carriesCredential(octets) { connection.pointee.flags.insert(.carriesCredential) }
+    if plan.routes[Int(route)].tellsGRPC, connection.pointee.transport == .stream, GRPCAnswer.isAsked(by: requestHead.pointee, octets) {
+      connection.pointee.flags.insert(.grpc)
+    }
     if case .length(let count) = connection.pointee.progress, count > plan.routes[Int(route)].contentLimit {
       return fail(index, .contentTooLarge)
     }

@@ -19,7 +19,7 @@ extension Worker {
     }
     let server: Int
     do { server = try chooseServer(index) } catch { return fail(index, error.failure) }
-    switch pools.pointer(server).pointee.lease(ticket: ticket(index)) {
+    switch place(index, server) {
     case .reuse(let slot):
       let upstream = upstreams.pointer(Int(slot))
       attach(index, Int(slot))
@@ -97,6 +97,7 @@ extension Worker {
       buffer.append("\r\n\r\n")
     }
     appendUpgrade(index, to: &buffer)
+    connection.pointee.requestHeadCount = Int32(truncatingIfNeeded: buffer.count)
     if hasCollected {
       buffer.append(connection.pointee.collected)
       releaseCollected(index)
@@ -128,7 +129,9 @@ extension Worker {
   func upstreamTakes(_ slot: Int32) -> Bool {
     guard slot >= 0 else { return false }
     let upstream = upstreams.pointer(Int(slot))
-    if upstream.pointee.has(.deaf) { return false }
+    if upstream.pointee.has(.deaf) || upstream.pointee.has(.unsent) { return false }
+    // Before it is known what is spoken, nobody knows how content is framed.
+    if upstream.pointee.state != .busy, plan.servers[upstream.pointee.pool].mayMultiplex { return false }
     if upstream.pointee.unsentCount == 0 { return true }
     return upstream.pointee.sentCount == 0 && upstream.pointee.output.count < RelayPlan.bufferLimit / 4
   }
@@ -203,7 +206,12 @@ extension Worker {
       upstream.pointee.output.removeAll()
       upstream.pointee.sentCount = 0
     }
-    let isChunked = connection.pointee.requestFraming == .chunked
+    var isChunked = connection.pointee.requestFraming == .chunked
+    if isChunked, plan.servers[upstream.pointee.pool].mayMultiplex {
+      // Framed for this connection, it cannot be sent again on one that speaks otherwise.
+      upstream.pointee.flags.remove(.replayable)
+      isChunked = upstream.pointee.transport != .stream
+    }
     if isChunked {
       upstream.pointee.output.append(hexadecimal: UInt64(content.count))
       upstream.pointee.output.append("\r\n")
@@ -234,7 +242,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state == .exchange, connection.pointee.progress == .complete else { return }
     let upstream = upstreams.pointer(Int(connection.pointee.upstream))
-    if connection.pointee.requestFraming == .chunked {
+    if connection.pointee.requestFraming == .chunked, upstream.pointee.transport != .stream {
       upstream.pointee.output.append("0\r\n")
       if connection.pointee.transport == .stream {
         upstream.pointee.output.append(connection.pointee.requestTrailers)
@@ -266,6 +274,7 @@ extension Worker {
   mutating func flushUpstream(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
     guard upstream.pointee.state == .busy, !upstream.pointee.has(.deaf) else { return }
+    if upstream.pointee.has(.unsent), !flushTransport(upstream: slot) { return }
     while upstream.pointee.unsentCount > 0 {
       // Safe because: the send ends before `output` changes.
       let octets = upstream.pointee.output.withUnsafeBytes { $0 }
@@ -280,6 +289,7 @@ extension Worker {
       case .failed: return becomeDeaf(slot)
       }
     }
+    if upstream.pointee.transport == .stream { endRequest(upstream: slot) }
   }
 }
 

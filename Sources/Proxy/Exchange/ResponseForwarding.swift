@@ -106,6 +106,7 @@ extension Worker {
     case .length: if mayGrow { chosen = isNew ? .chunked : .untilClose }
     case .chunked, .untilClose: chosen = isNew ? .chunked : .untilClose
     }
+    if responseHead.pointee.isDeclaredEmpty, framing == .untilClose { chosen = connection.pointee.transport == .stream ? .none : .length(0) }
     var written = OutgoingFraming(chosen)
     if connection.pointee.transport == .stream {
       // A stream ends by itself, so nothing has to be said of it.

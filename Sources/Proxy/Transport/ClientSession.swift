@@ -205,11 +205,18 @@ extension Worker {
     unflushed.append(index)
   }
 
-  /// Sends what the sessions with clients have to say.
-  mutating func flushClientSessions() {
+  /// Sends what the sessions have to say.
+  mutating func flushSessions() {
     guard !unflushed.isEmpty else { return }
     swap(&unflushed, &unflushedNow)
-    for index in unflushedNow where downstreams.isInUse(index) {
+    for index in unflushedNow {
+      guard index >= 0 else {
+        guard upstreams.isInUse(~index) else { continue }
+        upstreams.pointer(~index).pointee.flags.remove(.listedFlush)
+        if upstreams.pointer(~index).pointee.state == .multiplexed { flushSession(upstream: ~index) }
+        continue
+      }
+      guard downstreams.isInUse(index) else { continue }
       downstreams.pointer(index).pointee.flags.remove(.listedFlush)
       if downstreams.pointer(index).pointee.state == .multiplexed { flushSession(of: index) }
     }

@@ -214,5 +214,12 @@ extension Settings.Listener {
 
 extension Settings.Upstream {
   /// What is asked for inside of TLS.
-  var applicationProtocols: [TLSApplicationProtocol] { [.http1] }
+  var applicationProtocols: [TLSApplicationProtocol] {
+    guard proxyProtocol == nil else { return [.http1] }
+    switch http2 {
+    case .automatic: return [.http2, .http1]
+    case .always: return [.http2]
+    case .never: return [.http1]
+    }
+  }
 }

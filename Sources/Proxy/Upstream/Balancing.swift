@@ -100,12 +100,19 @@ extension Worker {
 
   /// Gets a connection to a server for a request whose head stands in `prepared`.
   mutating func lease(_ index: Int, _ server: Int, fresh: Bool = false) {
-    switch pools.pointer(server).pointee.lease(ticket: ticket(index), fresh: fresh) {
+    switch place(index, server, fresh: fresh) {
     case .reuse(let slot): assign(index, Int(slot))
     case .connect: connect(index, server)
     case .wait: awaitPlace(index)
     case .refuse: fail(index, .upstreamBusy)
     }
+  }
+
+  /// Finds a place at a server for a request.
+  @inline(__always)
+  mutating func place(_ index: Int, _ server: Int, fresh: Bool = false) -> UpstreamPool.Lease {
+    if plan.servers[server].mayMultiplex { return leaseShared(index, server, fresh: fresh) }
+    return pools.pointer(server).pointee.lease(ticket: ticket(index), fresh: fresh)
   }
 
   /// Waits until another request gives its connection back.

@@ -38,7 +38,9 @@ final class ServerCheck {
     number = server - plan.upstreams[upstream].servers.lowerBound
     state = HealthCheck(health.rules, at: now, jitter: jitter)
     unixPath = plan.servers[server].unixPath
-    question = CheckDialogue.Question(request: health.request, statuses: health.statuses)
+    var question = CheckDialogue.Question(request: health.request, statuses: health.statuses)
+    question.assumesHTTP2 = plan.upstreams[upstream].http2 == .always && plan.upstreams[upstream].tls == nil
+    self.question = question
     tls = plan.upstreams[upstream].tls
     serverName = plan.upstreams[upstream].serverName ?? plan.servers[server].host
     var introduction = ByteBuffer()

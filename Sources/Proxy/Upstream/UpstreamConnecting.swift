@@ -23,11 +23,13 @@ extension Worker {
     case .connected(let descriptor): adopt(index, server, descriptor, address, .busy)
     case .started(let descriptor): adopt(index, server, descriptor, address, .connecting)
     case .failed:
+      openingEnded(server)
       connection.pointee.attempt &+= 1
       placeFreed(server, slot: -1)
       connectFailed(index, server, .upstreamUnreachable)
     case .exhausted:
       control.notices.exhausted(.descriptorsExhausted, at: now)
+      openingEnded(server)
       placeFreed(server, slot: -1)
       fail(index, .descriptorsExhausted)
     }
@@ -38,6 +40,7 @@ extension Worker {
   ) {
     guard let slot = upstreams.insert(UpstreamConnection(descriptor: descriptor, pool: pool, state: state)) else {
       Syscalls.close(descriptor)
+      openingEnded(pool)
       placeFreed(pool, slot: -1)
       return fail(index, .upstreamBusy)
     }
@@ -46,6 +49,7 @@ extension Worker {
     let upstream = upstreams.pointer(slot)
     upstream.pointee.address = address
     attach(index, slot)
+    if plan.servers[pool].mayMultiplex, multiplexes[pool].isOpening { upstream.pointee.flags.insert(.opening) }
     swap(&upstream.pointee.output, &connection.pointee.prepared)
     connection.pointee.prepared.release()
     do {
@@ -74,6 +78,13 @@ extension Worker {
   /// A new connection stands: the request goes out on it.
   private mutating func connected(_ index: Int, _ slot: Int) {
     guard introduce(index, slot) else { return upstreamFailed(slot, .upstreamClosed) }
+    let upstream = plan.servers[upstreams.pointer(slot).pointee.pool].upstream
+    if let context = plan.upstreams[upstream].tls {
+      // The time to connect is the time to agree as well.
+      setDeadline(index, now &+ times(index).connect)
+      return startHandshake(upstream: slot, context.current)
+    }
+    if plan.upstreams[upstream].http2 == .always { return startSession(upstream: slot) }
     awaitNext(index)
     continueRequest(index)
   }
@@ -101,7 +112,8 @@ extension Worker {
       guard upstream.pointee.pool == server, let address = upstream.pointee.address, !found.contains(address) else { continue }
       switch upstream.pointee.state {
       case .idle: closeUpstream(slot)
-      case .busy, .connecting: upstream.pointee.flags.insert(.last)
+      case .multiplexed: retire(upstream: slot)
+      case .busy, .connecting, .handshake: upstream.pointee.flags.insert(.last)
       case .linger, .closed: break
       }
     }
@@ -117,7 +129,7 @@ extension Worker {
   }
 
   /// Finds the request of a ticket, if it still waits.
-  private func waiter(_ ticket: UInt64) -> Int? {
+  func waiter(_ ticket: UInt64) -> Int? {
     let index = Int(ticket & 0xffff_ffff)
     guard downstreams.isCurrent(index, generation: UInt32(truncatingIfNeeded: ticket >> 32)) else { return nil }
     return downstreams.pointer(index).pointee.state == .queued ? index : nil
@@ -152,12 +164,18 @@ extension Worker {
     let upstream = upstreams.pointer(slot)
     guard upstream.pointee.state != .closed else { return }
     end(at: slot)
+    if upstream.pointee.state == .multiplexed {
+      retire(upstream: slot)
+      loseStreams(upstream: slot)
+    }
     upstream.pointee.state = .closed
     upstream.pointee.downstream = -1
     upstream.pointee.output.release()
     upstream.pointee.input.release()
     closeTransport(upstream: slot)
     closedUpstreams.append(slot)
+    guard upstream.pointee.transport != .stream else { return }
+    if upstream.pointee.has(.opening) { openingEnded(upstream.pointee.pool) }
     placeFreed(upstream.pointee.pool, slot: Int32(truncatingIfNeeded: slot))
   }
 

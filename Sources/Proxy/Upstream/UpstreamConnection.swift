@@ -1,11 +1,16 @@
 import Bytes
 import HTTP
+import HTTP2
 import IO
 
 /// A connection to an upstream. Lives in a worker's slab.
 struct UpstreamConnection: ~Copyable {
   enum State: UInt8 {
     case connecting
+    /// TLS is being agreed on.
+    case handshake
+    /// It carries an HTTP/2 session; each of its streams is a connection of its own.
+    case multiplexed
     /// In the pool.
     case idle
     /// Serves a client's exchange.
@@ -34,13 +39,37 @@ struct UpstreamConnection: ~Copyable {
     static let listedReady = Flags(rawValue: 1 << 7)
     /// It takes no more octets, but may have answered before.
     static let deaf = Flags(rawValue: 1 << 8)
+    /// What was taken from us waits in the transport: the socket has no room.
+    static let unsent = Flags(rawValue: 1 << 9)
+    /// The stream is over for both sides.
+    static let streamOver = Flags(rawValue: 1 << 10)
+    /// The end of the request was handed to the stream's session.
+    static let requestEnded = Flags(rawValue: 1 << 11)
+    /// Others wait for what comes of it.
+    static let opening = Flags(rawValue: 1 << 12)
+    /// Its session is looked at when the turn ends.
+    static let listedFlush = Flags(rawValue: 1 << 13)
     /// It counts among the requests at its server.
     static let counted = Flags(rawValue: 1 << 14)
     /// It serves no request after this one: it began with this client's address, or its server has moved.
     static let last = Flags(rawValue: 1 << 15)
   }
 
+  /// The socket; -1 for a stream.
   let descriptor: Int32
+  var transport = Transport.plain
+  /// The place of its TLS; -1: none.
+  var secure: Int32 = -1
+  /// The place of the HTTP/2 session that it carries, or is a stream of; -1: none.
+  var session: Int32 = -1
+  /// Where the stream stands in its session's list.
+  var streamPlace: Int32 = -1
+  /// What the session calls the stream; none before the request's head was handed over.
+  var stream = HTTP2Stream.none
+  /// Octets of content that the stream has given and may not give again yet.
+  var unused = 0
+  /// Trailer lines that came on the stream.
+  var trailers = ByteBuffer()
   /// Index of the server.
   let pool: Int
   var state: State

@@ -20,6 +20,8 @@ extension RelayPlan {
     var tls: Renewable<TLSClientContext>?
     /// The name that a server proves with TLS; nil: the host of its URL.
     var serverName: String?
+    /// Whether HTTP/2 is spoken to the servers.
+    var http2: Settings.Upstream.HTTP2
     /// Nanoseconds between two look-ups of names; 0: only when a connect failed.
     var resolveEvery: Int64
     var health: Health?
@@ -38,6 +40,8 @@ extension RelayPlan {
     var port: UInt16
     var unixPath: String?
     var weight: Int
+    /// Whether a connection may carry several requests at once.
+    var mayMultiplex: Bool
     var pool: UpstreamPool.Limits
   }
 
@@ -92,6 +96,9 @@ extension RelayPlan.Server {
     self.upstream = index
     label = server.words(hasTLS: upstream.tls != nil)
     weight = server.weight
+    // A connection that names its client in front serves no other.
+    mayMultiplex =
+      upstream.proxyProtocol == nil && (upstream.http2 == .always || (upstream.http2 == .automatic && upstream.tls != nil))
     pool = UpstreamPool.Limits(connections: upstream.maxConnections, idle: upstream.maxIdle)
     switch server.endpoint {
     case .host(let name, let port):
@@ -124,6 +131,7 @@ extension RelayPlan.Upstream {
     retries = upstream.retries
     proxyProtocol = upstream.proxyProtocol
     serverName = upstream.tls?.serverName
+    http2 = upstream.proxyProtocol == nil ? upstream.http2 : .never
     resolveEvery = upstream.resolveEvery.nanoseconds
     health = upstream.health.map { RelayPlan.Health($0, host: upstream.authority) }
     let ejection = upstream.ejection

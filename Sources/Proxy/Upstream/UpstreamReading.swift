@@ -17,10 +17,13 @@ extension Worker {
       if readiness.contains(.readable) { upstream.pointee.flags.insert(.readable) }
       connectDecided(slot)
       guard upstream.pointee.state == .busy else { return }
+    case .handshake, .multiplexed: return sessionReported(slot, readiness, ends: ends)
     case .idle:
       // Nobody asked for anything: whatever comes ends it.
-      if ends || readiness.contains(.readable) { closeUpstream(slot) }
-      return
+      guard ends || readiness.contains(.readable) else { return }
+      upstream.pointee.flags.insert(.readable)
+      if ends { upstream.pointee.flags.insert(.peerClosing) }
+      return readIdle(upstream: slot)
     case .linger:
       upstream.pointee.flags.insert(.readable)
       return discardUpstream(slot)
@@ -28,7 +31,7 @@ extension Worker {
     }
     if ends { upstream.pointee.flags.formUnion([.peerClosing, .readable]) }
     if readiness.contains(.readable) { upstream.pointee.flags.insert(.readable) }
-    if readiness.contains(.writable), upstream.pointee.unsentCount > 0 {
+    if readiness.contains(.writable), upstream.pointee.unsentCount > 0 || upstream.pointee.has(.unsent) {
       flushUpstream(slot)
       guard upstream.pointee.state == .busy else { return }
       requestWasTaken(slot)
@@ -36,10 +39,23 @@ extension Worker {
     if upstream.pointee.has(.readable) { readUpstream(slot) }
   }
 
-  /// The upstream has room again: more of the request may follow.
-  private mutating func requestWasTaken(_ slot: Int) {
+  /// Takes a readiness report about a connection on which TLS is agreed on, or which carries a session.
+  private mutating func sessionReported(_ slot: Int, _ readiness: Readiness, ends: Bool) {
     let upstream = upstreams.pointer(slot)
-    guard upstream.pointee.unsentCount == 0 else { return }
+    if ends { upstream.pointee.flags.formUnion([.peerClosing, .readable]) }
+    if readiness.contains(.readable) { upstream.pointee.flags.insert(.readable) }
+    if upstream.pointee.state == .handshake {
+      if readiness.contains(.writable) { _ = flushTransport(upstream: slot) }
+      return continueHandshake(upstream: slot)
+    }
+    if readiness.contains(.writable), !upstream.pointee.output.isEmpty || upstream.pointee.has(.unsent) { flushLater(upstream: slot) }
+    readSession(upstream: slot)
+  }
+
+  /// The upstream has room again: more of the request may follow.
+  mutating func requestWasTaken(_ slot: Int) {
+    let upstream = upstreams.pointer(slot)
+    guard upstream.pointee.unsentCount == 0, !upstream.pointee.has(.unsent) else { return }
     let index = Int(upstream.pointee.downstream)
     let connection = downstreams.pointer(index)
     if connection.pointee.state == .tunnel { return tunnelRequestTaken(index) }
@@ -62,12 +78,16 @@ extension Worker {
     return RelayPlan.bufferLimit - connection.pointee.output.count - connection.pointee.held.count
   }
 
+  /// Whether the client's side has room for more of the response.
+  func hasRoom(_ index: Int) -> Bool { room(index) >= Self.leastRoom }
+
   /// Least room that is worth a receive.
   private static var leastRoom: Int { 4096 }
 
   /// Receives from an upstream as long as there is something and the client's side has room.
   mutating func readUpstream(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
+    if upstream.pointee.state == .multiplexed { return readSession(upstream: slot) }
     var reads = Self.readsPerTurn
     if upstream.pointee.state == .busy, downstreams.pointer(Int(upstream.pointee.downstream)).pointee.state == .tunnel {
       return readTunnel(slot)
@@ -86,7 +106,7 @@ extension Worker {
       case .failed: return upstreamFailed(slot, .upstreamClosed)
       }
     }
-    if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { closeUpstream(slot) }
+    if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { readIdle(upstream: slot) }
   }
 
   private mutating func take(_ slot: Int, _ index: Int, _ octets: UnsafeMutableRawBufferPointer) {
@@ -176,18 +196,24 @@ extension Worker {
   mutating func responseComplete(_ slot: Int, _ index: Int) {
     let upstream = upstreams.pointer(slot)
     let connection = downstreams.pointer(index)
-    if upstream.pointee.progress == .complete, connection.pointee.responseFraming == .chunked || connection.pointee.responseFraming == .stream {
-      ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
+    if upstream.pointee.progress == .complete, connection.pointee.responseFraming == .chunked || connection.pointee.transport == .stream {
+      if upstream.pointee.transport == .stream {
+        connection.pointee.trailers.append(upstream.pointee.trailers)
+      } else {
+        ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
+      }
     }
     let isReusable =
       upstream.pointee.has(.persistent) && !upstream.pointee.has(.deaf) && upstream.pointee.unsentCount == 0 && connection.pointee.progress == .complete
-      && !upstream.pointee.has(.peerClosing) && !upstream.pointee.has(.readable) && connection.pointee.prepared.isEmpty
+      && !upstream.pointee.has(.peerClosing) && !upstream.pointee.has(.unsent) && (!upstream.pointee.has(.readable) || upstream.pointee.transport == .tls)
+      && connection.pointee.prepared.isEmpty
     connection.pointee.upstream = -1
     connection.pointee.flags.insert(.responseWhole)
     connection.pointee.state = .ending
     upstream.pointee.downstream = -1
     upstream.pointee.state = .idle
     if isReusable { release(slot) } else { closeUpstream(slot) }
+    if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { readIdle(upstream: slot) }
     continueEnding(index)
   }
 
@@ -208,7 +234,7 @@ extension Worker {
     let upstream = upstreams.pointer(slot)
     let index = Int(upstream.pointee.downstream)
     let pool = upstream.pointee.pool
-    let wasConnecting = upstream.pointee.state == .connecting
+    let wasConnecting = upstream.pointee.state == .connecting || upstream.pointee.state == .handshake
     guard index >= 0, upstream.pointee.state != .closed else { return closeUpstream(slot) }
     let connection = downstreams.pointer(index)
     connection.pointee.upstream = -1
