@@ -142,6 +142,8 @@ extension Worker {
     swap(&connection.pointee.prepared, &upstream.pointee.output)
     upstream.pointee.output.removeAll()
     flushLater(upstream: slot)
+    upstream.pointee.deadline = now &+ plan.timeouts.upstreamKeepAlive
+    wheel.schedule(slot * 2 + 1, deadline: upstream.pointee.deadline)
     openingEnded(server)
     lease(index, server)
   }
