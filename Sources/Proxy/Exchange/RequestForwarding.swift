@@ -200,7 +200,11 @@ extension Worker {
     guard !content.isEmpty else { return }
     let connection = downstreams.pointer(index)
     let upstream = upstreams.pointer(Int(connection.pointee.upstream))
-    if upstream.pointee.sentCount > 0, upstream.pointee.unsentCount == 0 {
+    // A stream may be refused after the fact, so a short request is kept until it is answered.
+    let isKept =
+      upstream.pointee.transport == .stream && upstream.pointee.has(.replayable)
+      && upstream.pointee.output.count + content.count <= RelayPlan.bufferLimit / 4
+    if upstream.pointee.sentCount > 0, upstream.pointee.unsentCount == 0, !isKept {
       // What has left before is not kept any more: the request cannot be sent again from here on.
       upstream.pointee.flags.remove(.replayable)
       upstream.pointee.output.removeAll()
