@@ -44,7 +44,7 @@ extension Worker {
     switch upstream.pointee.state {
     case .busy: if upstream.pointee.has(.readable) { readUpstream(slot) }
     case .multiplexed: if upstream.pointee.has(.readable) { readSession(upstream: slot) }
-    case .connecting, .handshake, .idle, .closed: break
+    case .connecting, .handshake, .idle, .linger, .closed: break
     }
   }
 

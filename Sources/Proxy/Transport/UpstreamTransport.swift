@@ -43,7 +43,13 @@ extension Worker {
 
   /// Ends our direction; the upstream's stays open.
   mutating func endOutput(upstream slot: Int) {
-    Syscalls.shutdownWrite(upstreams.pointer(slot).pointee.descriptor)
+    let upstream = upstreams.pointer(slot)
+    switch upstream.pointee.transport {
+    case .plain: break
+    case .tls: sealEnd(Int(upstream.pointee.secure), upstream.pointee.descriptor)
+    case .stream: return
+    }
+    Syscalls.shutdownWrite(upstream.pointee.descriptor)
   }
 
   /// Gives up what carries the connection.
