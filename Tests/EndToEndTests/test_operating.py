@@ -1,5 +1,6 @@
 """Operating a proxy: the program is replaced under load, systemd is told, rights are given up, requests are logged and limited."""
 
+import atexit
 import json
 import os
 import pwd
@@ -29,6 +30,8 @@ class Replaceable(Farebox):
         assert done.returncode == 0, done.stderr + self.log_path.read_text()[-3000:]
         former, self.pid = self.pid, json.loads(done.stdout)["process"]
         assert former != self.pid
+        # A test that fails leaves its proxy behind; it ends with the tests.
+        atexit.register(end, self.pid, self.binary)
         if self.process.pid == former:
             assert self.process.wait(timeout=30) == 0
 
@@ -49,6 +52,15 @@ class Replaceable(Farebox):
                     return line
             time.sleep(0.05)
         raise AssertionError(f"{words} not in the log:\n{self.log_path.read_text()[-3000:]}")
+
+
+def end(pid, binary):
+    """Ends a process that is still the proxy that it was."""
+    try:
+        if os.path.samefile(f"/proc/{pid}/exe", binary):
+            os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
 
 
 def state_of(pid):
