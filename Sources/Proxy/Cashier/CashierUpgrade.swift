@@ -25,7 +25,7 @@ struct MeteredRates {
 }
 
 /// Names one of an exchange's meters.
-enum MeterPlace: CaseIterable {
+enum MeterPlace {
   case request
   case response
   case requestMessages

@@ -125,27 +125,39 @@ struct ExchangeRecord {
   /// Octets of content that passed in both directions, and messages and seconds of an upgraded connection; one request where
   /// nothing is metered.
   var units: UInt64 {
-    var isMetered = false
-    var sum: UInt64 = 0
-    for place in MeterPlace.allCases {
-      guard let meter = self[meter: place] else { continue }
-      isMetered = true
-      sum = sum.addingReportingOverflow(meter.passed).partialValue
+    var units = (requestMeter?.passed ?? 0).addingReportingOverflow(responseMeter?.passed ?? 0).partialValue
+    var isMetered = requestMeter != nil || responseMeter != nil
+    if isUpgrade {
+      for place in [MeterPlace.requestMessages, .responseMessages, .seconds] {
+        guard let meter = self[meter: place] else { continue }
+        isMetered = true
+        units = units.addingReportingOverflow(meter.passed).partialValue
+      }
     }
-    return isMetered ? sum : 1
+    return isMetered ? units : 1
   }
 
-  /// What was debited for the exchange. The ledger has added up the same debits, so the sums fit.
+  /// What was debited for the exchange.
   var debited: ExactCost {
-    var sum = requestCost
-    for place in MeterPlace.allCases { if let cost = self[meter: place]?.debitedCost { sum = sum.adding(cost) ?? sum } }
-    return sum
+    let sum = Self.sum(requestCost, requestMeter?.debitedCost, responseMeter?.debitedCost)
+    guard isUpgrade else { return sum }
+    let messages = Self.sum(sum, requestMessageMeter?.debitedCost, responseMessageMeter?.debitedCost)
+    return Self.sum(messages, secondMeter?.debitedCost, nil)
   }
 
   /// What was used of it, the request's own price included.
   var used: ExactCost {
-    var sum = requestCost
-    for place in MeterPlace.allCases { if let cost = self[meter: place]?.passedCost { sum = sum.adding(cost) ?? sum } }
+    let sum = Self.sum(requestCost, requestMeter?.passedCost, responseMeter?.passedCost)
+    guard isUpgrade else { return sum }
+    let messages = Self.sum(sum, requestMessageMeter?.passedCost, responseMessageMeter?.passedCost)
+    return Self.sum(messages, secondMeter?.passedCost, nil)
+  }
+
+  /// The ledger has added up the same debits, so the sums fit.
+  private static func sum(_ own: ExactCost, _ first: ExactCost?, _ second: ExactCost?) -> ExactCost {
+    var sum = own
+    if let first { sum = sum.adding(first) ?? sum }
+    if let second { sum = sum.adding(second) ?? sum }
     return sum
   }
 }
