@@ -255,7 +255,7 @@ def test_exit_codes_of_the_transport(payer, tmp_path):
     server, address = listener(b"")
     assert payer.run(address + "/").returncode == 56
     server.close()
-    assert payer.run("https://127.0.0.1/").returncode == 88
+    assert payer.run(f"https://127.0.0.1:{free_port()}/").returncode == 7
     assert payer.run("http://192.0.2.1/").returncode == 88, "plain HTTP does not leave this machine"
     for wrong in (("--max", "five", origin), (), ("--session", "--charge", origin), ("--nonsense", origin), ("--deposit", "1", origin)):
         assert payer.run(*wrong).returncode == 64, wrong

@@ -33,7 +33,7 @@ class Chaos(threading.Thread):
                     for _ in range(self.random.randrange(1, 6)):
                         self.exchanges += 1
                         self.exchange(c)
-            except (OSError, ValueError, AssertionError, TimeoutError):
+            except (OSError, ValueError, AssertionError, TimeoutError, StopIteration):
                 pass
 
     def exchange(self, c):

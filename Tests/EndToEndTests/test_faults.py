@@ -372,7 +372,7 @@ def test_upstream_gone_and_back(binary, tmp_path, apart):
     response = pay(proxy, wallet)
     assert response.status == 502 and response.receipt() is None and proxy.balance(wallet) == before
     assert status_of(proxy, "/free/echo") == 502
-    script = "import sys, time; sys.path.insert(0, sys.argv[1]); import socket, upstream\nu = upstream.Upstream.__new__(upstream.Upstream)\nimport threading\nu.listener = socket.create_server(('127.0.0.1', int(sys.argv[2]))); u.requests = []; u.lock = threading.Lock(); u.release = threading.Event(); u.accept()"
+    script = "import sys, threading; sys.path.insert(0, sys.argv[1]); import upstream; u = upstream.Upstream(port=int(sys.argv[2])); threading.Event().wait()"
     back = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent), str(apart.port)])
     try:
         wait_for(lambda: status_of(proxy, "/free/echo") == 200, 5)

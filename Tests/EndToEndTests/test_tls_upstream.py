@@ -99,7 +99,8 @@ def test_upstreams_that_are_not_what_they_should_be_get_nothing(place, upstream,
     with place.connect() as connection:
         challenge = challenge_of(fetch(connection, "GET", f"/up-{name}/echo"), "charge")
         response = fetch(connection, "GET", f"/up-{name}/echo", {"Authorization": wallet.transfer(challenge)})
-        assert response.status in (502, 503), (response.status, response.body)
+        # One that takes a handshake for the beginning of a request closes, or waits for the rest of it.
+        assert response.status in ((502, 504) if name == "plain" else (502, 503)), (response.status, response.body)
         assert response.get("payment-receipt") is None
     assert [server.count() for server in (place.good, place.named, place.mutual, upstream)] == before
     assert place.farebox.balance(wallet) == 10_000_000

@@ -18,10 +18,10 @@ BLOCK = b"0123456789abcdef" * 4096
 
 
 class Upstream:
-    def __init__(self, unix_path=None, expects_proxy=False):
+    def __init__(self, unix_path=None, expects_proxy=False, port=0):
         self.unix_path = unix_path
         self.expects_proxy = expects_proxy
-        self.port = 0
+        self.port = port
         self.status = None
         self.health = 200
         self.requests = []
