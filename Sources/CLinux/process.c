@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <unistd.h>
@@ -23,6 +24,12 @@ const char *clinux_environment(int index) { return environ[index]; }
 
 int clinux_socket_pair(int ends[2]) {
   return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0 ? -errno : 0;
+}
+
+static long long milliseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
 long clinux_send_message(int socket, const void *octets, size_t count, int descriptor, int timeout_ms) {
@@ -42,14 +49,17 @@ long clinux_send_message(int socket, const void *octets, size_t count, int descr
     header->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
   }
+  long long end = milliseconds() + timeout_ms;
   for (;;) {
     ssize_t sent = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent >= 0) return sent;
     if (errno == EINTR) continue;
     if (errno != EAGAIN && errno != ETOOMANYREFS) return -errno;
+    long long left = end - milliseconds();
+    if (left <= 0) return -ETIMEDOUT;
+    // With too many descriptors under way the socket itself has room, and would be ready at once.
     struct pollfd polled = {.fd = socket, .events = POLLOUT};
-    int ready = poll(&polled, 1, timeout_ms);
-    if (ready == 0) return -ETIMEDOUT;
+    int ready = errno == ETOOMANYREFS ? poll(NULL, 0, left < 5 ? (int)left : 5) : poll(&polled, 1, (int)left);
     if (ready < 0 && errno != EINTR) return -errno;
   }
 }

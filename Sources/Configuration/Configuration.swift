@@ -48,7 +48,7 @@ public enum Configuration {
     do {
       document = try Document(text)
     } catch {
-      let diagnostic = Diagnostic(.syntax, at: error.position, place: "", expected: error.reason)
+      let diagnostic = Diagnostic(.syntax, at: error.position, place: "", expected: error.expected, advice: error.advice)
       return Outcome(file: file, settings: nil, diagnostics: [diagnostic])
     }
     let workingDirectory = FileManager.default.currentDirectoryPath

@@ -42,7 +42,7 @@ extension ConfigurationReader {
 
   /// Clients refuse to pay where the realm does not cover the host that they called.
   private func checkOrigin(_ root: TableReader) {
-    guard root.has("origin"), let separator = settings.origin.range(of: "://"),
+    guard root.has("origin"), root.has("realm"), let separator = settings.origin.range(of: "://"),
       let (host, _) = Authority.split(String(settings.origin[separator.upperBound...]))
     else { return }
     if host != settings.realm, !host.hasSuffix("." + settings.realm) {

@@ -1,7 +1,8 @@
 import Gateway
+import Glibc
 import HTTP
 
-// What concerns the process that serves: sockets' permissions, the access log.
+// What concerns the process that serves: its user, sockets' permissions, the access log, and the pages that may call.
 extension ConfigurationReader {
   /// Reads `[access-log]`; relative paths count from the state folder.
   mutating func readAccessLog(_ table: TableReader?, _ state: StateDirectory) {
@@ -36,9 +37,43 @@ extension ConfigurationReader {
     if settings.process.group != nil, !table.has("user") {
       table.report(.conflict, "group", expected: "a user as well: a group alone is not changed")
     }
+    warnOfUnknown(table, "user", settings.process.user) { getpwnam($0) != nil }
+    warnOfUnknown(table, "group", settings.process.group) { getgrnam($0) != nil }
     if let path = table.string("pid-file", expected: "a file such as \"/run/farebox.pid\"", where: { !$0.isEmpty }) {
       settings.process.pidFile = state.resolve(path)
     }
+  }
+
+  /// The configuration may be checked on another machine than the one that it is for.
+  private func warnOfUnknown(_ table: TableReader, _ key: String, _ name: String?, isKnown: (String) -> Bool) {
+    guard let name, !isKnown(name) else { return }
+    table.report(
+      .unknownName, key, severity: .warning, expected: "a \(key) of this machine: the proxy would not start here", advice: "\(key)add --system \(name)")
+  }
+
+  /// Reads `[cors]`.
+  mutating func readSharing(_ table: TableReader?) {
+    guard let table else { return }
+    let form = "an origin such as \"https://app.example.com\", or \"*\""
+    for (text, node) in table.strings("origins", expected: form) ?? [] {
+      if text == "*" || Self.isOrigin(text) {
+        settings.cors.origins.append(text)
+      } else {
+        table.report(.invalidValue, "origins", node: node, expected: form)
+      }
+    }
+    if settings.cors.origins.count > 1, settings.cors.origins.contains("*") {
+      table.report(.conflict, "origins", expected: "\"*\" alone, or origins by name")
+    }
+    let fieldForm = "the name of a field such as \"X-Total-Count\""
+    for (name, node) in table.strings("expose", expected: fieldForm) ?? [] {
+      if Self.known(name) != nil {
+        settings.cors.exposedFields.append(name)
+      } else {
+        table.report(.invalidValue, "expose", node: node, expected: fieldForm)
+      }
+    }
+    table.finish()
   }
 
   /// Reads a rate such as `100/s burst 200`.

@@ -290,19 +290,7 @@ struct ConfigurationReader {
   }
 
   private mutating func readPages() {
-    if let table = root.table("cors") {
-      for (text, node) in table.strings("origins", expected: "an origin such as \"https://app.example.com\", or \"*\"") ?? [] {
-        if text == "*" || Self.isOrigin(text) {
-          settings.cors.origins.append(text)
-        } else {
-          table.report(.invalidValue, "origins", node: node, expected: "an origin such as \"https://app.example.com\", or \"*\"")
-        }
-      }
-      if settings.cors.origins.count > 1, settings.cors.origins.contains("*") {
-        table.report(.conflict, "origins", expected: "\"*\" alone, or origins by name")
-      }
-      table.finish()
-    }
+    readSharing(root.table("cors"))
     if let table = root.table("info") {
       settings.info.title = table.string("title") ?? settings.info.title
       settings.info.version = table.string("version") ?? settings.info.version

@@ -58,20 +58,20 @@ struct Document {
     if let index = text.utf8.firstIndex(of: 0) {
       let before = text.utf8[..<index]
       let line = before.count { $0 == UInt8(ascii: "\n") } + 1
-      throw ConfigurationSyntaxError(position: Position(line: line, column: 1), reason: "text without NUL characters")
+      throw ConfigurationSyntaxError(position: Position(line: line, column: 1), expected: "text without NUL characters")
     }
     let table: TOMLTable
     do {
       table = try TOMLTable(string: text)
     } catch let error as TOMLParseError {
       let begin = error.source.begin
-      throw ConfigurationSyntaxError(position: Position(line: begin.line, column: begin.column), reason: error.description)
+      throw ConfigurationSyntaxError(position: Position(line: begin.line, column: begin.column), parserWords: error.description)
     } catch {
-      throw ConfigurationSyntaxError(position: nil, reason: "TOML 1.0")
+      throw ConfigurationSyntaxError(position: nil, expected: "TOML 1.0")
     }
     // The same holds for one that an escape makes; where it is not wanted anyway, the spelling costs nothing.
     for escape in ["\\u0000", "\\U00000000"] where text.contains(escape) {
-      throw ConfigurationSyntaxError(position: nil, reason: "text without NUL characters")
+      throw ConfigurationSyntaxError(position: nil, expected: "text without NUL characters")
     }
     root = Self.members(table, SourceMap(text).root)
   }
@@ -112,5 +112,30 @@ struct Document {
 /// Says where a text stops being TOML, and what the parser wanted there.
 struct ConfigurationSyntaxError: Error {
   let position: Position?
-  let reason: String
+  let expected: String?
+  var advice: String?
+
+  init(position: Position?, expected: String) {
+    self.position = position
+    self.expected = expected
+  }
+
+  /// Takes the parser's sentence apart: `Error while parsing table header: expected ']', saw '\n'`.
+  init(position: Position?, parserWords: String) {
+    self.position = position
+    let prefix = "Error while parsing "
+    guard parserWords.hasPrefix(prefix), let colon = parserWords.firstRange(of: ": ") else {
+      expected = "TOML 1.0"
+      advice = parserWords
+      return
+    }
+    let place = String(parserWords[parserWords.index(parserWords.startIndex, offsetBy: prefix.count)..<colon.lowerBound])
+    let fault = String(parserWords[colon.upperBound...])
+    if fault.hasPrefix("expected ") {
+      expected = fault.dropFirst("expected ".count) + " in a \(place)"
+    } else {
+      expected = "a \(place)"
+      advice = fault
+    }
+  }
 }

@@ -31,6 +31,7 @@ public struct Explanation: Sendable {
     lines.append("ledger     \(settings.ledger.name) in \(settings.ledger.directory)")
     lines.append("audit log  \(settings.audit.path)")
     lines.append("keys       \(settings.keys.directory)")
+    lines += settings.operationTerms
     for upstream in settings.upstreams {
       lines.append("upstream   \(upstream.name): \(upstream.words)")
       lines += upstream.terms.map { "           " + $0 }

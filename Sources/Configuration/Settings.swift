@@ -243,6 +243,8 @@ extension Settings {
   public struct CORS: Sendable, Hashable {
     /// Allowed origins; `*` alone allows every one, none switches CORS off.
     public var origins: [String] = []
+    /// Fields of the upstream's responses that pages may read, beside those of payment.
+    public var exposedFields: [String] = []
 
     /// Makes the default: none.
     public init() {}

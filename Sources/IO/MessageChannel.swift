@@ -1,5 +1,6 @@
 internal import CLinux
 internal import Glibc
+internal import Synchronization
 
 /// One end of a channel to another process: messages, each with a descriptor where that is wanted.
 public final class MessageChannel: Sendable {
@@ -20,6 +21,10 @@ public final class MessageChannel: Sendable {
 
   /// The socket.
   public let descriptor: Int32
+  private let failed = Atomic<Bool>(false)
+
+  /// Whether a message could not be sent: the other end is gone, or takes nothing.
+  public var hasFailed: Bool { failed.load(ordering: .relaxed) }
 
   /// Takes an end over that another process made.
   public init(adopting descriptor: Int32) {
@@ -37,10 +42,13 @@ public final class MessageChannel: Sendable {
 
   deinit { Syscalls.close(descriptor) }
 
-  /// Sends a message, with a copy of a descriptor where one is given. False where the other end is gone, or takes nothing for a second.
+  /// Sends a message, with a copy of a descriptor where one is given. False where the other end is gone, or takes nothing for a second;
+  /// whoever sends many had better look at ``hasFailed`` then.
   public func send(_ octets: [UInt8], descriptor passed: Int32? = nil) -> Bool {
     precondition(!octets.isEmpty && octets.count <= Self.messageLimit)
-    return clinux_send_message(descriptor, octets, octets.count, passed ?? -1, Self.patience) >= 0
+    let isSent = clinux_send_message(descriptor, octets, octets.count, passed ?? -1, Self.patience) >= 0
+    if !isSent { failed.store(true, ordering: .relaxed) }
+    return isSent
   }
 
   /// Waits for a message.

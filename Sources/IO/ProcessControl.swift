@@ -24,12 +24,29 @@ public enum ProcessControl {
   /// Takes a variable out, so that no child inherits it. Before other threads are started.
   public static func removeVariable(_ name: String) { unsetenv(name) }
 
-  /// The file that this program was started from.
-  public static var executable: String? {
-    var path = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
-    let count = readlink("/proc/self/exe", &path, Int(PATH_MAX))
+  /// The file that this program was started from: by the name that it was started by, where that leads to it, since a link that is
+  /// turned to a new release must be followed anew; else as the system has it.
+  ///
+  /// - Parameter name: the program's first argument, looked for as a shell does.
+  public static func executable(startedAs name: String) -> String? {
+    var own = stat()
+    guard stat("/proc/self/exe", &own) == 0 else { return nil }
+    let folders = name.contains("/") ? [] : (variable("PATH") ?? "").split(separator: ":").filter { $0.hasPrefix("/") }
+    let folder = folders.isEmpty && name.contains("/") && !name.hasPrefix("/") ? workingFolder.map { $0 + "/" } ?? "" : ""
+    for candidate in folders.map({ "\($0)/\(name)" }) + (name.contains("/") ? [folder + name] : []) where candidate.hasPrefix("/") {
+      var found = stat()
+      if stat(candidate, &found) == 0, found.st_dev == own.st_dev, found.st_ino == own.st_ino { return candidate }
+    }
+    return link("/proc/self/exe")
+  }
+
+  private static var workingFolder: String? { link("/proc/self/cwd") }
+
+  private static func link(_ path: String) -> String? {
+    var target = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
+    let count = readlink(path, &target, Int(PATH_MAX))
     guard count > 0 else { return nil }
-    return String(decoding: path[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return String(decoding: target[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
   /// Starts a program with `descriptors` as its 3, 4 and so on; returns its process.
@@ -53,4 +70,7 @@ public enum ProcessControl {
 
   /// Ends a child at once.
   public static func kill(_ child: Int32) { _ = Glibc.kill(child, SIGKILL) }
+
+  /// Asks a child to end.
+  public static func terminate(_ child: Int32) { _ = Glibc.kill(child, SIGTERM) }
 }

@@ -4,7 +4,7 @@ import Bytes
 public struct CORS: Sendable, Hashable {
   /// What pages may read of a response.
   public static let exposedFields: StaticString =
-    "WWW-Authenticate, Payment-Receipt, Payment-Invoice, PAYMENT-REQUIRED, PAYMENT-RESPONSE, Payment-Session"
+    "WWW-Authenticate, Payment-Receipt, Payment-Invoice, PAYMENT-REQUIRED, PAYMENT-RESPONSE, Payment-Session, Retry-After"
   /// What pages may send, besides what the preflight itself asks for.
   public static let allowedFields: StaticString =
     "Authorization, Payment-Authorization, Accept-Payment, PAYMENT-SIGNATURE, Payment-Session, Prepaid-Session, Idempotency-Key"
@@ -15,8 +15,14 @@ public struct CORS: Sendable, Hashable {
 
   /// The origins that may pay; `*` stands for all. Empty: none.
   public let origins: [String]
+  /// What pages may read besides, as it is appended to the list: each name behind a comma.
+  private let furtherFields: [UInt8]
 
-  public init(origins: [String]) { self.origins = origins }
+  /// Lets pages of `origins` pay, and read the fields `exposed` of the upstream's as well.
+  public init(origins: [String], exposed: [String] = []) {
+    self.origins = origins
+    furtherFields = exposed.flatMap { Array(", \($0)".utf8) }
+  }
 
   /// Tells whether a page of this origin may read responses.
   public func allows(_ origin: UnsafeRawBufferPointer) -> Bool {
@@ -29,6 +35,7 @@ public struct CORS: Sendable, Hashable {
     guard allows(origin) else { return }
     out.append("Access-Control-Expose-Headers: " as StaticString)
     out.append(CORS.exposedFields)
+    out.append(furtherFields)
     out.append("\r\n" as StaticString)
   }
 

@@ -210,6 +210,7 @@ public final class Server: Sendable {
     }
     for thread in threads { thread.join() }
     watch?.stop()
+    contexts.stop()
     accessLog.end()
   }
 

@@ -40,6 +40,8 @@ public enum ServerNotice: Sendable, Equatable {
   case certificateEnds(of: String, at: Timestamp)
   /// Lines of the access log are lost: the disk does not keep up, or the file cannot be written.
   case accessLogDrops
+  /// The access log's file cannot be opened anew: lines go on into the one that was moved away.
+  case accessLogStays(code: Int32)
 }
 
 extension ServerNotice.Fault {

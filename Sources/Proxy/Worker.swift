@@ -360,7 +360,10 @@ struct Worker: ~Copyable {
 
   private mutating func receive(_ message: WorkerMessage) {
     switch message {
-    case .drain: startDraining()
+    case .drain:
+      // Nobody takes this process's place any more.
+      successor = nil
+      startDraining()
     case .stop: isStopped = true
     case .resolved(let server, let found): addressesChanged(server, found)
     case .reload(let reload): adopt(reload)

@@ -16,6 +16,8 @@ final class Backend {
   /// How often the socket is asked again when a process has the ledger but does not answer yet (it is just starting).
   private static let attempts = 20
   private static let pause: UInt32 = 100_000
+  /// How often a socket that is not there is looked for again.
+  private static let socketLooks = 5
 
   init(_ settings: Settings) {
     self.settings = settings
@@ -65,9 +67,14 @@ final class Backend {
     }
   }
 
-  /// Asks the running proxy for something that only it can do.
+  /// Asks the running proxy for something that only it can do. The socket may be changing hands just now, so it is looked for again.
   func operate(_ operation: AdministrationServer.Source.Operation) throws(CommandFailure) -> JSONValue {
-    guard let answer = try posted(operation.rawValue, [:]) else {
+    var found = try asked(operation)
+    for _ in 0..<Self.socketLooks where found == nil {
+      usleep(Self.pause)
+      found = try asked(operation)
+    }
+    guard let answer = found else {
       throw CommandFailure(
         .unavailable, "not-running", "no proxy listens on \(settings.admin.socketPath)",
         advice: "start one with `farebox serve`, or name its configuration with --config")
@@ -76,6 +83,14 @@ final class Backend {
   }
 
   // MARK: Over the socket
+
+  /// The answer of a process that has one; nil where none listens, or it ended before it could look at what was asked.
+  private func asked(_ operation: AdministrationServer.Source.Operation) throws(CommandFailure) -> JSONValue? {
+    do throws(CommandFailure) { return try posted(operation.rawValue, [:]) } catch {
+      guard error.code == "malformed-answer" || error.code == "socket" else { throw error }
+      return nil
+    }
+  }
 
   private func posted(_ command: Administration.Command, _ arguments: JSONObject) throws(CommandFailure) -> JSONValue? {
     try posted(command.rawValue, arguments)
@@ -129,6 +144,7 @@ final class Backend {
   // MARK: On the ledger itself
 
   private func open() throws(CommandFailure) -> Result<Administration, LedgerError> {
+    try requireLedger()
     let keys: KeyRing
     do { keys = try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw CommandFailure(error) }
     var options = LedgerOptions(settings, checkpointKey: keys.checkpointKey)
@@ -138,6 +154,25 @@ final class Backend {
     let administration = Administration(settings: settings, ledger: ledger, keys: keys)
     opened = (ledger, administration)
     return .success(administration)
+  }
+
+  /// Only `farebox serve` makes a ledger: a command that looks in the wrong place must not find a new, empty one there, and say that all is done.
+  private func requireLedger() throws(CommandFailure) {
+    let file = settings.ledger.directory + "/ledger.db"
+    guard access(file, F_OK) != 0 else { return }
+    let number = errno
+    guard number == ENOENT || number == ENOTDIR else {
+      throw CommandFailure(
+        .notPermitted, "folder-not-permitted", "the ledger in \(settings.ledger.directory) cannot be looked at: \(SystemText.of(number))",
+        advice: "run the command as the user of the proxy")
+    }
+    let service = "/var/lib/farebox"
+    let isElsewhere = !settings.ledger.directory.hasPrefix(service + "/") && access(service, F_OK) == 0
+    throw CommandFailure(
+      .noInput, "no-ledger", "no proxy listens on \(settings.admin.socketPath), and there is no ledger in \(settings.ledger.directory)",
+      advice: isElsewhere
+        ? "the state of a systemd service stands in \(service): name it with --state, FAREBOX_STATE or the configuration's state"
+        : "`farebox serve` makes one when it first starts; --config and --state say where to look")
   }
 
   private func direct(

@@ -67,7 +67,9 @@ struct CommandFailure: Error {
       if let advice { object.set("advice", .string(advice)) }
       StandardError.write(String(decoding: JSON.serialize(.object(object)), as: UTF8.self) + "\n")
     } else {
-      StandardError.write("farebox: \(PayText.printable(message))\n" + (advice.map { "  advice: \($0)\n" } ?? ""))
+      // Only the lines of a message are ours; what stands in them may be a file's or a server's.
+      let lines = message.split(separator: "\n", omittingEmptySubsequences: false).map { PayText.printable(String($0)) }
+      StandardError.write("farebox: \(lines.joined(separator: "\n"))\n" + (advice.map { "  advice: \($0)\n" } ?? ""))
     }
     return ExitCode(status.rawValue)
   }

@@ -2,7 +2,6 @@ import ArgumentParser
 import Encoding
 import Foundation
 import Glibc
-import Synchronization
 
 /// Writes the process's log to standard error: a time, a level, a message and named values a line, in logfmt or JSON.
 final class OperationalLog: Sendable {
@@ -20,8 +19,7 @@ final class OperationalLog: Sendable {
 
   private let format: Format
   private let least: Level
-  /// Keeps lines of several threads apart.
-  private let order = Mutex<Void>(())
+  private let stream = LineStream(STDERR_FILENO)
 
   init(format: Format, least: Level) {
     self.format = format
@@ -31,18 +29,23 @@ final class OperationalLog: Sendable {
   /// Writes a line; values are never secrets.
   func write(_ level: Level, _ message: String, _ values: KeyValuePairs<String, String> = [:]) {
     guard level.rank >= least.rank else { return }
+    stream.write(spell(level, message, values)) { lost in
+      spell(.error, "lines of this log are lost: nobody read them", ["count": "\(lost)"])
+    }
+  }
+
+  private func spell(_ level: Level, _ message: String, _ values: KeyValuePairs<String, String>) -> String {
     let time = Timestamp.now().rfc3339Milliseconds
-    var line: String
     switch format {
     case .logfmt:
-      line = "time=\(time) level=\(level.rawValue) label=farebox msg=\(Self.quoted(message))"
+      var line = "time=\(time) level=\(level.rawValue) label=farebox msg=\(Self.quoted(message))"
       for (name, value) in values { line += " \(name)=\(Self.quoted(value))" }
+      return line
     case .json:
       var object: JSONObject = ["time": .string(time), "level": .string(level.rawValue), "label": "farebox", "msg": .string(message)]
       for (name, value) in values { object.set(name, .string(value)) }
-      line = String(decoding: JSON.serialize(.object(object)), as: UTF8.self)
+      return String(decoding: JSON.serialize(.object(object)), as: UTF8.self)
     }
-    order.withLock { _ in StandardError.write(line + "\n") }
   }
 
   /// Quotes a value where it would not be one word.

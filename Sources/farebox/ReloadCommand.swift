@@ -20,8 +20,13 @@ struct ReloadCommand: ParsableCommand {
 
   func run() throws {
     try options.perform { () throws(CommandFailure) in
-      // What is wrong with the file is for the proxy to say; its socket is looked up as far as the file can be read.
-      let settings = try options.settings()
+      // A file that is wrong is refused here already: it would not even say where the proxy's socket is.
+      let settings: Settings
+      do throws(CommandFailure) { settings = try options.settings() } catch {
+        var failure = error
+        failure.advice = "nothing has changed: a proxy that runs goes on as before"
+        throw failure
+      }
       let answer = try Backend(settings).operate(.reload)
       options.show(answer) {
         (answer["warnings"]?.arrayValue ?? []).compactMap(\.stringValue) + ["the proxy uses the configuration from now on"]

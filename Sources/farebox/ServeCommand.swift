@@ -32,7 +32,8 @@ struct ServeCommand: ParsableCommand {
       let log = OperationalLog(format: logFormat ?? (options.json ? .json : .logfmt), least: logLevel)
       for warning in loaded.warnings { log.write(.warning, "configuration", ["diagnostic": warning]) }
       do throws(Service.Failure) {
-        try Service.run(loaded, load: source.reload) { event in report(event, loaded.settings, log) }
+        let output = LineStream(STDOUT_FILENO)
+        try Service.run(loaded, load: source.reload) { event in report(event, loaded.settings, log, output) }
       } catch {
         throw CommandFailure(error, loaded.settings)
       }
@@ -42,16 +43,17 @@ struct ServeCommand: ParsableCommand {
 
   // MARK: The log
 
-  private func report(_ event: Service.Event, _ settings: Settings, _ log: OperationalLog) {
+  private func report(_ event: Service.Event, _ settings: Settings, _ log: OperationalLog, _ output: LineStream) {
     switch event {
     case .ledgerOpened(let availability):
       log.write(availability == .selling ? .info : .warning, "ledger open", ["folder": settings.ledger.directory, "state": "\(availability)"])
     case .running(let ports):
-      summarise(settings, ports)
+      for line in summary(settings, ports) { output.write(line) }
       log.write(.notice, "running", ["realm": settings.realm, "routes": "\(settings.routes.count)"])
     case .ledger(let notice): report(notice, log)
     case .relay(let notice): report(notice, log)
-    case .checkpoint(let note): Output.line(note)
+    case .checkpoint(let note):
+      if !output.write(note) { log.write(.error, "a checkpoint is not shipped: nobody reads standard output") }
     case .rotating: log.write(.notice, "audit log is rotated, the access log is opened anew", ["signal": "SIGUSR1"])
     case .reloaded(let warnings):
       for warning in warnings { log.write(.warning, "configuration", ["diagnostic": warning]) }
@@ -108,6 +110,8 @@ struct ServeCommand: ParsableCommand {
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
     case .accessLogDrops: log.write(.error, "lines of the access log are lost: its file cannot be written, or not fast enough")
+    case .accessLogStays(let code):
+      log.write(.error, "the access log cannot be opened anew: its lines go on into the former file", ["cause": SystemText.of(code)])
     case .certificatesRead(let place): log.write(.notice, "certificates are read anew", ["of": place])
     case .certificatesRefused(let place, let error):
       log.write(
@@ -119,7 +123,7 @@ struct ServeCommand: ParsableCommand {
   }
 
   /// Says on standard output what runs, so that whoever started it sees that it does.
-  private func summarise(_ settings: Settings, _ ports: [UInt16]) {
+  private func summary(_ settings: Settings, _ ports: [UInt16]) -> [String] {
     let listeners = zip(settings.listeners, ports).map { listener, port in
       guard case .address(let address, _) = listener.endpoint else { return listener.words }
       return (listener.tls == nil ? "http://" : "https://") + (address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)")
@@ -131,12 +135,11 @@ struct ServeCommand: ParsableCommand {
       "routes": .integer(settings.routes.count), "ledger": .string(settings.ledger.directory), "audit": .string(settings.audit.path),
       "socket": .string(settings.admin.socketPath), "process": .integer(ProcessInfo.processInfo.processIdentifier),
     ]
-    guard !options.json else { return Output.line(String(decoding: JSON.serialize(summary), as: UTF8.self)) }
-    Output.line("farebox serves \(routes) on \(listeners.joined(separator: ", "))")
+    guard !options.json else { return [String(decoding: JSON.serialize(summary), as: UTF8.self)] }
     let rows = [
       ["realm", settings.realm], ["ledger", settings.ledger.directory], ["audit log", settings.audit.path], ["operators", settings.admin.socketPath],
     ]
-    for line in Columns.lines(rows, indent: "  ") { Output.line(line) }
+    return ["farebox serves \(routes) on \(listeners.joined(separator: ", "))"] + Columns.lines(rows, indent: "  ")
   }
 }
 
@@ -170,6 +173,10 @@ extension CommandFailure {
       self.init(
         .notPermitted, "folder-not-owned", "the folder \(path) does not belong to \(settings.process.user ?? "")",
         advice: "give it to that user with everything in it: chown -R")
+    case .unreadable(let failure):
+      self.init(
+        .notPermitted, "unreadable", "as \(settings.process.user ?? "another user") this proxy could not read its configuration anew: \(failure.message)",
+        advice: "make the files readable for that user: reloads and upgrades are done without root's rights")
     case .pidFile(let error):
       self.init(
         .cannotCreate, "pid-file", "the PID file \(settings.process.pidFile ?? "") cannot be written: \(SystemText.of(error.code))")

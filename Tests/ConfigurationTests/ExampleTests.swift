@@ -43,7 +43,7 @@ private func uncommented(_ text: String) -> String {
     try "key".write(to: folder.appending(path: "upstream.key"), atomically: true, encoding: .utf8)
     let file = folder.appending(path: "proxy.conf").path
     let live = uncommented(text).replacing("strip-prefix = \"/v1\"", with: "strip-prefix = \"/v1/quotes\"")
-      .replacing("state = \"/var/lib/farebox\"", with: "").replacing("host = [\"api.example.com\"]", with: "")
+      .replacing("\"farebox\"", with: "\"root\"").replacing("state = \"/var/lib/farebox\"", with: "").replacing("host = [\"api.example.com\"]", with: "")
     let outcome = Configuration.inspect(text: live, file: file, state: "/tmp/s", environment: ["UPSTREAM_KEY": "k"])
     #expect(outcome.diagnostics.map { $0.text(file: "proxy.conf") } == [])
     let all = try #require(outcome.settings)

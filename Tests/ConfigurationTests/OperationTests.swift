@@ -38,6 +38,9 @@ import Testing
       address = "100/s burst 200"
       wallet = "5/s"
       session = "1/d burst 7"
+      [cors]
+      origins = ["https://app.example"]
+      expose = ["X-Total-Count", "ETag"]
       [[listen]]
       address = "unix:/run/x.sock"
       mode = "0600"
@@ -56,6 +59,19 @@ import Testing
     #expect(route.addedResponseFields == [Settings.AddedField(name: "X-Served-By", value: "farebox")])
     #expect(route.removedRequestFields == ["X-Debug"] && route.removedResponseFields == ["Server", "X-Powered-By"])
     #expect(settings.listeners[0].mode == 0o600)
+    #expect(settings.cors.origins == ["https://app.example"] && settings.cors.exposedFields == ["X-Total-Count", "ETag"])
+    let words = Explanation(outcome).text
+    #expect(words.contains("\naccess log /tmp/state/access.log, combined, with queries\n"))
+    #expect(words.contains("\nrates      100/s burst 200 per address, 5/s burst 5 per wallet, 1/d burst 7 per session\n"))
+    #expect(words.contains("\npages      of https://app.example may pay, and read X-Total-Count, ETag\n"))
+  }
+
+  @Test func whoIsNotKnownHereIsWarnedOf() throws {
+    let named = "user = \"root\"\ngroup = \"nobody-has-this-name\"\npid-file = \"/run/f.pid\"\n"
+    let outcome = Self.inspect(named + Self.head + Self.listener)
+    #expect(outcome.diagnostics.map(\.severity) == [.warning] && outcome.diagnostics.map(\.key) == ["group"])
+    #expect(outcome.diagnostics.map(\.rule) == [.unknownName] && outcome.settings != nil)
+    #expect(Explanation(outcome).text.contains("\nuser       root, group nobody-has-this-name\npid file   /run/f.pid\n"))
   }
 
   @Test(arguments: [
@@ -75,6 +91,7 @@ import Testing
     ("inject = [{ name = \"X-A\", value = \"1\" }]\nadd-request-headers = [\"x-a: 2\"]", "add-request-headers"),
     ("[access-log]\nfile = \"a\"\nformat = \"combine\"", "did you mean: combined"), ("[access-log]\nformat = \"json\"", "file: missing key"),
     ("[access-log]\nfile = \"a\"\nquerry = true", "did you mean: query"), ("[rate-limits]\naddres = \"1/s\"", "did you mean: address"),
+    ("[cors]\nexpose = [\"a b\"]", "expose"), ("[cors]\norigin = [\"*\"]", "did you mean: origins"),
     ("[rate-limits]\nwallet = 5", "wallet"), ("[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"0999\"", "mode"),
     ("[[listen]]\naddress = \"127.0.0.1:1\"\nmode = \"0060\"", "mode"),
   ])

@@ -303,8 +303,8 @@ class CommandFailed(Exception):
 class Farebox:
     """A proxy process over a state folder of its own. `start` after `stop` or `kill` runs it again over the same ledger and port."""
 
-    def __init__(self, binary, folder, upstream_port, workers=2, prefix=(), configuration=CONFIGURATION, environment=None):
-        self.binary, self.folder, self.prefix = str(binary), Path(folder), list(prefix)
+    def __init__(self, binary, folder, upstream_port, workers=2, prefix=(), configuration=CONFIGURATION, environment=None, output=None, passed=()):
+        self.binary, self.folder, self.prefix, self.output, self.passed = str(binary), Path(folder), list(prefix), output, tuple(passed)
         self.upstream_port = upstream_port
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.folder / "state"
@@ -320,9 +320,10 @@ class Farebox:
         self.start()
 
     def start(self):
-        log = open(self.log_path, "ab")
-        self.process = subprocess.Popen([*self.prefix, self.binary, "serve", str(self.configuration)], stdout=log, stderr=log, env=self.environment)
-        log.close()
+        with open(self.log_path, "ab") as log:
+            target = log if self.output is None else self.output
+            self.process = subprocess.Popen(
+                [*self.prefix, self.binary, "serve", str(self.configuration)], stdout=target, stderr=target, env=self.environment, pass_fds=self.passed)
         # A test that fails leaves its proxy behind; it ends with the tests.
         atexit.register(self.process.kill)
         self.pid = self.process.pid

@@ -8,10 +8,12 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from certificates import Authority
 from harness import CONFIGURATION, challenge_of, fetch, free_port, open_session
-from prepaid import PrepaidWallet
+from prepaid import PrepaidWallet, SessionSecret
 from secure import SecureConnection
 
 SECURE_LISTENER = """
@@ -24,6 +26,15 @@ key = "{folder}/used.key"
 """
 
 
+LIVE_ROUTE = """
+[[route]]
+id = "live"
+prefix = "/live/"
+price = "0.001 USDC per message of both"
+upgrade = ["websocket"]
+"""
+
+
 class SecureSide:
     """A listener with TLS beside the plain one: what the configuration gains, and how clients connect."""
 
@@ -31,7 +42,7 @@ class SecureSide:
         self.authority = Authority(folder / "certificates")
         self.authority.issue("used", ["127.0.0.1"])
         self.port = free_port()
-        self.configuration = CONFIGURATION + SECURE_LISTENER.format(folder=self.authority.folder, port=self.port)
+        self.configuration = CONFIGURATION + LIVE_ROUTE + SECURE_LISTENER.format(folder=self.authority.folder, port=self.port)
 
     def connect(self):
         return SecureConnection(self.port, self.authority.client())
@@ -117,7 +128,7 @@ class Load:
     """Clients that work until they are told to stop; every failure is remembered, and what was done is counted."""
 
     def __init__(self, farebox, kinds, secure=None):
-        self.farebox, self.secure, self.stopping, self.failures, self.counts = farebox, secure, threading.Event(), [], {}
+        self.farebox, self.secure, self.stopping, self.failures, self.counts, self.going_away = farebox, secure, threading.Event(), [], {}, 0
         self.threads = [threading.Thread(target=self.work, args=(kind, number), daemon=True) for number, kind in enumerate(kinds)]
         for thread in self.threads:
             thread.start()
@@ -180,6 +191,26 @@ class Load:
                     if (response.get("connection") or "").lower() == "close":
                         break
 
+    def live(self, name):
+        """Messages over WebSocket; a proxy that ends says so (1001), and whoever is told so connects again."""
+        wallet = PrepaidWallet.new()
+        self.farebox.create_wallet(wallet, "100000 USDC")
+        with self.farebox.connection() as connection:
+            challenge = challenge_of(fetch(connection, "GET", "/live/socket"), "session")
+        secret, headers = SessionSecret.new(), {}
+        headers["Authorization"] = wallet.open(challenge, secret, 50_000_000_000)
+        while not self.stopping.is_set():
+            with connect(f"ws://{self.farebox.authority}/live/socket", additional_headers=headers, proxy=None) as live:
+                headers = {"Prepaid-Session": secret.short_form}
+                try:
+                    while not self.stopping.is_set():
+                        live.send(name)
+                        assert live.recv(timeout=15) == name
+                        self.count(name)
+                except ConnectionClosed as closed:
+                    assert closed.rcvd and closed.rcvd.code == 1001, closed
+                    self.going_away += 1
+
     def h2c(self, name):
         self.multiplexed(name, lambda: socket.create_connection(("127.0.0.1", self.farebox.port), timeout=15), "http", "/api/echo", 4)
 
@@ -210,4 +241,4 @@ class Load:
         assert not self.failures, self.failures
 
 
-KINDS = ["free", "session", "charge", "events", "tls", "h2c", "h2", "h2events"]
+KINDS = ["free", "session", "charge", "events", "tls", "h2c", "h2", "h2events", "live"]

@@ -361,6 +361,15 @@ def test_rights_are_given_up(binary, upstream, tmp_path):
     finally:
         if process.poll() is None:
             process.kill()
+    # What root alone can read would be missed at the first reload.
+    secret = write(folder / "upstream.key", "secret")
+    secret.chmod(0o600)
+    good = configuration.read_text()
+    configuration.write_text(good.replace('id = "free"\n', 'id = "free"\ninject = [{ name = "X-Key", file = "upstream.key" }]\n'))
+    done = subprocess.run([program, "serve", str(configuration)], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 77 and f"as {USER}" in done.stderr and "upstream.key" in done.stderr, done
+    assert re.search(rf"^{re.escape(str(configuration))}:\d+:\d+: error: ", done.stderr, re.M), "a line for each mistake"
+    configuration.write_text(good)
     os.chown(folder / "state/keys", 0, 0)
     done = subprocess.run([program, "serve", str(configuration)], capture_output=True, text=True, timeout=20)
     assert done.returncode == 77 and "state/keys" in done.stderr and "chown" in done.stderr, done

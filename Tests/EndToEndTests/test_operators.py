@@ -86,6 +86,17 @@ def test_every_command_with_and_without_a_running_proxy(proxy):
     proxy.start()
 
 
+def test_no_command_makes_a_ledger_where_none_is(proxy):
+    """Who names the wrong folder is told so, and does not fund a wallet on an empty ledger of its own."""
+    before = proxy.environment
+    proxy.environment = {**before, "FAREBOX_STATE": str(proxy.folder / "elsewhere")}
+    name = PrepaidWallet.new().did
+    for arguments in (("wallet", "create", name), ("wallet", "freeze", name), ("wallet", "list"), ("ledger", "verify"), ("keys", "list")):
+        refused(proxy, "no-ledger", 66, *arguments)
+    assert not (proxy.folder / "elsewhere").exists()
+    proxy.environment = before
+
+
 def test_looking_at_a_ledger_leaves_no_trace(proxy):
     proxy.stop()
     before = proxy.audit_path.read_bytes()

@@ -57,6 +57,7 @@ def test_reloads_under_paid_load_fail_no_request(farebox, secure):
         assert done.returncode == 0, done.stderr
         assert not load.failures, load.failures
     load.stop()
+    assert load.going_away == 0, "upgraded connections go on as well"
     assert min(load.counts.values()) > 0 and len(load.counts) == len(KINDS), load.counts
     farebox.assert_books_balance()
     loaded = [line for line in farebox.audit_path.read_text().splitlines() if '"configuration.loaded"' in line]
@@ -87,6 +88,11 @@ def test_a_bad_configuration_changes_nothing_and_says_why(farebox, connection):
     done = farebox.run("reload")
     assert done.returncode == 1 and "cannot be listened on" in done.stderr, done
     assert fetch(connection, "GET", "/free/echo").status == 200
+
+    farebox.configuration.write_text(good)
+    assert "\nfarebox_configuration_reload_failed 1\n" in farebox.metrics()
+    farebox.command("reload")
+    assert "\nfarebox_configuration_reload_failed 0\n" in farebox.metrics()
 
 
 def wait_for_log(farebox, *words):

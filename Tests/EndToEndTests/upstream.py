@@ -7,6 +7,7 @@ A server can be told to answer everything alike (`status`), be killed and starte
 PROXY protocol's header, which it remembers in `introductions`.
 """
 
+import base64
 import hashlib
 import json
 import socket
@@ -134,10 +135,24 @@ class Upstream:
         record = {"method": method, "target": target, "headers": headers, "body": body}
         with self.lock:
             self.requests.append(record)
-        return self.answer(connection, method, target.split("?")[0].strip("/").split("/"), record)
+        return self.answer(connection, reader, method, target.split("?")[0].strip("/").split("/"), record)
 
-    def answer(self, connection, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip"}
+    @staticmethod
+    def echo_frames(connection, reader, record):
+        """Speaks WebSocket (RFC 6455): sends every short message back, and answers Close by Close."""
+        key = next(value for name, value in record["headers"] if name.lower() == "sec-websocket-key")
+        accept = base64.b64encode(hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+        connection.sendall(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n" % accept)
+        while len(head := reader.read(2)) == 2:
+            mask = reader.read(4)
+            payload = bytes(octet ^ mask[i % 4] for i, octet in enumerate(reader.read(head[1] & 0x7F)))
+            connection.sendall(bytes([head[0], len(payload)]) + payload)
+            if head[0] & 0x0F == 8:
+                break
+        return False
+
+    def answer(self, connection, reader, method, segments, record):
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -160,6 +175,8 @@ class Upstream:
             return reply(200, b'{"held":true}')
         if action == "die":
             return False
+        if action == "socket":
+            return self.echo_frames(connection, reader, record)
         if action == "hints":
             send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
             return reply(200, b"{}")

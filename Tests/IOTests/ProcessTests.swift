@@ -90,4 +90,32 @@ import Testing
     #expect(stat(path, &status) == 0, "the file was left to somebody else")
     unlink(path)
   }
+
+  /// Whoever takes nothing is waited for once, also where descriptors are under way and the socket itself has room.
+  @Test(.timeLimit(.minutes(5))) func aReceiverThatIsStuckIsSeen() throws {
+    let (one, other) = try MessageChannel.pair()
+    #expect(!one.hasFailed)
+    var sent = 0
+    while one.send(Array(repeating: 7, count: 4096), descriptor: other.descriptor) {
+      sent += 1
+      try #require(sent < 10_000)
+    }
+    #expect(sent > 0 && one.hasFailed && !other.hasFailed)
+  }
+
+  @Test func theProgramIsFoundByTheNameThatItWasStartedBy() throws {
+    let own = try #require(ProcessControl.executable(startedAs: "/nonexistent/name"))
+    let folder = "/tmp/farebox-started-\(getpid())"
+    try #require(mkdir(folder, 0o700) == 0)
+    defer {
+      unlink(folder + "/linked")
+      unlink(folder + "/other")
+      rmdir(folder)
+    }
+    try #require(symlink(own, folder + "/linked") == 0 && symlink("/bin/sh", folder + "/other") == 0)
+    #expect(ProcessControl.executable(startedAs: folder + "/linked") == folder + "/linked", "a link is followed anew by whoever starts it again")
+    #expect(ProcessControl.executable(startedAs: folder + "/other") == own, "another program is not this one")
+    #expect(ProcessControl.executable(startedAs: "linked") == own)
+    #expect(ProcessControl.executable(startedAs: "") == own)
+  }
 }

@@ -147,4 +147,101 @@ private final class NoticeList: Sendable {
     log.take(batch, count: 5)
     #expect(log.droppedCount == 8)
   }
+
+  private static func batch(_ target: String, count: Int = 1) -> ByteBuffer {
+    var batch = ByteBuffer()
+    for _ in 0..<count {
+      var record = AccessRecord()
+      record.add(.target, Array(target.utf8))
+      record.append(to: &batch)
+    }
+    return batch
+  }
+
+  /// What a full disk leaves of a line must not swallow the next one. In a process of its own, since the limit that stands for the full
+  /// disk is a process's.
+  @Test func aLineThatWasCutOffEndsBeforeTheNext() async {
+    await #expect(processExitsWith: .success) {
+      signal(SIGXFSZ, SIG_IGN)
+      func limitFiles(to octets: String) throws {
+        let child = try ProcessControl.spawn(
+          "/usr/bin/prlimit", arguments: ["prlimit", "--pid", "\(getpid())", "--fsize=\(octets):unlimited"], variables: [], descriptors: [])
+        for _ in 0..<500 {
+          if let status = ProcessControl.exitStatus(of: child) { return precondition(status == 0) }
+          Pause.milliseconds(10)
+        }
+        preconditionFailure("prlimit does not end")
+      }
+      let path = AccessLogTests.path()
+      let log = AccessLog { _ in }
+      try log.adopt(try AccessLog.open(AccessLogTests.settings(path)))
+      try limitFiles(to: "700")
+      log.take(AccessLogTests.batch("/before", count: 20), count: 20)
+      for _ in 0..<500 where log.droppedCount == 0 { Pause.milliseconds(10) }
+      let whole = log.writtenCount
+      try limitFiles(to: "unlimited")
+      log.take(AccessLogTests.batch("/after", count: 3), count: 3)
+      log.end()
+      let lines = AccessLogTests.lines(path)
+      unlink(path)
+      let isWhole = lines.map { (try? JSON.parse(Array($0.utf8))) != nil }
+      precondition(whole > 0 && whole < 20 && log.droppedCount == 20 - whole && log.writtenCount == whole + 3)
+      precondition(isWhole.count { !$0 } == 1 && isWhole.suffix(3).allSatisfy { $0 }, "\(lines)")
+      precondition(lines.suffix(3).allSatisfy { $0.contains("/after") })
+    }
+  }
+
+  /// A pipe that nobody reads keeps neither the end nor another log waiting.
+  @Test(.timeLimit(.minutes(5))) func aReaderThatIsStuckIsNotWaitedFor() throws {
+    var pipes: [Int32] = [-1, -1]
+    try #require(pipe(&pipes) == 0)
+    defer { for descriptor in pipes { close(descriptor) } }
+    let other = Self.path()
+    defer { unlink(other) }
+    let long = Self.batch(String(repeating: "x", count: 1000), count: 200)
+    let log = AccessLog { _ in }
+    try log.adopt(AccessLog.Opened(settings: Self.settings("/dev/stdout"), descriptor: dup(pipes[1])))
+    log.take(long, count: 200)
+    Pause.milliseconds(300)
+    try log.adopt(try AccessLog.open(Self.settings(other)))
+    log.take(Self.batch("/other"), count: 1)
+    for _ in 0..<500 where Self.lines(other).isEmpty { Pause.milliseconds(10) }
+    #expect(Self.lines(other).count == 1, "another log is used at once")
+    #expect(log.droppedCount > 0 && log.droppedCount + log.writtenCount == 201)
+
+    try log.adopt(AccessLog.Opened(settings: Self.settings("/dev/stdout"), descriptor: dup(pipes[1])))
+    log.take(long, count: 200)
+    log.end()
+    #expect(log.droppedCount + log.writtenCount == 401)
+    // What has got through stands there in whole lines, although the pipe took only pieces.
+    var octets = [UInt8](repeating: 0, count: 1 << 20)
+    let count = read(pipes[0], &octets, octets.count)
+    #expect(count > 0 && octets[count - 1] == UInt8(ascii: "\n"))
+    #expect(octets[..<count].split(separator: UInt8(ascii: "\n")).allSatisfy { (try? JSON.parse(Array($0))) != nil })
+  }
+
+  @Test(.timeLimit(.minutes(5))) func aFIFOWithoutAReaderIsRefusedAndNotWaitedFor() throws {
+    let path = Self.path()
+    try #require(mkfifo(path, 0o600) == 0)
+    defer { unlink(path) }
+    #expect(throws: IOError.cannotOpen(code: ENXIO)) { _ = try AccessLog.open(Self.settings(path)) }
+  }
+
+  @Test func aFileThatCannotBeOpenedAnewIsToldAndTheFormerOneStays() throws {
+    let (path, moved) = (Self.path(), Self.path())
+    defer {
+      rmdir(path)
+      unlink(moved)
+    }
+    let notices = NoticeList()
+    let log = AccessLog { notice in notices.list.withLock { $0.append(notice) } }
+    try log.adopt(try AccessLog.open(Self.settings(path)))
+    #expect(rename(path, moved) == 0 && mkdir(path, 0o700) == 0)
+    log.reopen()
+    for _ in 0..<500 where notices.list.withLock({ $0.isEmpty }) { Pause.milliseconds(10) }
+    log.take(Self.batch("/x"), count: 1)
+    log.end()
+    #expect(notices.list.withLock { $0 } == [.accessLogStays(code: EISDIR)])
+    #expect(log.droppedCount == 0 && Self.lines(moved).count == 1)
+  }
 }

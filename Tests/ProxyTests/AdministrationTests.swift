@@ -8,6 +8,7 @@ import IO
 import Ledger
 import Metering
 import Payments
+import Synchronization
 import Testing
 
 @testable import Proxy
@@ -336,5 +337,52 @@ private func merchantCommands(_ operations: Operations, _ run: Run) throws {
       answer += chunk[..<count]
     }
     return String(decoding: answer, as: UTF8.self)
+  }
+}
+
+/// Where a test holds another thread up until it has seen enough.
+private final class Passage: Sendable {
+  private let state = Mutex((isEntered: false, isOpen: false))
+
+  func enter() {
+    state.withLock { $0.isEntered = true }
+    while !state.withLock({ $0.isOpen }) { Pause.milliseconds(2) }
+  }
+
+  func awaitEntry() { while !state.withLock({ $0.isEntered }) { Pause.milliseconds(2) } }
+  func open() { state.withLock { $0.isOpen = true } }
+}
+
+private final class Answered: Sendable {
+  let status = Mutex<UInt16>(0)
+}
+
+/// What waits for other programs keeps no operator waiting who has a wallet to freeze.
+@Suite struct AdministrationApartTests {
+  @Test(.timeLimit(.minutes(5))) func aCommandIsCarriedOutWhileAnUpgradeWaits() throws {
+    let operations = try Operations()
+    let passage = Passage()
+    var source = AdministrationServer.Source(administration: { operations.administration }, metrics: { _ in }, isReady: { true })
+    source.operate = { operation in
+      if operation == .upgrade { passage.enter() }
+      return .success(["done": .string(operation.rawValue)])
+    }
+    let path = operations.settings.admin.socketPath
+    let server = try AdministrationServer.start(socketPath: path, source: source)
+    let run = overSocket(operations)
+    let answered = Answered()
+    let upgrade = try LoopThread(name: "upgrade") {
+      let answer = try? AdministrationClient(socketPath: path).post("upgrade", [:])
+      answered.status.withLock { $0 = answer?.status ?? 0 }
+    }
+    passage.awaitEntry()
+    _ = try run("wallet/create", ["wallet": operations.did])
+    #expect(try run("process", [:])["done"] == "process")
+    for operation in ["reload", "upgrade"] { #expect(code { try run(operation, [:]) } == "busy") }
+    passage.open()
+    upgrade.join()
+    #expect(answered.status.withLock { $0 } == 200)
+    for _ in 0..<20 { #expect(try run("reload", [:])["done"] == "reload", "whoever has an answer may ask again") }
+    server.stop()
   }
 }

@@ -26,6 +26,10 @@ import Testing
       Issue.record("released")
       return
     }
+    guard case .message([Handover.Kind.taken.rawValue], nil) = one.receive(milliseconds: 1000) else {
+      Issue.record("the one that ends hears that the ledger is taken")
+      return
+    }
     #expect(connections.map(\.input.count) == [0, 8, 64 << 10])
     for connection in connections {
       #expect(connection.peer == peer && connection.peerPort == 40_001 && connection.listener == "127.0.0.1:8402")
@@ -90,6 +94,40 @@ import Testing
     for wire in [idle, partial, busy, piped, waiting] { #expect(try wire.request(request).status == 200) }
     server.stop()
     server.join()
+  }
+
+  /// The new program was ready, and takes nothing more: its connections go on here until they are ended in order, and none costs a wait.
+  @Test(.timeLimit(.minutes(5))) func aProgramThatTakesNothingIsWaitedForOnce() throws {
+    let upstream = try ScriptedUpstream.answering { _ in "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" }
+    let relay = try RelayFixture(upstreamPort: upstream.port)
+    let request = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+    let wires = try (0..<400).map { _ in try relay.connect() }
+    for wire in wires { #expect(try wire.request(request).status == 200) }
+    let (own, other) = try MessageChannel.pair()
+    // Until nothing more goes in.
+    let filler = MessageChannel(adopting: dup(own.descriptor))
+    while filler.send(Array(repeating: 9, count: 4096)) {}
+    // With a second for each connection this would exceed the test's limit.
+    for control in relay.server.state.withLock({ $0.controls }) { control.mailbox.send(.handOver(own)) }
+    relay.server.join()
+    #expect(own.hasFailed)
+    withExtendedLifetime(other) {}
+  }
+
+  /// Systemd's sockets stay systemd's over any number of upgrades, and ours ours.
+  @Test func filesOfSystemdStayItsOwn() async {
+    await #expect(processExitsWith: .success) {
+      let path = "/tmp/farebox-inherit-\(getpid()).sock"
+      let listener = Settings.Listener(.unix(path: path))
+      for (foreign, owns) in [([], true), ([listener.words], false)] as [([String], Bool)] {
+        for (name, value) in Inheritance.variables(names: [listener.words], foreign: foreign) { setenv(name, value, 1) }
+        let inheritance = Inheritance.take()
+        precondition(inheritance.channel != nil && inheritance.ownsFile(of: listener) == owns)
+        precondition(ProcessControl.variables.allSatisfy { !$0.name.hasPrefix("FAREBOX_LISTEN") }, "no child inherits them")
+      }
+      precondition(!Inheritance().ownsFile(of: listener), "what systemd has passed on is systemd's")
+      _exit(0)
+    }
   }
 
   @Test func formerOffersAreBoundedAndForgotten() throws {

@@ -41,6 +41,22 @@ import Testing
     #expect(try relay.get().status == 200, "a reload changes the rate, and what was used stays used")
   }
 
+  /// Every request counts once: also one that no route takes, one that is ours to answer, and one whose content is looked at first.
+  @Test func everyRequestOfAnAddressCountsOnce() throws {
+    let upstream = try Self.answering()
+    func statuses(_ burst: UInt32, _ requests: [String]) throws -> [Int] {
+      let relay = try PaidRelay(upstreamPort: upstream.port) { $0.rates.address = Self.slow(burst) }
+      return try requests.map { try Int(relay.connect().request($0).status) }
+    }
+    let upload = PaidRelay.request("/upload/a", method: "POST", body: "abc")
+    #expect(try statuses(3, [upload, upload, upload, upload]) == [402, 402, 402, 429])
+    #expect(try statuses(1, [PaidRelay.request("/nowhere"), PaidRelay.request("/nowhere")]) == [404, 429])
+    let query = PaidRelay.request("/.well-known/prepaid/wallet", method: "POST", body: "{}")
+    #expect(try statuses(2, [query, query, query]).last == 429)
+    let keys = PaidRelay.request("/.well-known/jwks.json")
+    #expect(try statuses(2, [keys, keys, keys]) == [200, 200, 429])
+  }
+
   @Test func aRouteIsLimitedAndOthersAreNot() throws {
     let upstream = try Self.answering()
     let relay = try RelayFixture(upstreamPort: upstream.port) {

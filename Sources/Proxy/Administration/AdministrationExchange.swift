@@ -4,7 +4,7 @@ import Glibc
 import HTTP
 
 /// One request on the operators' socket, and its answer; the connection ends with it.
-struct AdministrationExchange {
+struct AdministrationExchange: Sendable {
   private let descriptor: Int32
   private let deadline: Instant
 
@@ -14,13 +14,16 @@ struct AdministrationExchange {
   }
 
   /// A request as far as it concerns us.
-  private struct Request {
+  private struct Request: Sendable {
     var method: Method
     var path: String
     var content: [UInt8]
+
+    /// Whether it starts programs or asks name servers.
+    var takesLong: Bool { path == "/v1/reload" || path == "/v1/upgrade" }
   }
 
-  private struct Reply {
+  private struct Reply: Sendable {
     var status: UInt16
     var type: StaticString
     var content: [UInt8]
@@ -34,17 +37,29 @@ struct AdministrationExchange {
     }
   }
 
-  /// Reads the request, carries it out and writes the answer; a peer that is too slow gets none.
-  func run(_ source: AdministrationServer.Source) {
-    let reply: Reply
+  /// Reads the request, carries it out, writes the answer and closes the connection; a peer that is too slow gets none.
+  ///
+  /// - Parameter apart: carries out on another thread what may take long; false where it cannot now.
+  func run(_ source: AdministrationServer.Source, apart: (@escaping @Sendable (_ release: () -> Void) -> Void) -> Bool) {
     switch read() {
-    case .success(let request): reply = answer(request, source)
-    case .failure(let failure):
-      guard let refused = failure.reply else { return }
-      reply = refused
+    case .success(let request):
+      guard request.takesLong else { return end(answer(request, source)) }
+      let isBegun = apart { release in
+        let reply = answer(request, source)
+        release()
+        end(reply)
+      }
+      if !isBegun { end(Self.busy) }
+    case .failure(let failure): end(failure.reply)
     }
-    write(reply)
   }
+
+  private func end(_ reply: Reply?) {
+    if let reply { write(reply) }
+    close(descriptor)
+  }
+
+  private static let busy = Reply.failure(503, "busy", "another reload or upgrade is under way")
 
   // MARK: Answering
 

@@ -7,7 +7,8 @@ import Synchronization
 
 /// Serves the operators' commands, metrics and health on a Unix socket of mode 0600, on a thread of its own.
 ///
-/// One connection at a time and one request a connection: operators are few, and a command may wait for the disk. Every wait has a limit.
+/// One connection at a time and one request a connection: operators are few, and a command may wait for the disk. What waits for other
+/// programs or name servers has a thread of its own, one at a time, so that a wallet can be frozen meanwhile. Every wait has a limit.
 public final class AdministrationServer: Sendable {
   /// What the server asks of the proxy around it.
   public struct Source: Sendable {
@@ -44,6 +45,9 @@ public final class AdministrationServer: Sendable {
 
   private let waker: Waker
   private let thread = Mutex<LoopThread?>(nil)
+  /// Carries out what takes long.
+  private let apart = Mutex<LoopThread?>(nil)
+  private let isBusyApart = Atomic<Bool>(false)
   private let isStopping = Atomic<Bool>(false)
 
   /// Opens the socket and starts the thread.
@@ -72,6 +76,28 @@ public final class AdministrationServer: Sendable {
       return thread
     }
     thread?.join()
+    joinApart()
+  }
+
+  /// Runs a body on a thread of its own; false where another one is at work there. It says itself when the next one may come, which is
+  /// before it answers: whoever has the answer may ask again.
+  private func runApart(_ body: @escaping @Sendable (_ release: () -> Void) -> Void) -> Bool {
+    guard isBusyApart.compareExchange(expected: false, desired: true, ordering: .sequentiallyConsistent).exchanged else { return false }
+    joinApart()
+    let started = try? LoopThread(name: "operation") { [self] in
+      body { isBusyApart.store(false, ordering: .sequentiallyConsistent) }
+    }
+    apart.withLock { $0 = started }
+    if started == nil { isBusyApart.store(false, ordering: .sequentiallyConsistent) }
+    return started != nil
+  }
+
+  private func joinApart() {
+    let thread = apart.withLock { thread in
+      defer { thread = nil }
+      return thread
+    }
+    thread?.join()
   }
 
   private func run(_ listener: consuming sending Listener, _ source: Source) throws(IOError) {
@@ -81,8 +107,7 @@ public final class AdministrationServer: Sendable {
         guard AdministrationPause.readable(box.descriptor, or: waker.descriptor) else { continue }
         switch box.accept() {
         case .accepted(let descriptor, _):
-          AdministrationExchange(descriptor, deadline: Instant.now() + Self.patience).run(source)
-          close(descriptor)
+          AdministrationExchange(descriptor, deadline: Instant.now() + Self.patience).run(source) { runApart($0) }
         case .wouldBlock, .aborted: break
         case .exhausted: AdministrationPause.briefly()
         }

@@ -55,7 +55,7 @@ struct Cashier: ~Copyable {
     keyRing = keys
     keyGeneration = keys.generation
     self.keys = keys.keys
-    cors = CORS(origins: settings.cors.origins)
+    cors = CORS(origins: settings.cors.origins, exposed: settings.cors.exposedFields)
     scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
     ownOrigin = Array(settings.origin.utf8)
     let sale = try Sale(settings, ledger: ledger)
@@ -101,7 +101,7 @@ struct Cashier: ~Copyable {
   /// Goes over to another configuration; exchanges in flight go on with the routes that they began with.
   mutating func adopt(_ sale: Sale) {
     settings = sale.settings
-    cors = CORS(origins: settings.cors.origins)
+    cors = CORS(origins: settings.cors.origins, exposed: settings.cors.exposedFields)
     scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
     ownOrigin = Array(settings.origin.utf8)
     for (place, route) in sale.routes { RelayPlan.put(route, at: Int(place), in: &routes) }

@@ -9,6 +9,11 @@ import Payments
 
 // The paths that are ours whatever the routes say: discovery documents and the wallet query.
 extension Cashier {
+  /// Whether a path is one that ``answerOwn(_:at:)`` answers.
+  func owns(_ path: UnsafeRawBufferPointer) -> Bool {
+    discovery.document(at: path) != nil || Prepaid.walletPath.utf8.elementsEqual(path)
+  }
+
   /// Answers a path of our own; `.free` where it is none.
   mutating func answerOwn(_ request: borrowing PaidRequest, at now: Timestamp) -> Verdict {
     renewKeys()

@@ -39,6 +39,11 @@ extension Worker {
       OwnPath.begins(path, "/.well-known/") || OwnPath.begins(path, "/problems/") || OwnPath.equals(path, "/openapi.json")
         || OwnPath.equals(path, "/llms.txt")
     else { return false }
+    guard cashier.owns(path) else { return false }
+    if let refused = refusedByAddress(index) {
+      answer(index, refused)
+      return true
+    }
     let request = paidRequest(index, nil, octets, path, query)
     switch cashier.answerOwn(request, at: wall) {
     case .free, .paid: return false

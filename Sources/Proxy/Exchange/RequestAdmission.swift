@@ -62,7 +62,9 @@ extension Worker {
     if OwnPath.mayBe(path), answerOwnPath(index, octets, path, query) { return }
     let host = UnsafeRawBufferPointer(rebasing: octets[head.pointee.hostNameRange])
     switch plan.router.match(host: host, path: path, method: head.pointee.method) {
-    case .none: fail(index, .noRoute)
+    case .none:
+      if let refused = refusedByAddress(index) { return answer(index, refused) }
+      fail(index, .noRoute)
     case .methodNotAllowed(let route, let allowed):
       // A preflight asks for a method that the route may have; the cashier answers it where CORS is configured.
       if head.pointee.method == .options, head.pointee.has(.accessControlRequestMethod), plan.routes[Int(route)].isPriced {
@@ -72,6 +74,7 @@ extension Worker {
       if plan.routes[Int(route)].isPriced, carriesCredential(octets), cashier.manages(paidRequest(index, route, octets, path, query)) {
         return admit(index, route, octets, path, query, whole, host)
       }
+      if let refused = refusedByAddress(index) { return answer(index, refused) }
       fail(index, .methodNotAllowed(allowed))
     case .route(let route): admit(index, route, octets, path, query, whole, host)
     }
@@ -95,7 +98,7 @@ extension Worker {
     if requestHead.pointee.has(.upgrade) || connection.pointee.tunnel >= 0, let refused = prepareUpgrade(index, octets) {
       return answer(index, refused)
     }
-    if var refused = cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now)) {
+    if var refused = refusedByAddress(index) {
       refused.fields += cashier.corsLines(paidRequest(index, route, octets, path, query))
       return answer(index, refused)
     }
@@ -125,6 +128,14 @@ extension Worker {
       metrics.requestsPaid.add()
       forward(index, octets, whole)
     }
+  }
+
+  /// 429 where the client asks too often. A request counts once, also where it is looked at again with its content.
+  @inline(__always)
+  mutating func refusedByAddress(_ index: Int) -> Answer? {
+    let connection = downstreams.pointer(index)
+    guard !connection.pointee.has(.collected) else { return nil }
+    return cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now))
   }
 
   /// 429 where a request that costs nothing comes beyond its route's rate; the cashier looks at it for those that pay.

@@ -2,17 +2,18 @@ import Bytes
 import Encoding
 import HTTP
 import IO
+import Synchronization
 
 /// What two processes tell each other while one takes the other's place.
 ///
 /// The new one says `ready` when its configuration is good and its listeners are there; until then the old one goes on as if
 /// nothing had happened. Then the old one passes on connections as they become idle, finishes its exchanges, closes the ledger and
-/// says `released`; only now the new one opens the ledger, so that it is never in two hands, and says `serving`.
+/// says `released`; only now the new one says `taken` and opens the ledger, so that it is never in two hands, and says `serving`.
 enum Handover {
   /// The kind of a message: its first octet.
   enum Kind: UInt8 {
     case ready = 1
-    case connection, released, serving
+    case connection, released, serving, taken
   }
 
   /// A client's connection that goes from one process to the other.
@@ -66,7 +67,10 @@ enum Handover {
       case .nothing: break
       case .ended: return .orphaned(connections)
       case .message(let octets, let descriptor):
-        if octets.first == Kind.released.rawValue { return .released(connections) }
+        if octets.first == Kind.released.rawValue {
+          _ = tell(.taken, channel)
+          return .released(connections)
+        }
         guard let descriptor else { continue }
         if let connection = connection(octets, descriptor: descriptor) {
           connections.append(connection)
@@ -82,27 +86,32 @@ enum Handover {
 final class Upgrade: Sendable {
   /// How long the new program may take to read its configuration and say that it is ready.
   private static let readyLimit = Duration.seconds(20)
-  /// How long it may take to open the ledger.
+  /// How long it may take to say that it has heard that the ledger is its own …
+  private static let takenLimit = Duration.seconds(10)
+  /// … and to open it.
   private static let servingLimit = Duration.seconds(60)
+  /// How often it is looked whether a program that was killed has ended, every two milliseconds: the ledger's lock goes with it.
+  private static let endLooks = 5000
 
   let process: Int32
   let channel: MessageChannel
+  private let serving = Atomic<Bool>(false)
+  private var isServing: Bool { serving.load(ordering: .relaxed) }
 
   private init(process: Int32, channel: MessageChannel) {
     self.process = process
     self.channel = channel
   }
 
-  /// Starts the program with the listeners, and waits until it is ready. Nothing has changed where that fails.
-  static func start(_ executable: String, arguments: [String], listeners: [(name: String, descriptors: [Int32])]) throws(ReloadFailure) -> Upgrade {
-    var names: [String] = []
-    var descriptors: [Int32] = []
-    for listener in listeners {
-      names += Array(repeating: listener.name, count: listener.descriptors.count)
-      descriptors += listener.descriptors
-    }
+  /// Starts the program with the listeners, and waits until it is ready, or `isAbandoned`. Nothing has changed where that fails.
+  static func start(
+    _ executable: String, arguments: [String], listeners: [ListeningSockets], isAbandoned: () -> Bool
+  ) throws(ReloadFailure) -> Upgrade {
+    let names = listeners.flatMap { Array(repeating: $0.words, count: $0.descriptors.count) }
+    let descriptors = listeners.flatMap(\.descriptors)
+    let foreign = listeners.filter { !$0.ownsFile }.map(\.words)
     var variables = ProcessControl.variables.filter { !["WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].contains($0.name) }
-    variables += Inheritance.variables(names: names)
+    variables += Inheritance.variables(names: names, foreign: foreign)
     let upgrade: Upgrade
     do throws(IOError) {
       let (own, other) = try MessageChannel.pair()
@@ -113,8 +122,9 @@ final class Upgrade: Sendable {
     } catch {
       throw ReloadFailure("cannot-start", "\(executable) cannot be started: \(ReloadFailure.text(error))", status: 503)
     }
-    guard upgrade.wait(for: .ready, readyLimit) else {
+    guard upgrade.wait(for: [.ready], readyLimit, isAbandoned) else {
       let status = upgrade.end()
+      if isAbandoned() { throw .ending }
       throw ReloadFailure(
         "not-ready", "the new program was not ready\(status.map { ": it ended with status \($0)" } ?? " in time")",
         advice: "its own words stand in the log; this one goes on as before")
@@ -122,8 +132,14 @@ final class Upgrade: Sendable {
     return upgrade
   }
 
-  /// Tells the new program that the ledger is its own now, and waits until it serves.
-  func finish() -> Bool { Handover.tell(.released, channel) && wait(for: .serving, Self.servingLimit) }
+  /// Tells the new program that the ledger is its own now, and waits until it serves. One that has stopped listening is not waited for.
+  func finish() -> Bool {
+    guard !channel.hasFailed, Handover.tell(.released, channel) else { return false }
+    return wait(for: [.taken, .serving], Self.takenLimit) && (isServing || wait(for: [.serving], Self.servingLimit))
+  }
+
+  /// Asks the new program to end: what was asked of this one meanwhile.
+  func passOnTermination() { ProcessControl.terminate(process) }
 
   /// Ends the new program, if it has not ended; its exit status where it had.
   @discardableResult func end() -> Int32? {
@@ -132,17 +148,22 @@ final class Upgrade: Sendable {
       AdministrationPause.briefly()
     }
     ProcessControl.kill(process)
-    for _ in 0..<500 where ProcessControl.exitStatus(of: process) == nil { AdministrationPause.briefly() }
+    for _ in 0..<Self.endLooks {
+      if ProcessControl.exitStatus(of: process) != nil { break }
+      AdministrationPause.briefly()
+    }
     return nil
   }
 
-  private func wait(for kind: Handover.Kind, _ limit: Duration) -> Bool {
+  private func wait(for kinds: [Handover.Kind], _ limit: Duration, _ isAbandoned: () -> Bool = { false }) -> Bool {
     let deadline = Instant.now() + limit
-    while Instant.now() < deadline {
+    while Instant.now() < deadline, !isAbandoned() {
       switch channel.receive(milliseconds: 200) {
       case .message(let octets, let descriptor):
         if let descriptor { Syscalls.close(descriptor) }
-        if octets.first == kind.rawValue { return true }
+        guard let kind = octets.first.flatMap({ Handover.Kind(rawValue: $0) }), kinds.contains(kind) else { continue }
+        if kind == .serving { serving.store(true, ordering: .relaxed) }
+        return true
       case .nothing: break
       case .ended: return false
       }

@@ -13,8 +13,10 @@ struct Inheritance: Sendable {
   private(set) var sockets: [Socket] = []
   /// To the process that hands over; nil where this one was started by itself or by systemd.
   private(set) var channel: MessageChannel?
-  /// Whether the files of Unix sockets go with them; systemd's are its own.
-  var ownsFiles: Bool { channel != nil }
+  /// The addresses whose files are systemd's, and stay so over every upgrade.
+  private var foreign: Set<String> = []
+  /// Whether the file of an inherited Unix socket goes with it; systemd's is its own.
+  func ownsFile(of listener: Settings.Listener) -> Bool { channel != nil && !foreign.contains(listener.words) }
 
   /// Nothing is inherited.
   init() {}
@@ -22,6 +24,7 @@ struct Inheritance: Sendable {
   private static let firstDescriptor: Int32 = 3
   private static let countVariable = "FAREBOX_LISTEN_FDS"
   private static let namesVariable = "FAREBOX_LISTEN_FDNAMES"
+  private static let foreignVariable = "FAREBOX_LISTEN_FOREIGN"
   /// Most sockets that are taken over.
   private static let limit: Int32 = 4096
 
@@ -33,12 +36,13 @@ struct Inheritance: Sendable {
       let names = (ProcessControl.variable(namesVariable) ?? "").split(separator: "\n", omittingEmptySubsequences: false)
       inheritance.add(count) { $0 < names.count ? String(names[$0]) : nil }
       inheritance.channel = MessageChannel(adopting: firstDescriptor + count)
+      inheritance.foreign = Set((ProcessControl.variable(foreignVariable) ?? "").split(separator: "\n").map(String.init))
     } else if ProcessControl.variable("LISTEN_PID").flatMap({ Int32($0) }) == ProcessControl.identifier,
       let count = ProcessControl.variable("LISTEN_FDS").flatMap({ Int32($0) }), (0...limit).contains(count)
     {
       inheritance.add(count) { _ in nil }
     }
-    for name in [countVariable, namesVariable, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { ProcessControl.removeVariable(name) }
+    for name in [countVariable, namesVariable, foreignVariable, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { ProcessControl.removeVariable(name) }
     return inheritance
   }
 
@@ -47,8 +51,12 @@ struct Inheritance: Sendable {
   }
 
   /// The variables for a process that inherits sockets with these names.
-  static func variables(names: [String]) -> [(name: String, value: String)] {
-    [(countVariable, String(names.count)), (namesVariable, names.joined(separator: "\n"))]
+  ///
+  /// - Parameter foreign: those of them whose files belong to somebody else.
+  static func variables(names: [String], foreign: [String]) -> [(name: String, value: String)] {
+    [
+      (countVariable, String(names.count)), (namesVariable, names.joined(separator: "\n")), (foreignVariable, foreign.joined(separator: "\n")),
+    ]
   }
 
   /// The inherited sockets of an address.

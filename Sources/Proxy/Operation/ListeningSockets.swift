@@ -11,7 +11,12 @@ final class ListeningSockets: Sendable {
   let endpoint: Settings.Listener.Endpoint
   /// The port that it has; 0 for a Unix socket.
   let port: UInt16
+  /// Whether a Unix socket's file goes away with the sockets.
+  let ownsFile: Bool
   private let sockets: [Socket]
+
+  /// The address as the configuration writes it.
+  var words: String { Settings.Listener(endpoint).words }
 
   private final class Socket: Sendable {
     let descriptor: Int32
@@ -58,6 +63,7 @@ final class ListeningSockets: Sendable {
     }
     self.sockets = sockets
     port = sockets[0].port
+    ownsFile = true
   }
 
   /// Takes over sockets that another process, or systemd, listens on; the first of them is what the kernel knows by the address.
@@ -67,6 +73,7 @@ final class ListeningSockets: Sendable {
     precondition(!descriptors.isEmpty)
     self.number = number
     endpoint = listener.endpoint
+    self.ownsFile = ownsFile
     var path: String?
     if case .unix(let own) = listener.endpoint, ownsFile { path = own }
     var sockets: [Socket] = []
@@ -80,7 +87,7 @@ final class ListeningSockets: Sendable {
   /// The same sockets by another number.
   init(_ other: ListeningSockets, number: Int) {
     self.number = number
-    (endpoint, port, sockets) = (other.endpoint, other.port, other.sockets)
+    (endpoint, port, ownsFile, sockets) = (other.endpoint, other.port, other.ownsFile, other.sockets)
   }
 
   /// Opens the listeners of settings: with what was inherited for an address, or anew. All or none.
@@ -95,7 +102,7 @@ final class ListeningSockets: Sendable {
         if inherited.isEmpty {
           all.append(try ListeningSockets(listener, number: number, workers: workers))
         } else {
-          all.append(try ListeningSockets(listener, number: number, adopting: inherited, ownsFile: inheritance.ownsFiles))
+          all.append(try ListeningSockets(listener, number: number, adopting: inherited, ownsFile: inheritance.ownsFile(of: listener)))
         }
       }
     } catch {

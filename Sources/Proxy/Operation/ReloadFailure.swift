@@ -31,6 +31,9 @@ public struct ReloadFailure: Error, Sendable, Equatable {
   /// The HTTP status that the operators' socket answers with.
   public var status: UInt16
 
+  /// The proxy is ending, and nothing is begun any more.
+  static var ending: ReloadFailure { ReloadFailure("ending", "the proxy is ending", status: 503) }
+
   /// Describes a failure.
   public init(_ code: String, _ message: String, advice: String? = nil, status: UInt16 = 409) {
     self.code = code
@@ -51,7 +54,7 @@ public struct ReloadFailure: Error, Sendable, Equatable {
       self.init(
         "too-many-routes", "requests in flight still use too many former routes or upstreams",
         advice: "try again when they have ended, or let `farebox upgrade` start the program anew")
-    case .ending: self.init("ending", "the proxy is ending", status: 503)
+    case .ending: self = .ending
     }
   }
 

@@ -10,17 +10,23 @@ extension Server {
   /// Has `start` start the program that takes over, and when it is ready hands every connection to it; nothing has changed where
   /// it is not. The listeners stay open here until this process ends, in case they are needed again.
   func handOver(
-    _ start: ([(name: String, descriptors: [Int32])]) throws(ReloadFailure) -> Upgrade, adopting: (Upgrade) -> Void
+    _ start: ([ListeningSockets]) throws(ReloadFailure) -> Upgrade, adopting: (Upgrade) -> Void
   ) throws(ReloadFailure) -> Upgrade {
     try changing.withLock { (_) throws(ReloadFailure) in
       let (listeners, isDraining) = state.withLock { ($0.listeners, $0.isDraining) }
-      guard !isDraining else { throw ReloadFailure("ending", "the proxy is ending", status: 503) }
-      let upgrade = try start(listeners.map { (Settings.Listener($0.endpoint).words, $0.descriptors) })
-      adopting(upgrade)
-      let controls = state.withLock { state in
+      guard !isDraining else { throw .ending }
+      let upgrade = try start(listeners)
+      // Whoever has asked for the end meanwhile wants no other process to go on.
+      let controls = state.withLock { state -> [WorkerControl]? in
+        guard !state.isDraining else { return nil }
         state.isDraining = true
         return state.controls
       }
+      guard let controls else {
+        upgrade.end()
+        throw .ending
+      }
+      adopting(upgrade)
       for control in controls { control.mailbox.send(.handOver(upgrade.channel)) }
       return upgrade
     }

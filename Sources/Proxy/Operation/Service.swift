@@ -60,6 +60,8 @@ public enum Service {
     case folderNotOwned(path: String)
     /// The PID file cannot be written.
     case pidFile(IOError)
+    /// As the user that `user` names, the configuration and what it names cannot be read.
+    case unreadable(ReloadFailure)
   }
 
   /// Runs until SIGTERM or SIGINT has drained it. Call it from the first thread, before any other was started.
@@ -90,12 +92,6 @@ public enum Service {
       ("ledger_entries_durable_total", "counter", "Entries of it that are on the disk.", ledger.durable),
       ("ledger_reopened_total", "counter", "Times that the ledger was read back after a failed commit.", UInt64(ledger.epoch) - 1),
     ]
-    for (name, kind, help, value) in rows {
-      for piece in ["# HELP farebox_", name, " ", help, "\n# TYPE farebox_", name, " ", kind, "\nfarebox_", name, " "] as [StaticString] {
-        text.append(piece)
-      }
-      text.append(decimal: value)
-      text.append("\n" as StaticString)
-    }
+    MetricsText.append(rows, to: &text)
   }
 }

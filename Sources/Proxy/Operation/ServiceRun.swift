@@ -11,9 +11,7 @@ final class ServiceRun: Sendable {
     let server: Server
     let ledger: Ledger
     var isDraining = false
-    /// The new program is being started.
-    var isUpgrading = false
-    /// It is ready, and everything goes over to it.
+    /// The new program is ready, and everything goes over to it.
     var upgrade: Upgrade?
   }
 
@@ -21,10 +19,14 @@ final class ServiceRun: Sendable {
   private let report: @Sendable (Service.Event) -> Void
   private let notifier = ServiceNotifier()
   /// The program and its arguments, as they were at the start: the file may be replaced since.
-  private let executable = ProcessControl.executable
+  private let executable = ProcessControl.executable(startedAs: CommandLine.arguments.first ?? "")
   private let current = Mutex<Current?>(nil)
   /// How often the end was asked for, also before anything served.
   private let terminations = Atomic<Int>(0)
+  private var isAskedToEnd: Bool { terminations.load(ordering: .sequentiallyConsistent) > 0 }
+  /// The new program is being started.
+  private let isUpgrading = Atomic<Bool>(false)
+  private let figures = ProcessFigures()
 
   init(load: @escaping @Sendable () -> Result<LoadedConfiguration, ReloadFailure>, report: @escaping @Sendable (Service.Event) -> Void) {
     self.load = load
@@ -41,17 +43,23 @@ final class ServiceRun: Sendable {
     let unclaimed = inheritance.closeOthers(settings)
     if unclaimed > 0 { report(.socketsUnclaimed(count: unclaimed)) }
     let pidFile = try StartingRights.prepare(settings)
-    let keys: KeyRing
-    do { keys = try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw .keys(error) }
+    // What root could read and the user cannot would be missed at the first reload, at night.
+    if settings.process.user != nil, case .failure(let failure) = load() { throw .unreadable(failure) }
+    var keys = try openKeys(settings)
 
     var legacy: [Handover.Connection] = []
-    if let channel = inheritance.channel { legacy = awaitLedger(channel) }
+    if let channel = inheritance.channel {
+      legacy = awaitLedger(channel)
+      // The former process may have rotated them while it ended.
+      keys = try openKeys(settings)
+    }
     var predecessor = inheritance.channel
     try startSignals()
     startWatchdog()
     defer { pidFile?.remove() }
+    var isTakingOver = predecessor != nil
     while true {
-      let ledger = try openLedger(settings, keys)
+      let ledger = try openLedger(settings, keys, isTakingOver: isTakingOver)
       record(loaded, in: ledger)
       report(.ledgerOpened(ledger.availability))
       do throws(Service.Failure) {
@@ -61,20 +69,28 @@ final class ServiceRun: Sendable {
         throw error
       }
       ledger.close()
+      // A program that is being started would take this one's end for a death, and serve: it is ended first.
+      while isUpgrading.load(ordering: .sequentiallyConsistent) { AdministrationPause.briefly() }
       guard let ended = current.withLock({ $0.take() }), let upgrade = ended.upgrade else { return }
-      if upgrade.finish() {
+      if !isAskedToEnd, upgrade.finish() {
         ended.server.leaveFiles()
         notifier.send("MAINPID=\(upgrade.process)")
         report(.handedOver(process: upgrade.process))
+        // Who asked this process to end wanted no proxy to go on.
+        if isAskedToEnd { upgrade.passOnTermination() }
         return
       }
       upgrade.end()
-      if terminations.load(ordering: .sequentiallyConsistent) > 0 { return }
+      if isAskedToEnd { return }
       report(.upgradeFailed(ReloadFailure("not-serving", "the new program was ready, and then did not serve; this one goes on")))
       settings = ended.server.settings
       sockets = ended.server.listeners.enumerated().map { ListeningSockets($1, number: $0) }
-      (legacy, predecessor) = ([], nil)
+      (legacy, predecessor, isTakingOver) = ([], nil, true)
     }
+  }
+
+  private func openKeys(_ settings: Settings) throws(Service.Failure) -> KeyRing {
+    do { return try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw .keys(error) }
   }
 
   /// Says that this process is ready to take over, and takes over what it is given until the ledger is free.
@@ -104,7 +120,7 @@ final class ServiceRun: Sendable {
       throw .server(error)
     }
     current.withLock { $0 = Current(server: server, ledger: ledger) }
-    if terminations.load(ordering: .sequentiallyConsistent) > 0 { drain(server) }
+    if isAskedToEnd { drain(server) }
     if let predecessor { _ = Handover.tell(.serving, predecessor) }
     notifier.send("MAINPID=\(ProcessControl.identifier)", "READY=1", "STATUS=Serving \(settings.routes.count) routes.")
     report(.running(ports: server.ports))
@@ -113,10 +129,12 @@ final class ServiceRun: Sendable {
     report(.closing)
   }
 
-  /// How often the ledger's lock is tried again while another process holds it, every two milliseconds.
+  /// How often the ledger's lock is tried again while another process holds it, every two milliseconds: by whoever starts …
   private static let lockAttempts = 1000
+  /// … and by whoever takes a running proxy's place, or takes it back: nobody serves meanwhile, but giving up would be worse.
+  private static let takeoverAttempts = 15_000
 
-  private func openLedger(_ settings: Settings, _ keys: KeyRing) throws(Service.Failure) -> Ledger {
+  private func openLedger(_ settings: Settings, _ keys: KeyRing, isTakingOver: Bool) throws(Service.Failure) -> Ledger {
     var options = LedgerOptions(settings, checkpointKey: keys.checkpointKey)
     options.sweeps = true
     options.notify = { [report] in report(.ledger($0)) }
@@ -125,7 +143,7 @@ final class ServiceRun: Sendable {
     while true {
       do throws(LedgerError) { return try Ledger.open(options, at: .now()) } catch {
         // An operators' command may be at work on the ledger itself, since they use it where no proxy runs.
-        guard case .locked = error, attempt < Self.lockAttempts else { throw .ledger(error) }
+        guard case .locked = error, attempt < (isTakingOver ? Self.takeoverAttempts : Self.lockAttempts) else { throw .ledger(error) }
         attempt += 1
         AdministrationPause.briefly()
       }
@@ -143,7 +161,8 @@ final class ServiceRun: Sendable {
   private func source(_ server: Server, _ ledger: Ledger, _ keys: KeyRing) -> AdministrationServer.Source {
     var source = AdministrationServer.Source(
       administration: { Administration(settings: server.settings, ledger: ledger, keys: keys) },
-      metrics: { text in
+      metrics: { [figures] text in
+        figures.append(to: &text)
         server.appendMetrics(to: &text)
         Service.append(ledger, to: &text)
       },
@@ -171,7 +190,7 @@ final class ServiceRun: Sendable {
   /// Waits for a moment while this process is still starting: operators may ask before the loops are there.
   private func awaitServing() {
     for _ in 0..<Self.servingLooks {
-      guard current.withLock({ $0 == nil }), terminations.load(ordering: .sequentiallyConsistent) == 0 else { return }
+      guard current.withLock({ $0 == nil }), !isAskedToEnd else { return }
       AdministrationPause.briefly()
     }
   }
@@ -195,8 +214,12 @@ final class ServiceRun: Sendable {
       }
     }
     switch result {
-    case .success(let warnings): report(.reloaded(warnings: warnings))
-    case .failure(let failure): report(.reloadFailed(failure))
+    case .success(let warnings):
+      figures.reloaded()
+      report(.reloaded(warnings: warnings))
+    case .failure(let failure):
+      figures.reloadFailed()
+      report(.reloadFailed(failure))
     }
     return result
   }
@@ -205,18 +228,22 @@ final class ServiceRun: Sendable {
   private func upgrade() -> Result<Int32, ReloadFailure> {
     awaitServing()
     let server = current.withLock { current -> Server? in
-      guard let now = current, !now.isDraining, !now.isUpgrading, now.upgrade == nil else { return nil }
-      current?.isUpgrading = true
-      return now.server
+      guard !isAskedToEnd, let now = current, !now.isDraining, now.upgrade == nil else { return nil }
+      return isUpgrading.compareExchange(expected: false, desired: true, ordering: .sequentiallyConsistent).exchanged ? now.server : nil
     }
     guard let server else {
       return .failure(ReloadFailure("busy", "the proxy is ending, or hands over already", status: 503))
     }
-    defer { current.withLock { $0?.isUpgrading = false } }
+    defer { isUpgrading.store(false, ordering: .sequentiallyConsistent) }
     do throws(ReloadFailure) {
       guard let executable else { throw ReloadFailure("cannot-start", "the program's own file is not known", status: 503) }
+      guard ProcessControl.identifier != 1 else {
+        throw ReloadFailure(
+          "first-process", "this is the first process of its container, which would end with it", advice: "start a container of the new image instead",
+          status: 503)
+      }
       let upgrade = try server.handOver { (listeners) throws(ReloadFailure) in
-        try Upgrade.start(executable, arguments: CommandLine.arguments, listeners: listeners)
+        try Upgrade.start(executable, arguments: CommandLine.arguments, listeners: listeners) { isAskedToEnd }
       } adopting: { upgrade in
         current.withLock { $0?.upgrade = upgrade }
       }
@@ -238,7 +265,8 @@ final class ServiceRun: Sendable {
         while true {
           switch Signals.wait() {
           case .reload: _ = reload()
-          case .upgrade: _ = upgrade()
+          // A program that does not come up must not keep the signals behind it waiting.
+          case .upgrade: if (try? LoopThread(name: "upgrade") { [self] in _ = upgrade() }) == nil { _ = upgrade() }
           case .rotate: rotate()
           case .terminate: terminate()
           }

@@ -16,7 +16,7 @@ extension Worker {
 
   /// Whether the connection need not end with this process: its state is nothing but its socket.
   func mayHandOver(_ index: Int) -> Bool {
-    guard successor != nil else { return false }
+    guard let successor, !successor.hasFailed else { return false }
     let connection = downstreams.pointer(index)
     guard connection.pointee.transport == .plain, connection.pointee.state != .multiplexed, connection.pointee.state != .tunnel else { return false }
     return !connection.pointee.has(.closing) && !connection.pointee.has(.inputEnded) && !connection.pointee.has(.gone)
@@ -32,7 +32,8 @@ extension Worker {
   mutating func handOverIdle() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       switch downstreams.pointer(index).pointee.state {
-      case .idle, .head: if mayHandOver(index) { handOver(index) }
+      // One that takes nothing more costs a second once, and not for each connection.
+      case .idle, .head: if mayHandOver(index) { handOver(index) } else { giveNotice(index) }
       // One that was agreed on only after the others were told.
       case .multiplexed: drainSession(of: index)
       case .handshake, .content, .beforeForward, .queued, .exchange, .tunnel, .ending, .pendingAnswer, .answer, .discard, .linger, .closed: break
@@ -61,10 +62,9 @@ extension Worker {
     let passed = Handover.Connection(
       descriptor: connection.pointee.descriptor, peer: connection.pointee.peer, peerPort: connection.pointee.peerPort,
       listener: plan.listeners[Int(connection.pointee.listener)].name, input: connection.pointee.input.array())
-    if Handover.pass(passed, successor) {
-      // The socket lives on in the other process, and would be reported here as long as it does.
-      epoll.remove(connection.pointee.descriptor)
-    }
+    guard Handover.pass(passed, successor) else { return giveNotice(index) }
+    // The socket lives on in the other process, and would be reported here as long as it does.
+    epoll.remove(connection.pointee.descriptor)
     closeDownstream(index)
   }
 
