@@ -14,6 +14,7 @@
 static inline long libssl_ctx_set_mode(SSL_CTX *c, long mode) { return SSL_CTX_set_mode(c, mode); }
 static inline long libssl_ctx_set_max_chain(SSL_CTX *c, long octets) { return SSL_CTX_set_max_cert_list(c, octets); }
 static const long libssl_mode_release_buffers = SSL_MODE_RELEASE_BUFFERS;
+static const long libssl_mode_no_auto_chain = SSL_MODE_NO_AUTO_CHAIN;
 static const uint64_t libssl_op_no_renegotiation = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t libssl_op_no_compression = SSL_OP_NO_COMPRESSION;
 static const uint64_t libssl_op_legacy = SSL_OP_LEGACY_SERVER_CONNECT | SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE;

@@ -17,6 +17,13 @@ struct AuditFile: ~Copyable {
   private var descriptor: Int32 = -1
   private(set) var octetCount: UInt64 = 0
 
+  /// Up to where the kernel was told to write the file out.
+  private var handedOver: UInt64 = 0
+
+  /// Octets that are handed over to the kernel's writing together.
+  static let handOverOctets: UInt64 = 256 << 10
+  /// How far back what was handed over is looked at again.
+  static let cachedOctets: UInt64 = 2 << 20
   /// The longest line that is looked for at the end of a file.
   static let lineLimit = 1 << 20
 
@@ -40,6 +47,7 @@ struct AuditFile: ~Copyable {
     let size = lseek(descriptor, 0, SEEK_END)
     guard size >= 0 else { throw .file(.audit, code: errno) }
     octetCount = UInt64(size)
+    handedOver = octetCount
     first = nil
     if octetCount > 0 {
       let tail = try read(from: octetCount - min(octetCount, UInt64(Self.lineLimit)), count: Self.lineLimit)
@@ -85,6 +93,7 @@ struct AuditFile: ~Copyable {
   private mutating func cut(to size: UInt64) throws(LedgerError) {
     guard ftruncate(descriptor, off_t(size)) == 0 else { throw .file(.audit, code: errno) }
     octetCount = size
+    handedOver = min(handedOver, size)
   }
 
   /// Appends whole lines that begin with sequence `line`; those that the file holds already are skipped.
@@ -112,6 +121,19 @@ struct AuditFile: ~Copyable {
     }
     if first == nil { first = sequence }
     next = line + count
+    handOver()
+  }
+
+  /// Has the kernel write out what was appended, and takes from its cache what has reached the disk, but for the newest lines.
+  ///
+  /// The log is not read again by this program, and grows for ever: memory that the kernel finds anew for each page costs ten times
+  /// the copying where a hypervisor has to provide it.
+  private mutating func handOver() {
+    guard octetCount >= handedOver + Self.handOverOctets else { return }
+    let start = handedOver - min(handedOver, Self.cachedOctets)
+    // The range that is still dirty is only sent on its way; a later call finds it clean, and drops it.
+    _ = posix_fadvise(descriptor, off_t(start), off_t(octetCount - start), POSIX_FADV_DONTNEED)
+    handedOver = octetCount
   }
 
   /// Waits until the lines are on the disk.

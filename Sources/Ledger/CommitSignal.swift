@@ -56,8 +56,9 @@ final class CommitSignal: @unchecked Sendable {
     guard rest.exchange(Rest.working, ordering: .sequentiallyConsistent) != Rest.working else { return }
     pthread_mutex_lock(mutex)
     isWoken = true
-    pthread_cond_signal(condition)
     pthread_mutex_unlock(mutex)
+    // Told after the lock is free: the committer would wake up only to wait for it.
+    pthread_cond_signal(condition)
   }
 
   /// Sleeps, unless `isNeeded` says otherwise once loops can see that the committer rests.

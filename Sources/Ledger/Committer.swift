@@ -24,8 +24,14 @@ final class Committer: @unchecked Sendable {
   private var lastCheck = Instant.now()
   private var lastSweep = Instant.now()
 
-  /// Entries that make a batch worth committing before the delay is over.
-  static let gatherLimit: UInt64 = 64
+  /// Bounds of the entries that make a batch worth committing before the delay is over. A batch of the most fits into a place of the
+  /// journal with what still comes until it is taken.
+  static let leastGoal: UInt64 = 32
+  static let mostGoal: UInt64 = 112
+  /// How many delays a batch gathers for at most, while entries come at `gatherRate`.
+  static let gatherDelays = 4
+  /// Entries within half a delay that make waiting for more of them worthwhile.
+  static let gatherRate: UInt64 = 8
   /// How long the committer rests lightly before it sleeps until something happens.
   static let lingering: Duration = .milliseconds(50)
   /// The longest sleep: checkpoints, disk space and the reserve are looked at in between.
@@ -111,11 +117,19 @@ final class Committer: @unchecked Sendable {
     finish()
   }
 
-  /// Lets a batch fill up: not at all when somebody waits with nothing else to do, or when enough has queued.
+  /// Lets a batch fill up: not at all when somebody waits with nothing else to do, or when enough has queued; for longer than the delay
+  /// only while entries come so fast that a commit of so few of them would cost more than what it does.
   private func gather() {
-    let delay = LedgerState.microseconds(options.commitDelay)
-    guard delay > 0, ledger.pending < Self.gatherLimit, !ledger.signal.takeUrge() else { return }
-    ledger.signal.sleep(deep: false, nanoseconds: delay * 1_000) { ledger.pending >= Self.gatherLimit || ledger.isStopping }
+    let delay = LedgerState.microseconds(options.commitDelay) * 1_000
+    guard delay > 0 else { return }
+    var before: UInt64 = 0
+    for round in 0..<(2 * Self.gatherDelays - 1) {
+      let pending = ledger.pending
+      guard pending < ledger.goal, round == 0 || pending >= before + Self.gatherRate, !ledger.signal.takeUrge() else { break }
+      before = pending
+      ledger.signal.sleep(deep: false, nanoseconds: round == 0 ? delay : delay / 2) { ledger.pending >= ledger.goal || ledger.isStopping }
+      if ledger.isStopping { break }
+    }
     _ = ledger.signal.takeUrge()
   }
 
@@ -177,6 +191,8 @@ final class Committer: @unchecked Sendable {
     batch.lineCount = log.next - batch.firstLine
     batch.head = log.head()
     try store.commit(batch)
+    // Who waits for this batch asks for nothing: what it holds, and what came while it was written, is all that the next one can gather.
+    ledger.setGoal(min(max(UInt64(entries.count) + ledger.pending, Self.leastGoal), Self.mostGoal))
     ledger.publish(batch.lsn, checkpoint: log.checkpoint)
     if log.checkpoint.size != before { lastCheckpoint = Instant.now() }
     export()

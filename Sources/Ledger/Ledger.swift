@@ -12,6 +12,7 @@ public final class Ledger: Sendable {
   let signal = CommitSignal()
   private let appliedLSN = Atomic<LSN>(0)
   private let takenLSN = Atomic<LSN>(0)
+  private let gatherGoal = Atomic<UInt64>(Committer.leastGoal)
   private let durableLSN = Atomic<LSN>(0)
   private let changeCount = Atomic<UInt64>(0)
   private let epochNumber = Atomic<UInt32>(1)
@@ -157,7 +158,7 @@ public final class Ledger: Sendable {
       appliedLSN.store(state.lsn, ordering: .sequentiallyConsistent)
       return result
     }
-    signal.entriesQueued(isFull: pending >= Committer.gatherLimit)
+    signal.entriesQueued(isFull: pending >= goal)
     return result
   }
 
@@ -174,7 +175,7 @@ public final class Ledger: Sendable {
       return result
     }
     if !unanswered.isEmpty { answer(unanswered) }
-    signal.entriesQueued(isFull: pending >= Committer.gatherLimit)
+    signal.entriesQueued(isFull: pending >= goal)
     if isNews { kick(isNews: true) }
     return result
   }
@@ -198,6 +199,12 @@ public final class Ledger: Sendable {
   }
 
   // MARK: the committer's side
+
+  /// How many entries make a batch worth committing before the delay is over.
+  @inline(__always)
+  var goal: UInt64 { gatherGoal.load(ordering: .relaxed) }
+
+  func setGoal(_ goal: UInt64) { gatherGoal.store(goal, ordering: .relaxed) }
 
   /// Entries that no batch has taken yet.
   var pending: UInt64 {

@@ -14,10 +14,12 @@ final class SQLiteJournal {
     var nextLine: UInt64
   }
 
-  /// The most places.
-  static let placeLimit = 128
+  /// The most places: some more than batches wait to be moved (`SQLiteStore.batchLimit`), since tidying can be late.
+  static let placeLimit = 256
   /// lsn, first line, lines: 8 octets each; redo, text, head: 4 octets each, their counts.
   private static let headerCount = 36
+  /// The bit of the redo's count that says that it stands in its short form (`Squeezing`).
+  private static let squeezedBit: UInt32 = 1 << 31
   /// The pages behind each place's row that a batch may fill.
   private static let pagesPerPlace = 4
 
@@ -32,6 +34,7 @@ final class SQLiteJournal {
   private var places: [Place] = []
   private var last = -1
   private var scratch = ByteBuffer()
+  private var squeezed = ByteBuffer()
   private var moved: LSN = 0
   private var exported: UInt64 = 0
 
@@ -64,6 +67,7 @@ final class SQLiteJournal {
     var line: UInt64
     var lineCount: UInt64
     var redo: Range<Int>
+    var isSqueezed: Bool
     var text: Range<Int>
     var head: Range<Int>
   }
@@ -75,15 +79,15 @@ final class SQLiteJournal {
   private static func entry(_ raw: UnsafeRawBufferPointer, at offset: Int) throws(LedgerError) -> Entry {
     guard raw.count >= offset + headerCount else { throw .malformed(.meta) }
     func number(_ position: Int) -> UInt64 { UInt64(littleEndian: raw.loadUnaligned(fromByteOffset: offset + position, as: UInt64.self)) }
-    func count(_ position: Int) -> Int {
-      Int(UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: offset + position, as: UInt32.self)))
-    }
+    func count(_ position: Int) -> UInt32 { UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: offset + position, as: UInt32.self)) }
     let redo = offset + headerCount
-    let text = redo + count(24)
-    let head = text + count(28)
-    let last = head + count(32)
+    let text = redo + Int(count(24) & ~squeezedBit)
+    let head = text + Int(count(28))
+    let last = head + Int(count(32))
     guard last <= raw.count else { throw .malformed(.meta) }
-    return Entry(lsn: number(0), line: number(8), lineCount: number(16), redo: redo..<text, text: text..<head, head: head..<last)
+    return Entry(
+      lsn: number(0), line: number(8), lineCount: number(16), redo: redo..<text, isSqueezed: count(24) & squeezedBit != 0, text: text..<head,
+      head: head..<last)
   }
 
   /// Lists the batches that stand in places, with their places.
@@ -91,29 +95,39 @@ final class SQLiteJournal {
     places.indices.filter { places[$0].lsn > 0 }.map { (places[$0].lsn, $0) }
   }
 
-  /// Lends the batch of a place.
-  func withBatch(_ place: Int, _ body: (Entry, UnsafeRawBufferPointer) throws(LedgerError) -> Void) throws(LedgerError) {
+  /// Lends the batch of a place: its numbers, the place's octets, and its redo.
+  func withBatch(
+    _ place: Int, _ body: (Entry, UnsafeRawBufferPointer, UnsafeRawBufferPointer) throws(LedgerError) -> Void
+  ) throws(LedgerError) {
     let statement = try connection.prepare("SELECT octets FROM journal WHERE place = ?")
     defer { statement.finalise() }
     statement.bind(1, Int64(place))
     guard try statement.step() else { return }
-    try statement.withBlob(0) { (raw) throws(LedgerError) in try body(try Self.entry(raw, at: offset), raw) }
+    try statement.withBlob(0) { (raw) throws(LedgerError) in
+      let entry = try Self.entry(raw, at: offset)
+      let redo = UnsafeRawBufferPointer(rebasing: raw[entry.redo])
+      guard entry.isSqueezed else { return try body(entry, raw, redo) }
+      var expanded = ByteBuffer()
+      guard Squeezing.expand(redo, to: &expanded) else { throw .malformed(.meta) }
+      try expanded.withUnsafeBytes { (redo) throws(LedgerError) in try body(entry, raw, redo) }
+    }
   }
 
   /// Writes a batch durably; false where it is too long for a place or every place is still needed.
   func write(_ batch: borrowing CommitBatch) throws(LedgerError) -> Bool {
-    let count = Self.headerCount + batch.redo.count + batch.lines.count + batch.head.count
-    guard count <= capacity else { return false }
+    guard batch.lines.count <= capacity else { return false }
+    compose(batch)
+    guard scratch.count <= capacity else { return false }
     let next = last + 1 < places.count ? last + 1 : 0
     if next < places.count, isFree(next) {
-      try put(batch, into: next)
+      try put(into: next)
       last = next
     } else if places.count < Self.placeLimit {
       try begin.run()
       insert.bind(1, Int64(places.count))
       insert.bind(2, Int64(offset + capacity))
       try insert.run()
-      try put(batch, into: places.count)
+      try put(into: places.count)
       try end.run()
       last = places.count
       places.append(Place(lsn: 0, nextLine: 0))
@@ -129,17 +143,23 @@ final class SQLiteJournal {
     place != last && places[place].lsn <= moved && places[place].nextLine <= exported
   }
 
-  private func put(_ batch: borrowing CommitBatch, into place: Int) throws(LedgerError) {
+  /// Lays the octets of a place out.
+  private func compose(_ batch: borrowing CommitBatch) {
+    squeezed.removeAll()
+    batch.redo.withUnsafeBytes { Squeezing.append($0, to: &squeezed) }
     scratch.removeAll()
     scratch.put(batch.lsn)
     scratch.put(batch.firstLine)
     scratch.put(batch.lineCount)
-    scratch.put(UInt32(batch.redo.count))
+    scratch.put(UInt32(squeezed.count) | Self.squeezedBit)
     scratch.put(UInt32(batch.lines.count))
     scratch.put(UInt32(batch.head.count))
-    scratch.append(batch.redo)
+    scratch.append(squeezed)
     scratch.append(batch.lines)
     scratch.append(batch.head)
+  }
+
+  private func put(into place: Int) throws(LedgerError) {
     try scratch.withUnsafeBytes { (octets) throws(LedgerError) in
       try connection.overwrite(octets, row: Int64(place), at: offset)
     }

@@ -10,10 +10,11 @@ import Glibc
 final class SQLiteStore: Store, @unchecked Sendable {
   // Safe because: one thread at a time uses a store; the ledger hands it from the opener to the committer.
   static let applicationID: Int64 = 0x4661_7265
-  static let version: Int64 = 2
+  static let version: Int64 = 3
   /// How much redo waits at most before it is moved to the records.
   static let redoLimit = 4 << 20
-  static let batchLimit = 96
+  /// How many batches wait at most: moving costs by the records that changed, however often each of them did.
+  static let batchLimit = 208
   /// Settled charges are kept for refunds until this many entries have followed.
   static let chargeRetention: LSN = 1 << 28
   /// The most charges that one tidying forgets.
@@ -210,11 +211,11 @@ final class SQLiteStore: Store, @unchecked Sendable {
   /// Lends a batch that `batches()` has listed.
   private func withBatch(_ known: KnownBatch, _ body: (StoredBatch) throws(LedgerError) -> Void) throws(LedgerError) {
     if let place = known.place {
-      try journal.withBatch(place) { (entry, raw) throws(LedgerError) in
+      try journal.withBatch(place) { (entry, raw, redo) throws(LedgerError) in
         func part(_ range: Range<Int>) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: raw[range]) }
         try body(
           StoredBatch(
-            line: entry.line, lineCount: entry.lineCount, redo: part(entry.redo), text: part(entry.text), head: part(entry.head)))
+            line: entry.line, lineCount: entry.lineCount, redo: redo, text: part(entry.text), head: part(entry.head)))
       }
       return
     }

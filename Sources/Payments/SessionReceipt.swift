@@ -5,9 +5,10 @@ import Encoding
 ///
 /// A request that a session pays costs a few microseconds in all, so neither strings nor objects are built for it.
 public struct SessionReceipt: Sendable {
-  // In JCS order: what stands between amount and remaining, before the resource, and from the session's id on.
-  private let head: [UInt8]
-  private let sessionMember: [UInt8]
+  /// In JCS order: what stands between amount and remaining, and before the resource; then what follows from the session's id on. One
+  /// array, so that a session that has not been seen for long costs one way to memory.
+  private let members: [UInt8]
+  private let headCount: Int
 
   /// Prepares the receipts of a session, given as its id in hex.
   public init(method: String, sessionID: String, challengeID: String, currency: String, recipient: String) {
@@ -23,12 +24,11 @@ public struct SessionReceipt: Sendable {
     out.append(",\"reference\":" as StaticString)
     JCS.append(string: sessionID, to: &out)
     out.append(",\"remaining\":\"" as StaticString)
-    head = out.array()
-    out.removeAll()
+    headCount = out.count
     out.append("},\"sessionId\":" as StaticString)
     JCS.append(string: sessionID, to: &out)
     out.append(",\"spent\":\"" as StaticString)
-    sessionMember = out.array()
+    members = out.array()
   }
 
   /// Appends b64u(JCS(receipt)) to `out`; `scratch` is overwritten.
@@ -42,23 +42,25 @@ public struct SessionReceipt: Sendable {
     requestMethod: UnsafeRawBufferPointer, origin: UnsafeRawBufferPointer, path: UnsafeRawBufferPointer,
     query: UnsafeRawBufferPointer?, scratch: inout ByteBuffer, to out: inout ByteBuffer
   ) {
-    scratch.removeAll()
-    scratch.append("{\"amount\":\"" as StaticString)
-    scratch.append(decimal: amount)
-    scratch.append(head)
-    scratch.append(decimal: remaining)
-    scratch.append("\",\"resource\":{\"method\":\"" as StaticString)
-    scratch.append(requestMethod)
-    scratch.append("\",\"url\":\"" as StaticString)
-    scratch.appendURL(origin: origin, path: path, query: query)
-    scratch.append(byte: 0x22)
-    scratch.append(sessionMember)
-    scratch.append(decimal: spent)
-    scratch.append("\",\"status\":\"success\",\"timestamp\":\"" as StaticString)
-    timestamp.append(rfc3339: &scratch)
-    scratch.append("\",\"units\":\"" as StaticString)
-    scratch.append(decimal: units)
-    scratch.append("\"}" as StaticString)
+    members.withUnsafeBytes { members in
+      scratch.removeAll()
+      scratch.append("{\"amount\":\"" as StaticString)
+      scratch.append(decimal: amount)
+      scratch.append(UnsafeRawBufferPointer(rebasing: members[..<headCount]))
+      scratch.append(decimal: remaining)
+      scratch.append("\",\"resource\":{\"method\":\"" as StaticString)
+      scratch.append(requestMethod)
+      scratch.append("\",\"url\":\"" as StaticString)
+      scratch.appendURL(origin: origin, path: path, query: query)
+      scratch.append(byte: 0x22)
+      scratch.append(UnsafeRawBufferPointer(rebasing: members[headCount...]))
+      scratch.append(decimal: spent)
+      scratch.append("\",\"status\":\"success\",\"timestamp\":\"" as StaticString)
+      timestamp.append(rfc3339: &scratch)
+      scratch.append("\",\"units\":\"" as StaticString)
+      scratch.append(decimal: units)
+      scratch.append("\"}" as StaticString)
+    }
     Base64URL.append(scratch, to: &out)
   }
 }

@@ -21,6 +21,10 @@ public struct TLSClientPolicy: Sendable {
 public final class TLSServerContext: @unchecked Sendable {
   // Safe because: everything is set up in init and only read afterwards; libssl's own counters are atomic.
 
+  /// How many tickets a TLS 1.3 client gets at once. Each connection that resumes brings a new one, and a second costs a twentieth of
+  /// the handshake for whoever opens two at once.
+  private static let ticketsPerHandshake = 1
+
   /// One a group of identities that prove the same names; the first is for whoever asks for nothing that we know.
   private let contexts: [ContextHandle]
   /// Places in `contexts` by exact name, and by what follows a wildcard's `*`.
@@ -83,6 +87,7 @@ public final class TLSServerContext: @unchecked Sendable {
     guard libssl_ctx_set_index_data(context, this) == 1 else { throw .resourcesExhausted }
     libssl_ctx_set_session_cache(context, Int(SSL_SESS_CACHE_OFF))
     SSL_CTX_set_timeout(context, Int(TLSTicketKeys.ticketLifetime.components.seconds))
+    guard SSL_CTX_set_num_tickets(context, Self.ticketsPerHandshake) == 1 else { throw .resourcesExhausted }
     libssl_ctx_set_server_name_callback(context, Self.serverNameCame, this)
     SSL_CTX_set_alpn_select_cb(context, Self.protocolsCame, this)
     guard SSL_CTX_set_tlsext_ticket_key_evp_cb(context, Self.ticketKeyIsNeeded) == 1 else { throw .resourcesExhausted }

@@ -153,6 +153,35 @@ import Testing
     #expect(try shop.head() == [2, 7])
   }
 
+  /// A ledger of the version between, whose places hold their redo as it is, is read and goes on.
+  @Test func placesWithoutShortRedoAreTakenOver() throws {
+    let shop = try Shop()
+    let text = try shop.commit()
+    shop.store.close(afterFailure: true)
+    let connection = try SQLiteConnection(path: "\(shop.folder.path)/ledger.db")
+    let statement = try connection.prepare("SELECT octets FROM journal")
+    #expect(try statement.step())
+    let place = try statement.withBlob(0) { (raw) throws(LedgerError) in [UInt8](raw) }
+    statement.finalise()
+    // lsn, first line, lines; the counts of redo, text and head; the redo of one record of eight octets behind its key.
+    let start = try #require(place.indices.first { place[$0...].starts(with: octets(1) + octets(1) + octets(1)) })
+    let redo = [RecordKind.reference.rawValue, 8, 0, 0, 0] + id(1).withUnsafeBytes { Array($0) } + octets(1)
+    var old = Array(place[..<(start + 24)]) + [45, 0, 0, 0, UInt8(text.count), 0, 0, 0, 2, 0, 0, 0] + redo + text + [1, 7]
+    old += [UInt8](repeating: 0, count: place.count - old.count)
+    let hex = old.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
+    try connection.execute("UPDATE journal SET octets = x'\(hex)'; PRAGMA user_version = 2")
+    connection.close()
+    try shop.reopen()
+    #expect(try shop.lines(from: 1) == [text])
+    #expect(try shop.head() == [1, 7])
+    #expect(try shop.record() == octets(1))
+    let next = try shop.commit()
+    try shop.reopen()
+    #expect(try shop.lines(from: 1) == [text, next])
+    #expect(try shop.head() == [2, 7])
+    #expect(try shop.record() == octets(2))
+  }
+
   @Test func aDamagedPlaceIsNotRead() throws {
     let shop = try Shop()
     try shop.commit()

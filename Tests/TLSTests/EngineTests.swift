@@ -159,6 +159,20 @@ private func client(
     _ = try TLSEngine(client: try client(nil), serverName: nil)
   }
 
+  /// A server that trusts its own issuer, for clients, must not go looking for the rest of its chain there.
+  @Test func nothingIsShownButWhatTheFileHolds() throws {
+    let policy = TLSClientPolicy(authorities: try made.authorities(), isRequired: false)
+    var counts: [Int] = []
+    for clients in [nil, policy] {
+      var pair = try EnginePair(try server(clients: clients), try client())
+      let hello = pair.toServer.array()
+      _ = try hello.withUnsafeBytes { try pair.server.receive($0, output: &pair.toClient) }
+      counts.append(pair.toClient.count)
+    }
+    // Asking for a certificate takes far fewer octets than the authority's own.
+    #expect(counts[1] > counts[0] && counts[1] - counts[0] < 200)
+  }
+
   @Test func clientsAreVerified() throws {
     let required = TLSClientPolicy(authorities: try made.authorities(), isRequired: true)
     let optional = TLSClientPolicy(authorities: try made.authorities(), isRequired: false)

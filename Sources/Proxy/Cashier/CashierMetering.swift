@@ -16,7 +16,7 @@ extension Cashier {
 
   /// Counts response octets that were handed to the client's connection.
   mutating func delivered(_ exchange: inout PaidExchange, _ octets: UInt64) {
-    guard exchange.place != PaidExchange.none else { return }
+    guard exchange.place != PaidExchange.none, exchanges[exchange.place].isMetered else { return }
     exchanges[exchange.place].responseMeter?.pass(octets)
   }
 

@@ -35,7 +35,7 @@ extension Cashier {
       giveBack(place, cause: .upstreamStatus, at: now)
       return .reply(after: 0)
     }
-    if let contentLength { exchanges[place].responseMeter?.expect(contentLength) }
+    if let contentLength, exchanges[place].isMetered { exchanges[place].responseMeter?.expect(contentLength) }
     // Only a success carries a receipt, whatever statuses the route charges for.
     if (200...299).contains(status) || status == 101 { appendReceipt(place, to: &fields, at: now) }
     let limit = settings.limits.outcomeBytes

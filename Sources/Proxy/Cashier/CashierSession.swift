@@ -248,6 +248,7 @@ extension Cashier {
   private mutating func startMeters(
     _ request: borrowing PaidRequest, _ rates: MeteredRates, _ place: UInt32, begun: LSN, at now: Timestamp
   ) -> LSN {
+    exchanges[place].isMetered = true
     var length: UInt64?
     switch request.content {
     // What an upgraded connection will bring, nobody knows.

@@ -6,12 +6,13 @@ import HTTP
 ///
 /// It has a fixed number of places in sets of four; in a full set new entries take one place after the other. Only credentials that were
 /// verified come in, and an entry is found only by all of its octets, compared in constant time.
-struct CredentialCache {
+///
+/// Of a thousand sessions in turn nothing is left in the processor's caches: so a look touches one line of hashes, one entry and its octets.
+struct CredentialCache: ~Copyable {
   private struct Entry {
-    var octets: [UInt8]
+    var octets: UnsafeMutableRawBufferPointer
     var field: FieldName
     var route: RouteIndex
-    var hash: UInt64
     var session: ResolvedSession
   }
 
@@ -24,7 +25,10 @@ struct CredentialCache {
   /// How many of a credential's last octets are hashed: the session's id stands there.
   private static let hashedCount = 64
 
-  private var entries: [Entry?] = Array(repeating: nil, count: CredentialCache.capacity)
+  // Safe because: both have `capacity` elements from init to deinit; an entry is initialised, and owns its octets, exactly while its hash
+  // is not 0.
+  private let hashes: UnsafeMutablePointer<UInt64>
+  private let entries: UnsafeMutablePointer<Entry>
   /// Which place of a full set is taken next.
   private var next: [UInt8] = Array(repeating: 0, count: CredentialCache.capacity / CredentialCache.ways)
   private let seed: UInt64
@@ -32,12 +36,21 @@ struct CredentialCache {
   /// Makes an empty cache; `seed` is random, so that nobody can choose credentials that meet in one set.
   init(seed: UInt64) {
     self.seed = seed
+    hashes = .allocate(capacity: Self.capacity)
+    hashes.initialize(repeating: 0, count: Self.capacity)
+    entries = .allocate(capacity: Self.capacity)
+  }
+
+  deinit {
+    for place in 0..<Self.capacity { vacate(place) }
+    hashes.deallocate()
+    entries.deallocate()
   }
 
   /// Finds what a credential was resolved to on a route.
   func find(_ value: PresentedCredential.Value, route: RouteIndex) -> ResolvedSession? {
     let hash = hash(value.octets, route)
-    for place in Self.places(hash) where isEntry(place, value, route, hash) { return entries[place]?.session }
+    for place in Self.places(hash) where isEntry(place, value, route, hash) { return entries[place].session }
     return nil
   }
 
@@ -46,14 +59,25 @@ struct CredentialCache {
     guard value.octets.count <= Self.octetLimit else { return }
     let hash = hash(value.octets, route)
     let places = Self.places(hash)
-    let place = places.first { isEntry($0, value, route, hash) } ?? places.first { entries[$0] == nil } ?? displaced(places)
-    entries[place] = Entry(octets: Array(value.octets), field: value.field, route: route, hash: hash, session: session)
+    let place = places.first { isEntry($0, value, route, hash) } ?? places.first { hashes[$0] == 0 } ?? displaced(places)
+    vacate(place)
+    let octets = UnsafeMutableRawBufferPointer.allocate(byteCount: value.octets.count, alignment: 8)
+    octets.copyMemory(from: value.octets)
+    (entries + place).initialize(to: Entry(octets: octets, field: value.field, route: route, session: session))
+    hashes[place] = hash
   }
 
   /// Forgets a credential whose session has ended.
   mutating func remove(_ value: PresentedCredential.Value, route: RouteIndex) {
     let hash = hash(value.octets, route)
-    for place in Self.places(hash) where isEntry(place, value, route, hash) { entries[place] = nil }
+    for place in Self.places(hash) where isEntry(place, value, route, hash) { vacate(place) }
+  }
+
+  private func vacate(_ place: Int) {
+    guard hashes[place] != 0 else { return }
+    hashes[place] = 0
+    entries[place].octets.deallocate()
+    (entries + place).deinitialize(count: 1)
   }
 
   private static func places(_ hash: UInt64) -> Range<Int> {
@@ -68,13 +92,15 @@ struct CredentialCache {
     return places.lowerBound + Int(next[set])
   }
 
+  @inline(__always)
   private func isEntry(_ place: Int, _ value: PresentedCredential.Value, _ route: RouteIndex, _ hash: UInt64) -> Bool {
-    guard entries[place]?.hash == hash, let entry = entries[place], entry.route == route, entry.field == value.field,
-      entry.octets.count == value.octets.count
-    else { return false }
-    return entry.octets.withUnsafeBytes { Self.isEqual($0, value.octets) }
+    guard hashes[place] == hash else { return false }
+    let entry = entries + place
+    guard entry.pointee.route == route, entry.pointee.field == value.field, entry.pointee.octets.count == value.octets.count else { return false }
+    return Self.isEqual(UnsafeRawBufferPointer(entry.pointee.octets), value.octets)
   }
 
+  /// Hashes a credential's end; never 0, which is a vacant place's.
   private func hash(_ octets: UnsafeRawBufferPointer, _ route: RouteIndex) -> UInt64 {
     var hash = seed ^ UInt64(octets.count) &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(route) << 48
     var index = max(0, octets.count - Self.hashedCount)
@@ -87,7 +113,7 @@ struct CredentialCache {
       hash = (hash ^ UInt64(octets[index])) &* 0x9E37_79B9_7F4A_7C15
       index += 1
     }
-    return hash ^ hash >> 29
+    return max(1, hash ^ hash >> 29)
   }
 
   /// Compares octets of equal count in a time that depends on the count only, eight at a time: a preimage stands among them.

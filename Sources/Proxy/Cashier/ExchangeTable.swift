@@ -32,6 +32,8 @@ struct ExchangeRecord {
   var challengeID = ""
   /// Of a session, before the first octet.
   var requestCost = ExactCost.zero
+  /// Whether any of the meters may be there. They are large, and most exchanges never touch the memory that they stand in.
+  var isMetered = false
   var requestMeter: Meter?
   var responseMeter: Meter?
   var requestMessageMeter: Meter?
@@ -73,11 +75,14 @@ struct ExchangeRecord {
   /// Forgets the exchange and keeps the storage.
   mutating func reset() {
     payment = .vacant
-    requestMeter = nil
-    responseMeter = nil
-    requestMessageMeter = nil
-    responseMessageMeter = nil
-    secondMeter = nil
+    if isMetered {
+      requestMeter = nil
+      responseMeter = nil
+      requestMessageMeter = nil
+      responseMessageMeter = nil
+      secondMeter = nil
+      isMetered = false
+    }
     isUpgrade = false
     session = nil
     payer = nil
@@ -125,6 +130,7 @@ struct ExchangeRecord {
   /// Octets of content that passed in both directions, and messages and seconds of an upgraded connection; one request where
   /// nothing is metered.
   var units: UInt64 {
+    guard isMetered else { return 1 }
     var units = (requestMeter?.passed ?? 0).addingReportingOverflow(responseMeter?.passed ?? 0).partialValue
     var isMetered = requestMeter != nil || responseMeter != nil
     if isUpgrade {
@@ -139,6 +145,7 @@ struct ExchangeRecord {
 
   /// What was debited for the exchange.
   var debited: ExactCost {
+    guard isMetered else { return requestCost }
     let sum = Self.sum(requestCost, requestMeter?.debitedCost, responseMeter?.debitedCost)
     guard isUpgrade else { return sum }
     let messages = Self.sum(sum, requestMessageMeter?.debitedCost, responseMessageMeter?.debitedCost)
@@ -147,6 +154,7 @@ struct ExchangeRecord {
 
   /// What was used of it, the request's own price included.
   var used: ExactCost {
+    guard isMetered else { return requestCost }
     let sum = Self.sum(requestCost, requestMeter?.passedCost, responseMeter?.passedCost)
     guard isUpgrade else { return sum }
     let messages = Self.sum(sum, requestMessageMeter?.passedCost, responseMessageMeter?.passedCost)
@@ -162,27 +170,51 @@ struct ExchangeRecord {
   }
 }
 
-/// The records of a worker's paid exchanges, in places that are used again.
-struct ExchangeTable {
-  private(set) var records: [ExchangeRecord] = []
+/// The records of a worker's paid exchanges, in places that are used again and at addresses that never move: a record is lent where
+/// it stands, since a copy would take a reference to each of its arrays.
+struct ExchangeTable: ~Copyable {
+  /// Records that are allocated together.
+  private static let chunkSize = 64
+
+  // Safe because: chunks are allocated and initialised whole in `take`, here and only here, and are neither moved nor freed before deinit.
+  private var chunks: [UnsafeMutablePointer<ExchangeRecord>] = []
+  private var count = 0
   private var vacant: [UInt32] = []
+
+  deinit {
+    for chunk in chunks {
+      chunk.deinitialize(count: Self.chunkSize)
+      chunk.deallocate()
+    }
+  }
 
   /// Takes a place; its record is reset.
   mutating func take() -> UInt32 {
     if let place = vacant.popLast() { return place }
-    records.append(ExchangeRecord())
-    return UInt32(records.count - 1)
+    if count == chunks.count * Self.chunkSize {
+      let chunk = UnsafeMutablePointer<ExchangeRecord>.allocate(capacity: Self.chunkSize)
+      chunk.initialize(repeating: ExchangeRecord(), count: Self.chunkSize)
+      chunks.append(chunk)
+    }
+    count += 1
+    return UInt32(count - 1)
   }
 
   /// Gives a place back.
   mutating func giveBack(_ place: UInt32) {
-    records[Int(place)].reset()
+    self[place].reset()
     vacant.append(place)
   }
 
-  /// The record of a place, lent: a copy would take a reference to each of its arrays.
+  /// The record of a place, lent.
   subscript(place: UInt32) -> ExchangeRecord {
-    @inline(__always) _read { yield records[Int(place)] }
-    @inline(__always) _modify { yield &records[Int(place)] }
+    @inline(__always) unsafeAddress { UnsafePointer(address(place)) }
+    @inline(__always) unsafeMutableAddress { address(place) }
+  }
+
+  @inline(__always)
+  private func address(_ place: UInt32) -> UnsafeMutablePointer<ExchangeRecord> {
+    // Chunks are whole, so the array's bound is that of the places as well.
+    chunks[Int(place) / Self.chunkSize] + Int(place) % Self.chunkSize
   }
 }

@@ -7,19 +7,16 @@ import Payments
 /// since every request takes it in hand.
 final class ResolvedSession: Sendable {
   let handle: SessionHandle
+  /// What each request costs before its first octet, by the terms that the session recorded.
+  let requestCost: ExactCost
+  let receipt: SessionReceipt
+  private let isMetered: Bool
+  // What is not needed for each request stands behind what is: sessions are many, and caches are small.
   let id: Digest32
   /// The wallet's key.
   let wallet: Digest32
   let currency: String
-  /// What each request costs before its first octet, and what octets cost, by the terms that the session recorded.
-  let requestCost: ExactCost
-  let requestRate: Rate?
-  let responseRate: Rate?
-  /// What messages and seconds of an upgraded connection cost.
-  let requestMessageRate: Rate?
-  let responseMessageRate: Rate?
-  let secondRate: Rate?
-  let receipt: SessionReceipt
+  private let metered: MeteredRates
 
   /// Takes from a price what each request needs of it.
   init(handle: SessionHandle, id: Digest32, wallet: Digest32, price: Price, receipt: SessionReceipt) {
@@ -28,25 +25,21 @@ final class ResolvedSession: Sendable {
     self.wallet = wallet
     currency = price.currency.code
     requestCost = price.requestCost
-    requestRate = price.requestRate
-    responseRate = price.responseRate
-    requestMessageRate = price.requestMessageRate
-    responseMessageRate = price.responseMessageRate
-    secondRate = price.secondRate
+    metered = MeteredRates(
+      request: price.requestRate, response: price.responseRate, requestMessages: price.requestMessageRate,
+      responseMessages: price.responseMessageRate, seconds: price.secondRate)
+    isMetered = !metered.isEmpty
     self.receipt = receipt
   }
 
   /// What a request is metered in: an upgraded connection in everything, others in the octets that they may have.
   func rates(of request: borrowing PaidRequest) -> MeteredRates {
-    if request.isUpgrade {
-      return MeteredRates(
-        request: requestRate, response: responseRate, requestMessages: requestMessageRate, responseMessages: responseMessageRate,
-        seconds: secondRate)
-    }
+    guard isMetered else { return MeteredRates() }
+    if request.isUpgrade { return metered }
     var rates = MeteredRates()
-    if case .none = request.content {} else { rates.request = requestRate }
+    if case .none = request.content {} else { rates.request = metered.request }
     // An answer to HEAD has no content.
-    if request.head.pointee.method != .head { rates.response = responseRate }
+    if request.head.pointee.method != .head { rates.response = metered.response }
     return rates
   }
 }
