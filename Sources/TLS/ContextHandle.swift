@@ -33,6 +33,7 @@ final class ContextHandle: @unchecked Sendable {
     // What is shown is what the file holds: libssl would look for the rest of a chain in each handshake, at a tenth of its cost.
     _ = libssl_ctx_set_mode(made, libssl_mode_release_buffers | libssl_mode_no_auto_chain)
     _ = libssl_ctx_set_max_chain(made, Self.chainOctets)
+    SSL_CTX_set_info_callback(made, RecordPassage.stepped)
     guard libssl_ctx_set_versions(made, minimum.number, TLSVersion.tls13.number) == 1,
       SSL_CTX_set_cipher_list(made, Self.ciphers) == 1, SSL_CTX_set_ciphersuites(made, Self.suites) == 1,
       libssl_ctx_set_groups(made, Self.groups) == 1

@@ -13,6 +13,29 @@ struct RecordPassage {
   /// Where a client's sessions are kept, and under which name.
   var shelf: SessionShelf?
   var serverName = ""
+  /// Whether the handshake is over; what libssl does of its own from then on is counted.
+  var isEstablished = false
+  /// Octets that came from the network since then.
+  var receivedCount: UInt64 = 0
+  private var steps: UInt64 = 0
+
+  /// Steps of the handshake's machine that a peer may cause after the handshake (tickets, and three or four for each KeyUpdate), and
+  /// octets received that allow one more: a KeyUpdate has 27 octets and costs ten times the work of a small record.
+  private static let stepLimit: UInt64 = 512
+  private static let octetsPerStep: UInt64 = 16 << 10
+
+  /// Whether the peer has made more work of that kind than it may.
+  var isFlooded: Bool { steps > Self.stepLimit + receivedCount / Self.octetsPerStep }
+
+  /// Counts what libssl's handshake machine does because of what was received; when it is too much, libssl finds no more input.
+  static let stepped: @convention(c) (OpaquePointer?, Int32, Int32) -> Void = { session, happened, _ in
+    // Safe because: every connection has its passage there, for as long as libssl knows the connection.
+    guard happened & SSL_CB_LOOP != 0, let passage = libssl_index_data(session)?.assumingMemoryBound(to: RecordPassage.self),
+      passage.pointee.isEstablished, passage.pointee.input != nil
+    else { return }
+    passage.pointee.steps &+= 1
+    if passage.pointee.isFlooded { passage.pointee.inputCount = 0 }
+  }
 
   /// libssl's table of functions, made once.
   struct Functions: @unchecked Sendable {

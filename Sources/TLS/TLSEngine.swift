@@ -53,7 +53,6 @@ public struct TLSEngine: ~Copyable {
     }
     passage.pointee.shelf = client.sessions
     passage.pointee.serverName = serverName ?? ""
-    _ = libssl_set_index_data(session, passage)
     if let kept = client.sessions.take(for: serverName ?? "") { SSL_set_session(session, kept.pointer) }
     self.session = session
     self.passage = passage
@@ -77,6 +76,7 @@ public struct TLSEngine: ~Copyable {
     BIO_set_data(bio, passage)
     BIO_set_init(bio, 1)
     SSL_set_bio(session, bio, bio)
+    _ = libssl_set_index_data(session, passage)
     return (session, passage)
   }
 
@@ -156,6 +156,7 @@ public struct TLSEngine: ~Copyable {
     LibraryErrors.clear()
     passage.pointee.input = ciphertext.baseAddress
     passage.pointee.inputCount = ciphertext.count
+    passage.pointee.receivedCount &+= UInt64(ciphertext.count)
     defer {
       passage.pointee.input = nil
       passage.pointee.inputCount = 0
@@ -190,6 +191,7 @@ public struct TLSEngine: ~Copyable {
     }
     if let server, server.asksForCertificate, SSL_session_reused(session) == 1 { try checkResumedClient() }
     state = .established
+    passage.pointee.isEstablished = true
     return true
   }
 
@@ -203,6 +205,16 @@ public struct TLSEngine: ~Copyable {
   }
 
   private mutating func read(into plaintext: UnsafeMutableRawBufferPointer) throws(TLSError) -> Int {
+    let count = try readRecords(into: plaintext)
+    guard !passage.pointee.isFlooded else {
+      let error = TLSError.protocolBroken(reason: SSL_R_TOO_MANY_KEY_UPDATES)
+      state = .failed(error)
+      throw error
+    }
+    return count
+  }
+
+  private mutating func readRecords(into plaintext: UnsafeMutableRawBufferPointer) throws(TLSError) -> Int {
     var written = 0
     while !isEnded {
       let room = UnsafeMutableRawBufferPointer(rebasing: plaintext[written...])

@@ -1,4 +1,5 @@
 import Bytes
+import CLibSSL
 import Testing
 
 @testable import TLS
@@ -36,6 +37,41 @@ private func pattern(_ count: Int, _ seed: Int) -> [UInt8] {
     pair.server.end(output: &pair.toClient)
     pair.run(piece: piece)
     #expect(pair.atServer == question && pair.atClient == answer && pair.client.isEnded)
+  }
+
+  /// Each asks for work that is dear beside its 27 octets.
+  @Test func keyUpdatesAreLimited() throws {
+    var pair = try established()
+    for _ in 0..<50 {
+      #expect(SSL_key_update(pair.client.session, SSL_KEY_UPDATE_REQUESTED) == 1)
+      try pair.client.send([1], output: &pair.toServer)
+      pair.run()
+    }
+    #expect(pair.serverError == nil && pair.atServer.count == 50)
+    try pair.server.send([2], output: &pair.toClient)
+    pair.run()
+    #expect(pair.atClient == [2])
+    var count = 50
+    while pair.serverError == nil, count < 1000 {
+      #expect(SSL_key_update(pair.client.session, SSL_KEY_UPDATE_REQUESTED) == 1)
+      try pair.client.send([1], output: &pair.toServer)
+      count += 1
+      pair.run()
+    }
+    #expect(pair.serverError == .protocolBroken(reason: SSL_R_TOO_MANY_KEY_UPDATES) && count < 120, "\(count)")
+  }
+
+  /// Whoever sends much may change keys as often as that.
+  @Test func keyUpdatesAmongContentAreNoFlood() throws {
+    var pair = try established()
+    let content = pattern(100_000, 3)
+    for _ in 0..<120 {
+      #expect(SSL_key_update(pair.client.session, SSL_KEY_UPDATE_REQUESTED) == 1)
+      try pair.client.send(content, output: &pair.toServer)
+      pair.run(piece: 32_768)
+      pair.atServer = []
+    }
+    #expect(pair.serverError == nil && pair.clientError == nil)
   }
 
   @Test(arguments: TLSVersion.allCases)
