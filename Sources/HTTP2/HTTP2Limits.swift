@@ -55,6 +55,21 @@ public struct HTTP2Limits: Sendable, Hashable {
   /// Sets the standard limits.
   public init() {}
 
+  /// Sets the standard limits, and those that follow from how large heads may be.
+  ///
+  /// - Parameters:
+  ///   - head: octets of a received head that are handed on.
+  ///   - sentHead: octets of the longest head that is sent, as HTTP/1.1 writes it.
+  ///   - streams: streams that may be open at once.
+  public init(head: Int, sentHead: Int, streams: Int) {
+    self.head = head
+    concurrentStreams = streams
+    headerBlock = max(headerBlock, 16 * head)
+    sentBlock = max(sentBlock, 4 * sentHead)
+    // A frame has room for 16 KiB, and some peers leave half of it empty.
+    continuations = max(continuations, head / 8_192)
+  }
+
   /// The limits that the proxy uses unless it is configured otherwise.
   public static let standard = HTTP2Limits()
 }

@@ -21,6 +21,19 @@ private let get = "GET /a?b=c HTTP/1.1\r\nHost: api.example.com\r\nAccept: */*\r
     #expect(pair.server.session.streamCount() == 0 && pair.client.session.streamCount() == 0)
   }
 
+  /// The limits that depend on a head's size do not end what that allows.
+  @Test func headsAsLargeAsIsAllowedPass() throws {
+    let limits = HTTP2Limits(head: 1 << 20, sentHead: 1 << 20, streams: 100)
+    var pair = try Pair(client: limits, server: limits)
+    let fields = (0..<80).map { "x-\($0): \(String(repeating: "v", count: 12_000))\r\n" }.joined()
+    let id = try pair.client.request("GET / HTTP/1.1\r\nHost: a\r\n\(fields)\r\n")
+    try pair.run()
+    #expect(pair.server.news() == [.head(1, "GET / HTTP/1.1\r\nhost: a\r\n\(fields)\r\n", ends: true)])
+    try pair.server.head(id, "HTTP/1.1 200 OK\r\n\(fields)\r\n", ends: true)
+    try pair.run()
+    #expect(pair.client.news().first == .head(1, "HTTP/1.1 200 OK\r\n\(fields)\r\n", ends: true))
+  }
+
   @Test func contentAndTrailersBothWays() throws {
     var pair = try Pair()
     let id = try pair.client.request("POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\nTransfer-Encoding: chunked\r\n\r\n", ends: false)

@@ -119,6 +119,13 @@ import Testing
     #expect(written.hasPrefix("GET /x HTTP/1.1\r\nHost: example.com\r\nVia: 1.0 farebox\r\nX-Forwarded-For"))
   }
 
+  @Test func viaTellsHowTheRequestCame() throws {
+    let peer = ClientAddress(ipv4: 0xC000_0201)
+    let stream = Forwarding(peer: peer, client: peer, isTrusted: false, isSecure: true, isHTTP2: true)
+    #expect(try upstream(request("GET /y HTTP/1.1"), forwarding: stream).contains("\r\nVia: 2 farebox\r\n"))
+    #expect(try upstream(request("GET /y HTTP/1.1")).contains("\r\nVia: 1.1 farebox\r\n"))
+  }
+
   @Test func carriesOnWhatATrustedProxySaid() throws {
     let peer = ClientAddress(ipv4: 0x7F00_0001)
     let client = try #require(ClientAddress("2001:db8::7"))

@@ -10,13 +10,16 @@ public struct Forwarding: Sendable, Hashable {
   public let isTrusted: Bool
   /// Tells whether the request came over TLS.
   public let isSecure: Bool
+  /// Tells whether the request came on a stream of HTTP/2.
+  public let isHTTP2: Bool
 
   /// Makes what is told of one request.
-  public init(peer: ClientAddress, client: ClientAddress, isTrusted: Bool, isSecure: Bool) {
+  public init(peer: ClientAddress, client: ClientAddress, isTrusted: Bool, isSecure: Bool, isHTTP2: Bool = false) {
     self.peer = peer
     self.client = client
     self.isTrusted = isTrusted
     self.isSecure = isSecure
+    self.isHTTP2 = isHTTP2
   }
 
   /// Appends the lines. A trusted peer's lists are joined in one line and end with the peer, for servers that read only

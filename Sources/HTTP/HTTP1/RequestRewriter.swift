@@ -22,7 +22,7 @@ public enum RequestRewriter {
       output.append(UnsafeRawBufferPointer(rebasing: octets[head.hostRange]))
       output.append("\r\n")
     }
-    output.append(head.minorVersion == 1 ? fields.lines.new : fields.lines.old)
+    output.append(forwarding.isHTTP2 ? fields.lines.two : head.minorVersion == 1 ? fields.lines.new : fields.lines.old)
     appendKept(head, octets, framing, fields, to: &output)
     forwarding.append(head, octets, to: &output)
     if head.acceptsTrailers, head.minorVersion == 1 { output.append("TE: trailers\r\nConnection: TE\r\n") }

@@ -1,7 +1,7 @@
 /// What a route adds to every request for its upstream, prepared once: Host, the injected fields and Via.
 public struct UpstreamFields: Sendable {
-  /// The lines that are appended, for requests that came as HTTP/1.0 and as HTTP/1.1.
-  let lines: (old: [UInt8], new: [UInt8])
+  /// The lines that are appended, for requests that came as HTTP/1.0, as HTTP/1.1 and as HTTP/2.
+  let lines: (old: [UInt8], new: [UInt8], two: [UInt8])
   /// Tells whether the client's Host is replaced.
   let replacesHost: Bool
   /// The client's lines of these names are dropped: what is injected in their place, and what is removed.
@@ -33,7 +33,8 @@ public struct UpstreamFields: Sendable {
     for (index, name) in removed.enumerated() {
       guard let known = names.add(name), Self.injectable(known) else { throw .fieldNameInvalid(at: injected.count + index) }
     }
-    lines = (text + Array("Via: 1.0 \(Self.pseudonym)\r\n".utf8), text + Array("Via: 1.1 \(Self.pseudonym)\r\n".utf8))
+    func lines(_ version: String) -> [UInt8] { text + Array("Via: \(version) \(Self.pseudonym)\r\n".utf8) }
+    self.lines = (lines("1.0"), lines("1.1"), lines("2"))
     replacesHost = host != nil
     dropped = names
   }
