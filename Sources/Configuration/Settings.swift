@@ -125,6 +125,8 @@ extension Settings {
     public var connectionsPerClient = 1000
     /// Most requests on one connection; 0 means no limit.
     public var requestsPerConnection: UInt64 = 0
+    /// Most requests at once on one HTTP/2 connection, of a client or to an upstream.
+    public var streamsPerConnection = 100
     /// Longest answer content that is kept for an `Idempotency-Key`.
     public var outcomeBytes = 65_536
 

@@ -11,6 +11,8 @@ extension Worker {
   /// Sets the deadline of an exchange that waits for the rest of its request's content, or else for the upstream's head.
   mutating func awaitNext(_ index: Int) {
     let connection = downstreams.pointer(index)
+    // Who has left waits no longer than that allows.
+    guard !connection.pointee.has(.gone) else { return }
     let isClientsTurn = connection.pointee.progress != .complete && !connection.pointee.has(.expectsContinue)
     setDeadline(index, isClientsTurn ? contentDeadline(index) : now &+ times(index).firstOctet)
   }

@@ -80,7 +80,9 @@ struct RelayPlan: Sendable {
   var connectionsPerClient: Int
   var requestLimit: UInt64
   var timeouts: Timeouts
+  /// Of sessions with clients, and with upstreams.
   var http2Limits: HTTP2Limits
+  var upstreamHTTP2Limits: HTTP2Limits
   /// By their numbers.
   var listeners: [Listener]
   var upstreams: [Upstream]
@@ -121,8 +123,10 @@ struct RelayPlan: Sendable {
     connectionsPerClient = limits.connectionsPerClient
     requestLimit = limits.requestsPerConnection == 0 ? .max : limits.requestsPerConnection
     timeouts = Timeouts(settings.timeouts)
-    http2Limits = HTTP2Limits()
-    http2Limits.head = headLimits.head
+    let (request, response, streams) = (headLimits.head, responseHeadLimits.head, limits.streamsPerConnection)
+    // What goes out has lines of our own besides.
+    http2Limits = HTTP2Limits(head: request, sentHead: response, streams: streams)
+    upstreamHTTP2Limits = HTTP2Limits(head: response, sentHead: request, streams: streams)
     listeners = previous?.listeners ?? settings.listeners.map(Listener.init)
     upstreams = previous?.upstreams ?? []
     servers = previous?.servers ?? []

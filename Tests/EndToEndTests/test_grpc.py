@@ -23,6 +23,14 @@ upstream = "grpc"
 grpc-status = true
 
 [[route]]
+id = "metered-calls"
+prefix = "/test.Metered/"
+price = "0.01 USDC per MB"
+upstream = "grpc"
+grpc-status = true
+hold-timeout = "1 s"
+
+[[route]]
 id = "plain-calls"
 prefix = "/test.Plain/"
 price = "0.001 USDC per request"
@@ -49,6 +57,8 @@ class Handlers(grpc.GenericRpcHandler):
             return grpc.stream_unary_rpc_method_handler(lambda requests, context: b"".join(requests))
         if kind == "Talk":
             return grpc.stream_stream_rpc_method_handler(lambda requests, context: (request[::-1] for request in requests))
+        if kind == "Flood":
+            return grpc.unary_stream_rpc_method_handler(lambda request, context: (bytes(100_000) for _ in range(50)))
         if kind == "Fail":
             return grpc.unary_unary_rpc_method_handler(self.fail)
         return None
@@ -145,3 +155,29 @@ def test_without_that_it_is_an_http_status(channel):
         channel.unary_unary("/test.Plain/Unary")(b"hello", timeout=10)
     # grpcio's word for a status of HTTP that it has no other for.
     assert failure.value.code() == grpc.StatusCode.UNKNOWN and "402" in failure.value.details()
+
+
+def test_a_call_that_fails_at_once_costs_nothing_where_that_is_known(proxy, channel):
+    wallet = PrepaidWallet.new()
+    proxy.create_wallet(wallet, "10 USDC")
+    session = open_session(proxy, wallet, "/test.Calls/Unary", 100_000)
+    metadata, before = (("prepaid-session", session.short_form),), spent(proxy, session)
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as failure:
+            channel.unary_unary("/test.Calls/Fail")(b"", metadata=metadata, timeout=10)
+        assert failure.value.code() == grpc.StatusCode.NOT_FOUND
+    assert spent(proxy, session) == before
+    assert channel.unary_unary("/test.Calls/Unary")(b"x", metadata=metadata, timeout=10) == b"x"
+    assert spent(proxy, session) == before + 1_000
+
+
+def test_a_budget_that_runs_out_is_exhausted(proxy, channel):
+    wallet = PrepaidWallet.new()
+    proxy.create_wallet(wallet, "10 USDC")
+    session = open_session(proxy, wallet, "/test.Metered/Unary", 20_000)
+    got = []
+    with pytest.raises(grpc.RpcError) as failure:
+        for piece in channel.unary_stream("/test.Metered/Flood")(b"", metadata=(("prepaid-session", session.short_form),), timeout=20):
+            got.append(len(piece))
+    assert failure.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, failure.value
+    assert "budget" in failure.value.details() and 10 <= len(got) <= 20

@@ -215,8 +215,7 @@ def test_a_stream_that_is_not_read_stops_alone(farebox, connection):
     connection.reset(stalled)
 
 
-def test_an_upload_that_the_upstream_does_not_read_stops_alone(connection):
-    """The upstream answers /slow without having read anything else meanwhile: its stream's window runs out, others go on."""
+def test_uploads_larger_than_their_windows_share_a_connection(connection):
     body = bytes(3_000_000)
     numbers = [connection.request("POST", "/free/echo", {}, ends=False) for _ in range(10)]
     for number in numbers:

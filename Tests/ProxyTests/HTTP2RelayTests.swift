@@ -128,13 +128,14 @@ import Testing
   }
 
   @Test func whatAServerRefusedIsSentAgainWhateverTheMethod() throws {
-    let upstream = try ScriptedUpstream { wire, _ in
+    let upstream = try ScriptedUpstream { wire, number in
       let peer = HTTP2Peer(wire, .server)
       var heard = 0
       while peer.run(until: { $0.order.count > heard }) {
         let stream = peer.order[heard]
         heard += 1
-        if heard == 1 { peer.reset(stream, .refusedStream) } else { peer.answer(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok") }
+        // The session that has refused is not asked again at once.
+        if number == 1 { peer.reset(stream, .refusedStream) } else { peer.answer(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok") }
       }
     }
     let relay = try relay(upstream)

@@ -141,6 +141,10 @@ extension Worker {
       guard connection.pointee.state != .closed else { return }
     }
     connection.pointee.streamError = HTTP2ErrorCode(end)
+    if connection.pointee.has(.grpc), connection.pointee.responseFraming == .stream, let lines = GRPCAnswer.trailers(end) {
+      connection.pointee.trailers.append(lines)
+      isClean = true
+    }
     if isClean, connection.pointee.transport == .stream {
       if connection.pointee.has(.acceptsTrailers) { connection.pointee.trailers.append(parts.trailer) }
     } else if isClean, connection.pointee.responseFraming == .chunked {

@@ -37,6 +37,45 @@ enum GRPCAnswer {
     }
   }
 
+  /// Gives the status of HTTP by which a response's price is decided: one that consists of trailers only tells at once how the call
+  /// ended, in place of HTTP's 200.
+  static func status(of head: borrowing ResponseHead, _ octets: UnsafeRawBufferPointer) -> UInt16 {
+    guard head.status == 200 else { return head.status }
+    let name: StaticString = "grpc-status"
+    for field in head.fields where field.name == .other && field.nameRange.count == name.utf8CodeUnitCount {
+      let isName = name.withUTF8Buffer { zip(octets[field.nameRange], $0).allSatisfy { $0 | 0x20 == $1 } }
+      if isName { return httpStatus(UnsafeRawBufferPointer(rebasing: octets[field.valueRange])) }
+    }
+    return head.status
+  }
+
+  /// The status of HTTP that gRPC's own mapping to it gives for a number.
+  private static func httpStatus(_ number: UnsafeRawBufferPointer) -> UInt16 {
+    switch String(decoding: number, as: UTF8.self) {
+    case "0": 200  // OK
+    case "1": 499  // CANCELLED
+    case "3", "9", "11": 400  // INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE
+    case "4": 504  // DEADLINE_EXCEEDED
+    case "5": 404  // NOT_FOUND
+    case "6", "10": 409  // ALREADY_EXISTS, ABORTED
+    case "7": 403  // PERMISSION_DENIED
+    case "8": 429  // RESOURCE_EXHAUSTED
+    case "12": 501  // UNIMPLEMENTED
+    case "14": 503  // UNAVAILABLE
+    case "16": 401  // UNAUTHENTICATED
+    default: 500  // UNKNOWN, INTERNAL, DATA_LOSS, and what is none
+    }
+  }
+
+  /// The trailers of a call that ends for want of money; nil for other ends, which a reset tells.
+  static func trailers(_ end: ExchangeEnd) -> StaticString? {
+    switch end {
+    case .holdTimeout: "grpc-status: 8\r\ngrpc-message: The session's budget is used up.\r\n"
+    case .sessionStopped: "grpc-status: 9\r\ngrpc-message: The session was closed.\r\n"
+    case .complete, .upstreamFailed, .upstreamBroke, .clientLeft, .abandoned, .ledgerLost: nil
+    }
+  }
+
   /// Makes a trailers-only answer of an error: all in one head, and no content.
   static func make(_ reply: Answer) -> Answer {
     var fields = ByteBuffer(capacity: reply.fields.count + 128)

@@ -51,8 +51,17 @@ extension Worker {
     attach(index, slot)
     swap(&upstream.pointee.output, &connection.pointee.prepared)
     connection.pointee.prepared.release()
+    guard isFramed(index, for: slot) else { return breakExchange(index, .upstreamClosed) }
     awaitNext(index)
     continueRequest(index)
+  }
+
+  /// Whether a connection can carry a request as it is written: content without a length that was for a stream has no chunks.
+  func isFramed(_ index: Int, for slot: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    let upstream = upstreams.pointer(slot)
+    guard upstream.pointee.transport != .stream, connection.pointee.requestFraming == .chunked else { return true }
+    return !plan.servers[upstream.pointee.pool].mayMultiplex || upstream.pointee.output.count <= Int(connection.pointee.requestHeadCount)
   }
 
   func ticket(_ index: Int) -> UInt64 { UInt64(downstreams.generation(index)) << 32 | UInt64(index) }
@@ -70,7 +79,7 @@ extension Worker {
     let forwarding = Forwarding(
       peer: connection.pointee.peer, client: connection.pointee.client,
       isTrusted: !plan.trustedProxies.isEmpty && Forwarded.isTrusted(connection.pointee.peer, plan.trustedProxies),
-      isSecure: isSecure(downstream: index))
+      isSecure: isSecure(downstream: index), isHTTP2: connection.pointee.transport == .stream)
     if plan.routes[route].rewritesPath {
       var rewritten = ByteBuffer(capacity: whole.count + 64)
       plan.routes[route].append(target: whole, to: &rewritten)
@@ -212,9 +221,9 @@ extension Worker {
     }
     var isChunked = connection.pointee.requestFraming == .chunked
     if isChunked, plan.servers[upstream.pointee.pool].mayMultiplex {
-      // Framed for this connection, it cannot be sent again on one that speaks otherwise.
-      upstream.pointee.flags.remove(.replayable)
       isChunked = upstream.pointee.transport != .stream
+      // Framed for this connection, it cannot be sent again on a stream; what a stream has got, on another one only.
+      if isChunked { upstream.pointee.flags.remove(.replayable) }
     }
     if isChunked {
       upstream.pointee.output.append(hexadecimal: UInt64(content.count))

@@ -67,8 +67,10 @@ extension Worker {
       case .length(let count): count
       case .chunked, .untilClose: nil
       }
+    // A call that failed before anything was said is no success, whatever HTTP calls it.
+    let status = connection.pointee.has(.grpc) ? GRPCAnswer.status(of: head.pointee, octets) : head.pointee.status
     let gate = cashier.answered(
-      &connection.pointee.exchange, status: head.pointee.status, isEventStream: isEventStream, contentLength: length,
+      &connection.pointee.exchange, status: status, isEventStream: isEventStream, contentLength: length,
       fields: &fields, at: wall)
     guard !connection.pointee.has(.gone) else {
       endAbandoned(index, slot: slot)

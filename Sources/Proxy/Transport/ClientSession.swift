@@ -24,6 +24,8 @@ struct ClientSession: ~Copyable {
   /// Streams that are to be reset when what was written before has left.
   var breaking: [Int32] = []
   var end = End.none
+  /// When no more streams are taken, once the end was announced.
+  var endsAt: Int64 = .max
 
   init(_ http2: consuming HTTP2Session, socket: Int) {
     self.http2 = http2
@@ -101,15 +103,19 @@ extension Worker {
       metrics.sessionsBroken.add()
       loseStreams(of: index)
       session.pointee.end = .broken
-      return
     }
     takeEvents(index, octets)
   }
 
-  /// Does what the session has found in `octets`, or what its output made happen.
+  /// Does what the session has found in `octets`, or what its output made happen. Of a broken session nothing is done: what came
+  /// together with too much is a part of it.
   private mutating func takeEvents(_ index: Int, _ octets: UnsafeMutableRawBufferPointer) {
     let place = Int(downstreams.pointer(index).pointee.session)
     let session = sessions.pointer(place)
+    if session.pointee.end == .broken {
+      while session.pointee.http2.nextEvent() != nil {}
+      return
+    }
     while downstreams.pointer(index).pointee.state == .multiplexed, let event = session.pointee.http2.nextEvent() {
       switch event {
       case .head(let stream, let range, let endsStream, let isTunnel):
@@ -226,6 +232,7 @@ extension Worker {
   private mutating func flushSession(of index: Int) {
     let connection = downstreams.pointer(index)
     let session = sessions.pointer(Int(connection.pointee.session))
+    if now >= session.pointee.endsAt { endSession(of: index) }
     while connection.pointee.output.isEmpty, !connection.pointee.has(.unsent) {
       outgoing.removeAll()
       session.pointee.http2.takeOutput(into: &outgoing, limit: RelayPlan.bufferLimit)
@@ -254,9 +261,19 @@ extension Worker {
     let session = sessions.pointer(Int(downstreams.pointer(index).pointee.session))
     guard session.pointee.end == .none else { return }
     session.pointee.end = .announced
+    session.pointee.endsAt = now &+ Self.drainPause
     session.pointee.http2.startDrain()
-    setDeadline(index, now &+ Self.drainPause)
+    setDeadline(index, session.pointee.endsAt)
     flushLater(index)
+  }
+
+  /// Takes no more streams. A socket that is never without something to send has other deadlines, so its flushes come here too.
+  private mutating func endSession(of index: Int) {
+    let session = sessions.pointer(Int(downstreams.pointer(index).pointee.session))
+    session.pointee.endsAt = .max
+    guard session.pointee.end == .announced else { return }
+    session.pointee.end = .said
+    session.pointee.http2.finishDrain()
   }
 
   /// Closes a session that has said everything.
@@ -265,6 +282,8 @@ extension Worker {
     guard connection.pointee.state == .multiplexed, connection.pointee.output.isEmpty, !connection.pointee.has(.unsent) else { return }
     let session = sessions.pointer(Int(connection.pointee.session))
     guard session.pointee.end == .broken || session.pointee.http2.isFinished() else { return }
+    // What nghttp2 finds broken shows in the GOAWAY only.
+    if session.pointee.end != .broken, session.pointee.http2.failure != nil { metrics.sessionsBroken.add() }
     loseStreams(of: index)
     // A close over frames that were not read would reset the connection, and what was said last be lost with it.
     connection.pointee.flags.insert(.readable)
@@ -279,8 +298,7 @@ extension Worker {
     switch session.pointee.end {
     case .none: if session.pointee.streams.isEmpty { drainSession(of: index) } else { connection.pointee.deadline = .max }
     case .announced:
-      session.pointee.end = .said
-      session.pointee.http2.finishDrain()
+      endSession(of: index)
       flushLater(index)
       setDeadline(index, now &+ plan.timeouts.idle)
     case .said, .broken: if session.pointee.streams.isEmpty { closeDownstream(index) } else { connection.pointee.deadline = .max }

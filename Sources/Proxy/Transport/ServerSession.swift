@@ -13,6 +13,10 @@ struct ServerSession: ~Copyable {
   var streams: [Int32] = []
   /// Whether no more requests go out on it.
   var isEnding = false
+  /// When the first request went out since anything was heard from the server; 0: something was.
+  var unheardSince: Int64 = 0
+  /// When the server refused a request that had gone out on it; 0: it never did.
+  var refusedAt: Int64 = 0
 
   init(_ http2: consuming HTTP2Session, socket: Int) {
     self.http2 = http2
@@ -25,7 +29,7 @@ struct Multiplex {
   enum Spoken { case unknown, http1, http2 }
 
   var spoken = Spoken.unknown
-  /// The connections whose sessions take requests.
+  /// The connections whose sessions take requests, the newest first.
   var sessions: [Int32] = []
   /// Whether a connection is being opened; the others wait, since it may serve them all.
   var isOpening = false
@@ -37,15 +41,22 @@ struct Multiplex {
 
 // Sessions: HTTP/2 towards upstreams.
 extension Worker {
+  /// How long a server may say nothing at all, though it was asked, before a request that is given up counts against its session.
+  private static var silenceLimit: Int64 { 5_000_000_000 }
+
   // MARK: Leases
 
   /// Gets a place for a request at a server that may speak HTTP/2: a stream of a session, or else a connection.
   mutating func leaseShared(_ index: Int, _ server: Int, fresh: Bool) -> UpstreamPool.Lease {
     while multiplexes.count <= server { multiplexes.append(Multiplex()) }
     if multiplexes[server].spoken == .http1 { return pools.pointer(server).pointee.lease(ticket: ticket(index), fresh: fresh) }
-    if let slot = addStream(server) { return .reuse(slot: Int32(truncatingIfNeeded: slot)) }
     let pool = pools.pointer(server)
-    guard multiplexes[server].isOpening || pool.pointee.connectionCount >= pool.pointee.limits.connections else {
+    let isFull = pool.pointee.connectionCount >= pool.pointee.limits.connections
+    // Sent again, a request avoids the session that has just refused it, where there is another or may be one.
+    var found = fresh ? addStream(server, avoidsRefusal: true) : nil
+    if found == nil, !fresh || isFull || multiplexes[server].sessions.count > 1 { found = addStream(server) }
+    if let found { return .reuse(slot: Int32(truncatingIfNeeded: found)) }
+    guard multiplexes[server].isOpening || isFull else {
       multiplexes[server].isOpening = true
       return pool.pointee.lease(ticket: ticket(index), fresh: true)
     }
@@ -54,12 +65,13 @@ extension Worker {
     return .wait
   }
 
-  /// Makes a place of a stream in a session that has room; nil where none has.
-  private mutating func addStream(_ server: Int) -> Int? {
+  /// Makes a place of a stream in a session that has room; nil where none has. `avoidsRefusal`: not in one that refused in this turn.
+  private mutating func addStream(_ server: Int, avoidsRefusal: Bool = false) -> Int? {
     for socket in multiplexes[server].sessions {
       let place = Int(upstreams.pointer(Int(socket)).pointee.session)
       let session = serverSessions.pointer(place)
-      guard !session.pointee.isEnding, session.pointee.streams.count < plan.http2Limits.concurrentStreams, session.pointee.http2.canRequest(),
+      if avoidsRefusal, session.pointee.refusedAt == now { continue }
+      guard !session.pointee.isEnding, session.pointee.streams.count < plan.upstreamHTTP2Limits.concurrentStreams, session.pointee.http2.canRequest(),
         let slot = upstreams.insert(UpstreamConnection(descriptor: -1, pool: server, state: .idle))
       else { continue }
       let made = upstreams.pointer(slot)
@@ -109,6 +121,7 @@ extension Worker {
     let server = upstream.pointee.pool
     let index = Int(upstream.pointee.downstream)
     if isHTTP2 { return startSession(upstream: slot) }
+    guard isFramed(index, for: slot) else { return upstreamFailed(slot, .upstreamClosed) }
     upstream.pointee.state = .busy
     if plan.servers[server].mayMultiplex {
       multiplexes[server].spoken = .http1
@@ -126,7 +139,7 @@ extension Worker {
     let index = Int(upstream.pointee.downstream)
     let connection = downstreams.pointer(index)
     while multiplexes.count <= server { multiplexes.append(Multiplex()) }
-    let http2 = HTTP2Session(role: .client(isSecure: upstream.pointee.transport == .tls), limits: plan.http2Limits, now: now)
+    let http2 = HTTP2Session(role: .client(isSecure: upstream.pointee.transport == .tls), limits: plan.upstreamHTTP2Limits, now: now)
     guard let place = serverSessions.insert(ServerSession(http2, socket: slot)) else { return upstreamFailed(slot, .upstreamClosed) }
     end(at: slot)
     upstream.pointee.session = Int32(truncatingIfNeeded: place)
@@ -135,7 +148,8 @@ extension Worker {
     upstream.pointee.sentCount = 0
     upstream.pointee.flags.remove(.opening)
     multiplexes[server].spoken = .http2
-    multiplexes[server].sessions.append(Int32(truncatingIfNeeded: slot))
+    // The newest comes first: an older one may have refused what this one was opened for.
+    multiplexes[server].sessions.insert(Int32(truncatingIfNeeded: slot), at: 0)
     metrics.serverSessions.add()
     connection.pointee.upstream = -1
     connection.pointee.attempt &-= 1
@@ -168,6 +182,7 @@ extension Worker {
   /// Takes octets of a session, and does what its frames say.
   mutating func receiveFrames(upstream slot: Int, _ octets: UnsafeMutableRawBufferPointer) {
     let session = serverSessions.pointer(Int(upstreams.pointer(slot).pointee.session))
+    session.pointee.unheardSince = 0
     flushLater(upstream: slot)
     do { try session.pointee.http2.receive(UnsafeRawBufferPointer(octets), now: now) } catch {
       serverFailed(upstreams.pointer(slot).pointee.pool, .upstreamMalformed)
@@ -202,10 +217,10 @@ extension Worker {
         if upstreams.pointer(at).pointee.state == .busy { requestWasTaken(at) }
       case .closed(let stream):
         guard let at = streamPlace(session, stream) else { continue }
-        lose(upstream: at, isRefused: false)
+        lose(upstream: at, .reset)
       case .reset(let stream, let code):
         guard let at = streamPlace(session, stream) else { continue }
-        lose(upstream: at, isRefused: code == .refusedStream)
+        lose(upstream: at, code == .refusedStream ? .refused : .reset)
       case .goAway: retire(upstream: slot)
       case .settings: serveWaitingLater(upstream.pointee.pool)
       }
@@ -274,6 +289,14 @@ extension Worker {
     flushLater(upstream: slot)
   }
 
+  /// A request on a session is given up. Where nothing at all has come since it was asked, the network may have gone without a word,
+  /// and TCP would take many minutes to notice: what is asked from now on goes elsewhere.
+  mutating func doubt(session place: Int) {
+    let session = serverSessions.pointer(place)
+    guard session.pointee.unheardSince != 0, !session.pointee.isEnding else { return }
+    if now &- session.pointee.unheardSince >= min(plan.timeouts.firstOctet, Self.silenceLimit) { retire(upstream: session.pointee.socket) }
+  }
+
   /// Nothing was asked of a session for a while.
   mutating func sessionExpired(upstream slot: Int) {
     let session = serverSessions.pointer(Int(upstreams.pointer(slot).pointee.session))
@@ -292,7 +315,7 @@ extension Worker {
   mutating func loseStreams(upstream slot: Int) {
     let session = serverSessions.pointer(Int(upstreams.pointer(slot).pointee.session))
     while let stream = session.pointee.streams.last {
-      lose(upstream: Int(stream), isRefused: false)
+      lose(upstream: Int(stream), .withSession)
       // What fails may not stay in the list.
       if session.pointee.streams.last == stream { closeUpstream(Int(stream)) }
     }

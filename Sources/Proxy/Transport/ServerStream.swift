@@ -3,6 +3,16 @@ import HTTP
 import HTTP2
 import IO
 
+/// How a stream with a server came to its end before the response did.
+enum StreamLoss {
+  /// The server did nothing with the request, and says so.
+  case refused
+  /// The server, or a rule that it broke, ended this stream alone.
+  case reset
+  /// The session is gone.
+  case withSession
+}
+
 // Streams: one request and its response in a session with a server.
 extension Worker {
   // MARK: The request
@@ -27,6 +37,7 @@ extension Worker {
       }
       if isAll { upstream.pointee.flags.insert(.requestEnded) }
       metrics.serverStreams.add()
+      if session.pointee.unheardSince == 0 { session.pointee.unheardSince = now }
       taken = count
     }
     let rest = UnsafeRawBufferPointer(rebasing: octets[taken...])
@@ -115,11 +126,19 @@ extension Worker {
 
   // MARK: Ends
 
-  /// A stream ended before its response did. One that the server refused has had no effect, whatever was sent of it.
-  mutating func lose(upstream slot: Int, isRefused: Bool) {
+  /// A stream ended before its response did.
+  mutating func lose(upstream slot: Int, _ loss: StreamLoss) {
     let upstream = upstreams.pointer(slot)
     upstream.pointee.flags.insert(.streamOver)
-    if isRefused { upstream.pointee.sentCount = 0 }
+    switch loss {
+    // It has had no effect, whatever was sent of it.
+    case .refused:
+      upstream.pointee.sentCount = 0
+      serverSessions.pointer(Int(upstream.pointee.session)).pointee.refusedAt = now
+    // The server is there and has failed, which is not how an old connection ends that was closed meanwhile.
+    case .reset: upstream.pointee.flags.remove(.reused)
+    case .withSession: break
+    }
     upstreamFailed(slot, .upstreamClosed)
   }
 
@@ -129,8 +148,14 @@ extension Worker {
     guard upstream.pointee.session >= 0 else { return }
     let session = serverSessions.pointer(Int(upstream.pointee.session))
     if upstream.pointee.stream != .none {
-      let isWhole = upstream.pointee.has(.headSeen) && upstream.pointee.progress == .complete && upstream.pointee.has(.requestEnded)
-      if !isWhole, !upstream.pointee.has(.streamOver) { session.pointee.http2.reset(upstream.pointee.stream, .cancel) }
+      // Content that the server has not taken would keep the stream open, though its response is complete.
+      let isWhole =
+        upstream.pointee.has(.headSeen) && upstream.pointee.progress == .complete && upstream.pointee.has(.requestEnded)
+        && session.pointee.http2.queuedCount(upstream.pointee.stream) == 0
+      if !isWhole, !upstream.pointee.has(.streamOver) {
+        session.pointee.http2.reset(upstream.pointee.stream, .cancel)
+        doubt(session: Int(upstream.pointee.session))
+      }
       session.pointee.http2.setTag(upstream.pointee.stream, .max)
     }
     let position = Int(upstream.pointee.streamPlace)

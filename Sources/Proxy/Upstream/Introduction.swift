@@ -23,6 +23,8 @@ extension Worker {
   private func introduction(_ index: Int) -> ProxyProtocol.Header {
     let connection = downstreams.pointer(index)
     let client = connection.pointee.client
+    // A stream whose client has left while its request went elsewhere has no session any more.
+    guard connection.pointee.transport != .stream || connection.pointee.session >= 0 else { return .unspecified }
     let carrier = connection.pointee.transport == .stream ? sessions.pointer(Int(connection.pointee.session)).pointee.socket : index
     guard client != .none, let local = Syscalls.localAddress(downstreams.pointer(carrier).pointee.descriptor) else { return .unspecified }
     let isDirect = client == connection.pointee.peer

@@ -177,6 +177,8 @@ extension Worker {
     guard upstream.pointee.transport != .stream else { return }
     if upstream.pointee.has(.opening) { openingEnded(upstream.pointee.pool) }
     placeFreed(upstream.pointee.pool, slot: Int32(truncatingIfNeeded: slot))
+    // Who waits for a session may open a connection in the place of this one.
+    serveWaitingLater(upstream.pointee.pool)
   }
 
   /// Counts a request that begins at a connection's server.
