@@ -31,7 +31,7 @@ final class Committer: @unchecked Sendable {
   /// How many delays a batch gathers for at most, while entries come at `gatherRate`.
   static let gatherDelays = 4
   /// Entries within half a delay that make waiting for more of them worthwhile.
-  static let gatherRate: UInt64 = 8
+  static let gatherRate: UInt64 = 4
   /// How long the committer rests lightly before it sleeps until something happens.
   static let lingering: Duration = .milliseconds(50)
   /// The longest sleep: checkpoints, disk space and the reserve are looked at in between.

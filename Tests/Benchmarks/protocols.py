@@ -1,7 +1,8 @@
 """HTTP/2 and TLS: Farebox selling by session beside nginx, HAProxy, nghttpx and h2o that only pass on.
 
 h2load is the client for HTTP/2 and for HTTP/1.1 over TLS, s_time of OpenSSL for handshakes that resume nothing. One certificate
-(ECDSA, P-256) serves all proxies; upstreams are asked over HTTP/1.1 with connections kept.
+(ECDSA, P-256) serves all proxies, and all speak TLS 1.3 (nginx 1.22 has to be told); upstreams are asked over HTTP/1.1 with connections
+kept.
 """
 
 import os
@@ -45,7 +46,7 @@ class Rival:
             worker_processes 1; daemon off; pid {config}.pid; error_log {config}.log;
             events {{ worker_connections 4096; }}
             http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; http2_max_requests 100000000; {paths}
-              ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key};
+              ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key}; ssl_protocols TLSv1.2 TLSv1.3;
               upstream api {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 100000000; }}
               server {{ listen 127.0.0.1:{self.plain} http2; listen 127.0.0.1:{self.tls} ssl http2;
                 location / {{ proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}""")
