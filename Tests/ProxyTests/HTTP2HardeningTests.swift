@@ -2,6 +2,7 @@ import Configuration
 import Glibc
 import HTTP
 import HTTP2
+import Methods
 import Synchronization
 import Testing
 
@@ -80,8 +81,9 @@ import Testing
     #expect(lasts == [0x7fff_ffff, 1])
   }
 
-  /// The upstream is told whose request comes, and by then its client may have left.
-  @Test func aClientThatLeavesWhileItsRequestGoesElsewhereIsNoHarm() throws {
+  /// A paid request that a server drops, and whose client leaves while another one, which is told whose request it is, lets it wait.
+  /// Calls `body` with that server's end of the connection, once it has heard the request.
+  private func leave(abandon: Duration, _ body: (PaidRelay, SessionSecret, Wire) throws -> Void) throws {
     let dropped = Flag()
     let first = try ScriptedUpstream { wire, _ in
       guard let head = try? wire.read(through: "\r\n\r\n") else { return }
@@ -94,6 +96,7 @@ import Testing
         .init(.host("127.0.0.1", port: first.port), weight: 100), .init(.host("127.0.0.1", port: second.port), weight: 1),
       ]
       settings.upstreams[0].proxyProtocol = .v1
+      settings.timeouts.abandon = abandon
     }
     let secret = try relay.openSession("/weather/x", deposit: 100_000)
     let peer = HTTP2Peer(try Wire(port: relay.port), .client(isSecure: false))
@@ -106,11 +109,26 @@ import Testing
     let wire = try second.relieve()
     #expect(try wire.read(through: "\r\n") == "PROXY UNKNOWN\r\n")
     _ = try wire.read(through: "\r\n\r\n")
-    wire.send(Self.ok)
-    // It was served, and the client's leaving does not undo that.
-    #expect(relay.wait { (try? relay.view(secret).spent) == 4000 })
+    try body(relay, secret, wire)
     #expect(try relay.send("/free/x").status == 200)
     #expect(relay.ledger.verify().isBalanced)
+  }
+
+  @Test func aClientThatLeavesWhileItsRequestGoesElsewhereIsNoHarm() throws {
+    try leave(abandon: .seconds(20)) { relay, secret, wire in
+      wire.send(Self.ok)
+      // It was served, and the client's leaving does not undo that.
+      #expect(relay.wait { (try? relay.view(secret).spent) == 4000 })
+    }
+  }
+
+  /// From the moment on that the client left, and not from when a connection stood.
+  @Test func whatNobodyWaitsForIsGivenUpInTime() throws {
+    try leave(abandon: .seconds(3)) { relay, secret, _ in
+      let spent = try relay.view(secret).spent
+      #expect(spent == 4000)
+      #expect(relay.wait { (try? relay.view(secret).spent) == 2000 })
+    }
   }
 
   // MARK: Upstreams
