@@ -37,6 +37,7 @@ extension ConfigurationReader {
     Self.readOperation(table, &route)
     readOffer(table, &route)
     Self.readUpgrade(table, &route)
+    checkUpgrade(table, route)
     route.description = table.string("description", expected: "a sentence of at most 200 octets without line breaks or quotes") {
       (1...200).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }
     }

@@ -29,6 +29,16 @@ extension ConfigurationReader {
     }
   }
 
+  /// Connections are switched by HTTP/1.1, which an upstream that is always spoken to in HTTP/2 does not understand.
+  func checkUpgrade(_ table: TableReader, _ route: Settings.Route) {
+    guard !route.upgrades.isEmpty, settings.upstreams.indices.contains(route.upstream) else { return }
+    let upstream = settings.upstreams[route.upstream]
+    guard upstream.http2 == .always else { return }
+    table.report(
+      .conflict, "upgrade", expected: "an upstream that is spoken to in HTTP/1.1",
+      advice: "give the [[upstream]] \"\(upstream.name)\" http2 = \"auto\" or \"never\", or the route an upstream of its own")
+  }
+
   /// Whether the proxy may pass octets on that it does not understand: not where they are HTTP again, for requests would then go
   /// past prices and checks.
   private static func isUpgradable(_ name: String) -> Bool {

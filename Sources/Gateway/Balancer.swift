@@ -9,13 +9,15 @@ public struct Balancer: ~Copyable {
     case roundRobin
     /// The one with the fewest requests in flight for its weight; in turn among equals.
     case leastConnections
-    /// By the key: the same one each time, and the same one in every worker, as long as it can be used. When one
-    /// leaves, only its keys move.
+    /// By the key: the same one each time, and the same one in every worker and every proxy that knows it by the same
+    /// identity, as long as it can be used. When one leaves, for a while or for good, only its keys move.
     case hash
   }
 
   private struct Server {
     var weight: Int
+    /// What its draws depend on.
+    let identity: UInt64
     /// What it is owed in turns: grows by its weight, falls by the sum of all when it is chosen.
     var credit = 0
     var inFlight = 0
@@ -25,10 +27,12 @@ public struct Balancer: ~Copyable {
   private var servers: [Server]
 
   /// Makes a balancer; a server of weight 0 is never chosen.
-  public init(policy: Policy, weights: [Int], seed: UInt64 = 0) {
-    precondition(weights.count <= ServerSet.limit)
+  ///
+  /// - Parameter identities: what ``Policy/hash`` knows each server by, wherever it stands among the others; nil: its place.
+  public init(policy: Policy, weights: [Int], identities: [UInt64]? = nil, seed: UInt64 = 0) {
+    precondition(weights.count <= ServerSet.limit && identities.map { $0.count == weights.count } ?? true)
     self.policy = policy
-    servers = weights.map { Server(weight: max(0, $0)) }
+    servers = weights.enumerated().map { Server(weight: max(0, $1), identity: identities?[$0] ?? UInt64($0) &+ 1) }
     let all = ServerSet(first: servers.count)
     for _ in 0..<(seed % UInt64(max(1, servers.count))) { _ = inTurn(all) }
   }
@@ -94,7 +98,7 @@ public struct Balancer: ~Copyable {
     var lowest = UInt64.max
     while let server = rest.popFirst() {
       guard server < servers.count, servers[server].weight > 0 else { continue }
-      let draw = Self.exponential(Self.mixed(key ^ Self.mixed(UInt64(server) &+ 1))) / UInt64(servers[server].weight)
+      let draw = Self.exponential(Self.mixed(key ^ Self.mixed(servers[server].identity))) / UInt64(servers[server].weight)
       if chosen == nil || draw < lowest {
         chosen = server
         lowest = draw

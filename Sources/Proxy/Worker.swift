@@ -75,9 +75,9 @@ struct Worker: ~Copyable {
   /// How many requests of each upstream may be sent anew.
   var budgets: [RetryBudget] = []
   /// The addresses of each server.
-  var addresses: [[SocketAddress]] = []
-  /// Which of them is tried next; moves on when one fails.
-  var addressTurns: [Int] = []
+  var addresses: [ServerAddresses] = []
+  /// Places at servers that requests which waited may open connections for: filled and worked off within one step.
+  var freedPlaces: [(ticket: UInt64, server: Int)] = []
 
   // Safe because: allocated in init, freed in deinit, and used by this worker's thread alone. What a receive puts
   // into `received` is used up before the next receive, since nothing receives but the top of an event's handling.

@@ -45,11 +45,19 @@ public struct TLSEngine: ~Copyable {
   ///   - client: what the connection has in common with others.
   ///   - serverName: a DNS name, which is told to the server and verified, or an IP address, which is verified only. May be nil
   ///     only where nothing is verified.
-  public init(client: TLSClientContext, serverName: String?) throws(TLSError) {
+  ///   - protocols: what can be spoken inside this one, the most wanted first; nil: what the context says.
+  public init(client: TLSClientContext, serverName: String?, protocols: [TLSApplicationProtocol]? = nil) throws(TLSError) {
     let (session, passage) = try Self.open(client.pointer)
     guard Self.prepare(session, client, serverName) else {
       Self.close(session, passage)
       throw .serverNameInvalid
+    }
+    if let protocols {
+      let list = TLSApplicationProtocol.list(protocols)
+      guard SSL_set_alpn_protos(session, list, UInt32(list.count)) == 0 else {
+        Self.close(session, passage)
+        throw .resourcesExhausted
+      }
     }
     passage.pointee.shelf = client.sessions
     passage.pointee.serverName = serverName ?? ""

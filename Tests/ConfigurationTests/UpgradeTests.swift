@@ -45,6 +45,31 @@ import Testing
     #expect(Self.inspect("price = \"0.06 USDC per minute\"\nupgrade = [\"irc\"]").settings != nil)
   }
 
+  @Test func anUpstreamThatKnowsHTTP2OnlyCannotSwitch() {
+    func texts(_ http2: String) -> [String] {
+      let outcome = Configuration.inspect(
+        text: """
+          realm = "api.example.com"
+          [[listen]]
+          address = "127.0.0.1:8402"
+          [[upstream]]
+          name = "api"
+          url = "http://127.0.0.1:8081"
+          http2 = "\(http2)"
+          [[route]]
+          id = "live"
+          path = "/live"
+          free = true
+          upgrade = ["websocket"]
+          """, file: "/etc/proxy.conf", state: "/tmp/state", environment: [:])
+      return outcome.diagnostics.map { $0.text(file: "f") }
+    }
+    #expect(texts("auto") == [] && texts("never") == [])
+    #expect(texts("always").count == 1)
+    #expect(texts("always").first?.hasPrefix("f:12:11: error: [[route]] \"live\": upgrade: excludes another key\n") == true, "\(texts("always"))")
+    #expect(texts("always").first?.contains("give the [[upstream]] \"api\" http2 = \"auto\"") == true)
+  }
+
   @Test(arguments: [
     ("free = true\nupgrade = [\"WebSocket\"]", "upgrade"), ("free = true\nupgrade = [\"h2c\"]", "upgrade"),
     ("free = true\nupgrade = [\"tls/1.0\"]", "upgrade"), ("free = true\nupgrade = [\"a b\"]", "upgrade"),

@@ -87,6 +87,21 @@ private func counts(_ picks: [Int], _ servers: Int) -> [Int] { (0..<servers).map
     }
   }
 
+  @Test func hashKnowsServersByTheirIdentities() {
+    let identities: [UInt64] = [11, 22, 33]
+    let weights = [1, 2, 1]
+    var balancer = Balancer(policy: .hash, weights: weights, identities: identities)
+    for (order, count) in [([2, 0, 1], 3), ([1, 2], 2), ([0, 2], 2), ([0], 1)] as [([Int], Int)] {
+      // Another configuration, or another proxy, that has them elsewhere or has fewer of them.
+      var other = Balancer(policy: .hash, weights: order.map { weights[$0] }, identities: order.map { identities[$0] })
+      for key in 0..<2000 as Range<UInt64> {
+        let before = balancer.choose(among: ServerSet(first: 3), key: key) ?? -1
+        let after = other.choose(among: ServerSet(first: count), key: key).map { order[$0] } ?? -1
+        if order.contains(before) { #expect(after == before) } else { #expect(order.contains(after)) }
+      }
+    }
+  }
+
   @Test(arguments: [[1, 1], [1, 1, 1, 1, 1], [1, 2, 3, 4], [256, 1, 128], [10, 10, 0, 20]])
   func hashSpreadsKeysByWeight(weights: [Int]) {
     var balancer = Balancer(policy: .hash, weights: weights)

@@ -331,6 +331,24 @@ extension RelayFixture {
     #expect(ended.load(ordering: .relaxed) && relay.metric("upstream_failures_total") == 0)
   }
 
+  @Test func connectionsAreSpreadOverTheAddressesOfAName() throws {
+    let closing = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+    let first = try ScriptedUpstream.answering { _ in closing }
+    let others = try [2, 3].map { last in
+      try ScriptedUpstream(address: 0x7f00_0000 | last, port: first.port) { wire, _ in
+        while (try? wire.read(through: "\r\n\r\n")) != nil { wire.send(closing) }
+      }
+    }
+    let relay = try RelayFixture(
+      upstreamPort: first.port,
+      { settings in settings.upstreams = [Settings.Upstream(name: "named", endpoint: .host("api.test", port: first.port))] },
+      resolve: { _, port in (1...4).map { SocketAddress(127, 0, 0, $0, port: port) } })
+    // Nobody listens at the fourth.
+    for _ in 0..<12 { #expect(try relay.get().status == 200) }
+    #expect(([first] + others).map(\.connectionCount) == [4, 4, 4])
+    #expect(relay.metric("upstream_retries_total") == 1 && relay.metric("upstream_failures_total") == 0)
+  }
+
   @Test func namesAreLookedUpAgainAndWorkersTold() throws {
     var settings = Settings()
     settings.upstreams = [

@@ -15,9 +15,11 @@ struct EnginePair: ~Copyable {
   var clientError: TLSError?
   var serverError: TLSError?
 
-  init(_ server: TLSServerContext, _ client: TLSClientContext, name: String? = "first.test") throws {
+  init(
+    _ server: TLSServerContext, _ client: TLSClientContext, name: String? = "first.test", protocols: [TLSApplicationProtocol]? = nil
+  ) throws {
     let accepted = try TLSEngine(server: server)
-    var opened = try TLSEngine(client: client, serverName: name)
+    var opened = try TLSEngine(client: client, serverName: name, protocols: protocols)
     var hello = ByteBuffer()
     try opened.start(output: &hello)
     self.server = accepted

@@ -82,6 +82,18 @@ private func client(
     #expect(pair.serverError == .applicationProtocolMismatch && pair.clientError == .alertReceived(120))
   }
 
+  @Test func oneConnectionMayAskForLess() throws {
+    let (server, client) = (try server(protocols: [.http2, .http1]), try client(protocols: [.http2, .http1]))
+    // The third goes on with a session of the second, and the fourth with one of the third.
+    for (protocols, agreed) in [(nil, .http2), ([.http1], .http1), (nil, .http2), ([.http1], .http1)]
+      as [([TLSApplicationProtocol]?, TLSApplicationProtocol)]
+    {
+      var pair = try EnginePair(server, client, protocols: protocols)
+      pair.run()
+      #expect(pair.client.applicationProtocol == agreed && pair.server.applicationProtocol == agreed)
+    }
+  }
+
   @Test(arguments: [
     ("first.test", "CN=First,O=Test"), ("SECOND.test", "CN=First,O=Test"), ("a.wild.test", "CN=Wild"), ("A.Wild.Test", "CN=Wild"),
     ("below.test", "CN=Below"), ("nowhere.test", "CN=First,O=Test"), ("a.b.wild.test", "CN=First,O=Test"), ("wild.test", "CN=First,O=Test"),

@@ -204,12 +204,16 @@ struct DownstreamConnection: ~Copyable {
 
   // The exchange.
   var upstream: Int32 = -1
+  /// The server in whose queue the request stands; what an earlier request left in another one's does not count.
+  var queuedAt: Int32 = -1
   /// The place of what is known of a switch to another protocol; -1: none was asked for.
   var tunnel: Int32 = -1
   var route: RouteIndex = 0
   var method = Method.other
   var minorVersion: UInt8 = 1
   var attempt: UInt8 = 0
+  /// Interim responses that were passed on.
+  var interimCount: UInt8 = 0
   /// The servers that failed the request.
   var tried: ServerSet = []
   /// What the request is hashed to a server by.

@@ -16,6 +16,7 @@ extension Worker {
     connection.pointee.method = head.pointee.method
     connection.pointee.minorVersion = head.pointee.minorVersion
     connection.pointee.attempt = 0
+    connection.pointee.interimCount = 0
     connection.pointee.tried = []
     connection.pointee.since = now
     connection.pointee.contentCount = 0

@@ -32,7 +32,7 @@ extension Worker {
       connect(index, server)
     case .wait:
       writeHead(index, octets, whole, into: &connection.pointee.prepared)
-      awaitPlace(index)
+      awaitPlace(index, server)
     case .refuse: fail(index, .upstreamBusy)
     }
   }

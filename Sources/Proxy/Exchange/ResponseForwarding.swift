@@ -9,12 +9,18 @@ extension Worker {
   /// From here on content is sent from where it was received, not copied behind the head.
   static var copyLimit: Int { 16 << 10 }
 
+  /// Interim responses to one request that are passed on.
+  private static var interimLimit: UInt8 { 100 }
+
   // MARK: Heads
 
   /// Passes an interim response on: 100 where the client waits for it, the others to clients that may know them.
   mutating func passInterim(_ index: Int, _ octets: UnsafeRawBufferPointer) {
     let connection = downstreams.pointer(index)
     guard !connection.pointee.has(.gone), connection.pointee.minorVersion == 1 else { return }
+    // They could come without end, for a client that reads nothing.
+    guard connection.pointee.interimCount < Self.interimLimit else { return }
+    connection.pointee.interimCount += 1
     if responseHead.pointee.status == 100 {
       guard connection.pointee.has(.expectsContinue) else { return }
       connection.pointee.flags.remove(.expectsContinue)

@@ -108,7 +108,7 @@ extension Worker {
       var waiting: [UInt64] = []
       swap(&waiting, &multiplexes[server].waiting)
       for ticket in waiting {
-        if let index = waiter(ticket) { lease(index, server) }
+        if let index = waiter(ticket, server) { lease(index, server) }
       }
     }
   }
@@ -123,7 +123,8 @@ extension Worker {
     if isHTTP2 { return startSession(upstream: slot) }
     guard isFramed(index, for: slot) else { return upstreamFailed(slot, .upstreamClosed) }
     upstream.pointee.state = .busy
-    if plan.servers[server].mayMultiplex {
+    // A connection that was opened to be switched speaks HTTP/1.1 whatever the server would choose.
+    if plan.servers[server].mayMultiplex, !isApart(index, server) {
       multiplexes[server].spoken = .http1
       upstream.pointee.flags.remove(.opening)
       openingEnded(server)

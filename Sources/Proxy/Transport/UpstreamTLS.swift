@@ -9,7 +9,8 @@ extension Worker {
     let server = upstream.pointee.pool
     let name = plan.upstreams[plan.servers[server].upstream].serverName ?? plan.servers[server].host
     do throws(TLSError) {
-      let engine = try TLSEngine(client: context, serverName: name)
+      let protocols: [TLSApplicationProtocol]? = isApart(Int(upstream.pointee.downstream), server) ? [.http1] : nil
+      let engine = try TLSEngine(client: context, serverName: name, protocols: protocols)
       guard let place = secureSockets.insert(SecureSocket(engine)) else { throw .resourcesExhausted }
       upstream.pointee.transport = .tls
       upstream.pointee.secure = Int32(truncatingIfNeeded: place)

@@ -14,7 +14,9 @@ extension Worker {
     if !control.board.usable(upstream, at: now).isEmpty { return nil }
     switch control.board.decision(upstream, at: now) {
     case .usable: return nil
-    case .refused(let seconds): return .upstreamUnavailable(retryAfter: seconds)
+    case .refused(let seconds):
+      metrics.upstreamRefusals.add()
+      return .upstreamUnavailable(retryAfter: seconds)
     }
   }
 
@@ -26,7 +28,9 @@ extension Worker {
     if usable.isEmpty {
       switch control.board.begin(upstream, at: now) {
       case .usable(let servers): usable = servers
-      case .refused(let seconds): throw Refused(failure: .upstreamUnavailable(retryAfter: seconds))
+      case .refused(let seconds):
+        metrics.upstreamRefusals.add()
+        throw Refused(failure: .upstreamUnavailable(retryAfter: seconds))
       }
     }
     guard let server = choose(index, upstream, among: usable) else { throw Refused(failure: .upstreamUnreachable) }
@@ -83,17 +87,19 @@ extension Worker {
   /// Makes tables for the plan's servers and upstreams that have none; `found` has their addresses, in order.
   mutating func addServers(_ found: [[SocketAddress]]) {
     metrics.servers.grow(to: plan.servers.count)
-    for (server, addresses) in zip(plan.servers[self.addresses.count...], found) {
+    for (server, found) in zip(plan.servers[addresses.count...], found) {
       // Places are given in order, so each is the slab's next.
-      guard let made = pools.insert(UpstreamPool(limits: server.pool)), made == self.addresses.count else {
+      guard let made = pools.insert(UpstreamPool(limits: server.pool)), made == addresses.count else {
         preconditionFailure("a server's place is not the next")
       }
-      self.addresses.append(addresses)
-      addressTurns.append(0)
+      addresses.append(ServerAddresses(found, seed: control.seed))
     }
     let begun = Instant(nanoseconds: now)
     for upstream in plan.upstreams[budgets.count...] {
-      _ = balancers.insert(Balancer(policy: upstream.policy, weights: plan.servers[upstream.servers].map(\.weight), seed: control.seed))
+      let servers = plan.servers[upstream.servers]
+      let identities = servers.map { server in Array(server.label.utf8).withUnsafeBytes { BalanceKey.hash($0) } }
+      _ = balancers.insert(
+        Balancer(policy: upstream.policy, weights: servers.map(\.weight), identities: identities, seed: control.seed))
       budgets.append(RetryBudget(at: begun))
     }
   }
@@ -103,7 +109,7 @@ extension Worker {
     switch place(index, server, fresh: fresh) {
     case .reuse(let slot): assign(index, Int(slot))
     case .connect: connect(index, server)
-    case .wait: awaitPlace(index)
+    case .wait: awaitPlace(index, server)
     case .refuse: fail(index, .upstreamBusy)
     }
   }
@@ -111,13 +117,20 @@ extension Worker {
   /// Finds a place at a server for a request.
   @inline(__always)
   mutating func place(_ index: Int, _ server: Int, fresh: Bool = false) -> UpstreamPool.Lease {
-    if plan.servers[server].mayMultiplex { return leaseShared(index, server, fresh: fresh) }
+    if plan.servers[server].mayMultiplex, !isApart(index, server) { return leaseShared(index, server, fresh: fresh) }
     return pools.pointer(server).pointee.lease(ticket: ticket(index), fresh: fresh)
   }
 
-  /// Waits until another request gives its connection back.
-  mutating func awaitPlace(_ index: Int) {
+  /// Whether a request gets a connection of its own that speaks HTTP/1.1, though the server may speak HTTP/2: it asks for a switch,
+  /// and that is done with HTTP/1.1.
+  func isApart(_ index: Int, _ server: Int) -> Bool {
+    maySwitch(index) && plan.upstreams[plan.servers[server].upstream].http2 != .always
+  }
+
+  /// Waits until another request gives its connection to the server back.
+  mutating func awaitPlace(_ index: Int, _ server: Int) {
     downstreams.pointer(index).pointee.state = .queued
+    downstreams.pointer(index).pointee.queuedAt = Int32(truncatingIfNeeded: server)
     setDeadline(index, now &+ times(index).connect)
   }
 
@@ -135,7 +148,7 @@ extension Worker {
     connection.pointee.tried.insert(ServerSet(server: server - plan.upstreams[upstream].servers.lowerBound))
     let usable = control.board.usable(upstream, at: now)
     var rest = usable.subtracting(connection.pointee.tried)
-    if rest.isEmpty, Int(connection.pointee.attempt) < addresses[server].count { rest = usable }
+    if rest.isEmpty, Int(connection.pointee.attempt) < addresses[server].all.count { rest = usable }
     guard let other = choose(index, upstream, among: rest), budgets[upstream].spend(at: Instant(nanoseconds: now)) else { return false }
     metrics.upstreamRetries.add()
     lease(index, other, fresh: true)

@@ -55,6 +55,17 @@ final class ServerMetrics: Sendable {
 
 /// Prints how the servers stand as Prometheus text.
 enum ServerMetricsText {
+  /// Writes a label's value: a socket's path may have any octet.
+  static func escaped(_ value: String) -> [UInt8] {
+    value.utf8.flatMap { octet -> [UInt8] in
+      switch octet {
+      case UInt8(ascii: "\\"), UInt8(ascii: "\""): [UInt8(ascii: "\\"), octet]
+      case UInt8(ascii: "\n"): Array("\\n".utf8)
+      default: [octet]
+      }
+    }
+  }
+
   /// Appends the lines of the upstreams at the places `upstreams`.
   static func append(_ plan: RelayPlan, _ upstreams: [Int], _ board: UpstreamBoard, _ workers: [WorkerMetrics], to text: inout ByteBuffer) {
     func head(_ name: StaticString, _ kind: StaticString, _ help: StaticString) {
@@ -72,10 +83,10 @@ enum ServerMetricsText {
       text.append("farebox_upstream_")
       text.append(name)
       text.append("{upstream=\"")
-      text.append(upstream)
+      text.append(escaped(upstream))
       if let server {
         text.append("\",server=\"")
-        text.append(server)
+        text.append(escaped(server))
       }
       text.append("\"} ")
       text.append(decimal: number)

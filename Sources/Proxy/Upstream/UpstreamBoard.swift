@@ -23,8 +23,13 @@ final class UpstreamBoard: Sendable {
     var ejection: Ejection
     var breaker: CircuitBreaker?
 
-    /// What could be used if the breaker did not count.
-    var standing: ServerSet { all.subtracting([down, ejection.ejected]) }
+    /// What could be used if the breaker did not count: those that are neither down nor ejected. Where that leaves none, what
+    /// passes its checks is better than nothing, whatever requests have told.
+    var standing: ServerSet {
+      let up = all.subtracting(down)
+      let standing = up.subtracting(ejection.ejected)
+      return standing.isEmpty ? up : standing
+    }
 
     var isClosed: Bool {
       switch breaker?.state {

@@ -10,26 +10,25 @@ extension Worker {
     var address: SocketAddress?
     if let path = plan.servers[server].unixPath {
       result = Connector.connect(toUnixPath: path)
-    } else if addresses[server].isEmpty {
-      control.resolver.wanted(server)
-      result = .failed(0)
-    } else {
-      let choice = addresses[server][addressTurns[server] % addresses[server].count]
+    } else if let choice = addresses[server].next(at: now) {
       address = choice
       result = Connector.connect(to: choice)
+    } else {
+      control.resolver.wanted(server)
+      result = .failed(0)
     }
     metrics.upstreamConnects.add()
     switch result {
     case .connected(let descriptor): adopt(index, server, descriptor, address, .busy)
     case .started(let descriptor): adopt(index, server, descriptor, address, .connecting)
     case .failed:
-      openingEnded(server)
+      if !isApart(index, server) { openingEnded(server) }
       connection.pointee.attempt &+= 1
       placeFreed(server, slot: -1)
-      connectFailed(index, server, .upstreamUnreachable)
+      connectFailed(index, server, address, .upstreamUnreachable)
     case .exhausted:
       control.notices.exhausted(.descriptorsExhausted, at: now)
-      openingEnded(server)
+      if !isApart(index, server) { openingEnded(server) }
       placeFreed(server, slot: -1)
       fail(index, .descriptorsExhausted)
     }
@@ -40,7 +39,7 @@ extension Worker {
   ) {
     guard let slot = upstreams.insert(UpstreamConnection(descriptor: descriptor, pool: pool, state: state)) else {
       Syscalls.close(descriptor)
-      openingEnded(pool)
+      if !isApart(index, pool) { openingEnded(pool) }
       placeFreed(pool, slot: -1)
       return fail(index, .upstreamBusy)
     }
@@ -49,7 +48,7 @@ extension Worker {
     let upstream = upstreams.pointer(slot)
     upstream.pointee.address = address
     attach(index, slot)
-    if plan.servers[pool].mayMultiplex, multiplexes[pool].isOpening { upstream.pointee.flags.insert(.opening) }
+    if plan.servers[pool].mayMultiplex, !isApart(index, pool), multiplexes[pool].isOpening { upstream.pointee.flags.insert(.opening) }
     swap(&upstream.pointee.output, &connection.pointee.prepared)
     connection.pointee.prepared.release()
     do {
@@ -90,10 +89,10 @@ extension Worker {
   }
 
   /// No connection came about: nothing has left, so another address or server may be tried, whatever the method.
-  mutating func connectFailed(_ index: Int, _ server: Int, _ failure: Failure) {
+  mutating func connectFailed(_ index: Int, _ server: Int, _ address: SocketAddress?, _ failure: Failure) {
     let connection = downstreams.pointer(index)
     control.resolver.wanted(server)
-    addressTurns[server] &+= 1
+    if let address { addresses[server].failed(address, at: now) }
     serverFailed(server, failure)
     let upstream = plan.servers[server].upstream
     let attempt = Retry.Attempt(number: Int(connection.pointee.attempt), isReused: false, isSent: false, isReplayable: true)
@@ -105,8 +104,8 @@ extension Worker {
 
   /// A look-up has found these addresses of a server: what was opened to others serves no further request.
   mutating func addressesChanged(_ server: Int, _ found: [SocketAddress]) {
-    guard !found.isEmpty, found != addresses[server] else { return }
-    addresses[server] = found
+    guard !found.isEmpty, found != addresses[server].all else { return }
+    addresses[server].adopt(found)
     for slot in 0..<upstreams.placeCount where upstreams.isInUse(slot) {
       let upstream = upstreams.pointer(slot)
       guard upstream.pointee.pool == server, let address = upstream.pointee.address, !found.contains(address) else { continue }
@@ -121,18 +120,33 @@ extension Worker {
 
   /// Tells the pool that a connection is gone; a request that waits may open one in its place.
   mutating func placeFreed(_ pool: Int, slot: Int32) {
-    var ticket = pools.pointer(pool).pointee.closed(slot: slot)
-    while let waiting = ticket {
-      if let index = waiter(waiting) { return connect(index, pool) }
-      ticket = pools.pointer(pool).pointee.unused()
+    // Those who wait for a session may open a connection for one now.
+    serveWaitingLater(pool)
+    guard let ticket = pools.pointer(pool).pointee.closed(slot: slot) else { return }
+    freedPlaces.append((ticket, pool))
+    // Where connects fail at once, each frees the next one's place: they are listed, since calls inside of each other would take
+    // as much stack as there are requests that wait.
+    guard freedPlaces.count == 1 else { return }
+    var next = 0
+    while next < freedPlaces.count {
+      let (ticket, server) = freedPlaces[next]
+      next += 1
+      if let index = waiter(ticket, server) {
+        connect(index, server)
+      } else if let other = pools.pointer(server).pointee.unused() {
+        freedPlaces.append((other, server))
+      }
     }
+    freedPlaces.removeAll(keepingCapacity: true)
   }
 
-  /// Finds the request of a ticket, if it still waits.
-  func waiter(_ ticket: UInt64) -> Int? {
+  /// Finds the request of a ticket, if it still waits for the server. The ticket is the connection's, whose next request may wait
+  /// for another one by now.
+  func waiter(_ ticket: UInt64, _ server: Int) -> Int? {
     let index = Int(ticket & 0xffff_ffff)
     guard downstreams.isCurrent(index, generation: UInt32(truncatingIfNeeded: ticket >> 32)) else { return nil }
-    return downstreams.pointer(index).pointee.state == .queued ? index : nil
+    let connection = downstreams.pointer(index)
+    return connection.pointee.state == .queued && Int(connection.pointee.queuedAt) == server ? index : nil
   }
 
   /// Gives a connection back that may serve another request.
@@ -154,7 +168,7 @@ extension Worker {
         return wheel.schedule(slot * 2 + 1, deadline: upstream.pointee.deadline)
       case .close: return closeUpstream(slot)
       case .assign(let ticket):
-        if let index = waiter(ticket) { return assign(index, slot) }
+        if let index = waiter(ticket, pool) { return assign(index, slot) }
       }
     }
   }

@@ -242,7 +242,7 @@ extension Worker {
     if wasConnecting {
       swap(&connection.pointee.prepared, &upstream.pointee.output)
       closeUpstream(slot)
-      return connectFailed(index, pool, failure)
+      return connectFailed(index, pool, upstream.pointee.address, failure)
     }
     let attempt = Retry.Attempt(
       number: Int(connection.pointee.attempt), isReused: upstream.pointee.has(.reused),
