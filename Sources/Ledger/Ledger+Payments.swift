@@ -89,6 +89,13 @@ extension Ledger {
     try debit { (state) throws(Refusal) in try state.extend(handle, rate: rate, wanted: wanted, atLeast: atLeast, at: now) }
   }
 
+  /// Gives a part of what `begin` and `extend` took for an exchange back before its end, because it will not be used.
+  ///
+  /// - Throws: why nothing was given back: the session is closing, say, and gets all of it back anyway when the exchange ends.
+  public func retract(_ handle: SessionHandle, _ cost: ExactCost, at now: Timestamp) throws(Refusal) {
+    try debit { (state) throws(Refusal) in try state.retract(handle, cost, at: now) }
+  }
+
   /// Ends an exchange that `begin` counted: `debited` is all that `begin` and `extend` took for it, `used` what it cost, `units` what it used.
   ///
   /// Writes the exchange's line where `context.writesLine` is false, a line of what was returned where it is true. Returns 0 when there is

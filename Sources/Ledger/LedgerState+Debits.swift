@@ -68,6 +68,15 @@ extension LedgerState {
     return (units, advance(at: now))
   }
 
+  /// Gives back a part of what an exchange was debited and has not used.
+  mutating func retract(_ handle: SessionHandle, _ cost: ExactCost, at now: Timestamp) throws(Refusal) {
+    let index = try openSlot(handle)
+    guard let total = balances[index].total.subtracting(cost), total >= balances[index].settled else { throw .overflow }
+    balances[index].total = total
+    touchBalance(index)
+    _ = advance(at: now)
+  }
+
   /// Ends an exchange: settles what was used, and gives the rest of what was debited back.
   mutating func finish(
     _ handle: SessionHandle, debited: ExactCost, used: ExactCost, units: UInt64, context: DebitContext, at now: Timestamp

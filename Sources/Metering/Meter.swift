@@ -114,6 +114,14 @@ public struct Meter: Sendable {
     passed -= min(octets, passed)
   }
 
+  /// Gives up what was debited and has not passed: whoever drives the meter gives back what it costs. Steps begin small again.
+  public mutating func release() {
+    debited = passed
+    durable = min(durable, debited)
+    lastStep = 0
+    step = first
+  }
+
   /// Takes over units that another meter at the same price has paid for, durably, and not used; at most `units`.
   public mutating func take(from other: inout Meter, _ units: UInt64) {
     let moved = min(units, other.available)

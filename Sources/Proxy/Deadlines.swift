@@ -44,7 +44,8 @@ extension Worker {
   private mutating func downstreamExpired(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed else { return }
-    metrics.timeouts.add()
+    // Most deadlines of a tunnel are a second's end.
+    if connection.pointee.state != .tunnel { metrics.timeouts.add() }
     switch connection.pointee.state {
     case .closed: break
     case .handshake, .idle, .discard, .linger: closeDownstream(index)

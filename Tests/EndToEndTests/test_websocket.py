@@ -30,6 +30,14 @@ upgrade = ["websocket"]
 hold-timeout = "2 s"
 
 [[route]]
+id = "hasty"
+path = "/hasty"
+price = "0.001 USDC per message"
+upgrade = ["websocket"]
+upstream-idle-timeout = "500 ms"
+hold-timeout = "2 s"
+
+[[route]]
 id = "octets"
 path = "/octets"
 price = "1 USDC per MB of both"
@@ -51,11 +59,13 @@ class EchoServer:
     def __init__(self):
         self.ends = []
         self.received = []
+        self.connections = set()
         self.server = serve(self.handle, "127.0.0.1", 0, max_size=None)
         self.port = self.server.socket.getsockname()[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def handle(self, connection):
+        self.connections.add(connection)
         try:
             for message in connection:
                 self.received.append(message)
@@ -66,6 +76,7 @@ class EchoServer:
         except ConnectionClosed:
             pass
         finally:
+            self.connections.discard(connection)
             # What the peer said, which is what the proxy said.
             received = connection.protocol.close_rcvd
             self.ends.append((received.code, received.reason) if received else None)
@@ -200,6 +211,16 @@ def test_who_does_not_pay_is_closed(proxy, payer, echo):
     assert echo.received == ["one"]
     assert echo.last_end()[0] == 1001
     assert spent(proxy, secret) == 2000
+
+
+def test_a_hold_lasts_as_long_as_it_says(proxy, payer):
+    secret, connection = open_by_upgrade(proxy, payer, "/hasty", 1000)
+    connection.send("one")
+    assert connection.recv(timeout=5) == "one"
+    connection.send("two")
+    with pytest.raises(ConnectionClosed) as closed:
+        connection.recv(timeout=10)
+    assert closed.value.rcvd.code == 1008
 
 
 def test_octets_of_messages_count(proxy, payer):

@@ -171,6 +171,9 @@ private let mask: [UInt8] = [1, 2, 3, 4]
     #expect(fault(key) == .versionUnsupported)
     #expect(fault("Sec-WebSocket-Version: 13") == .keyInvalid)
     #expect(fault("sec-websocket-version: 13", isTunnel: true) == nil)
+    #expect(fault(key, "sec-websocket-version: 13", isTunnel: true) == nil)
+    #expect(fault(key, key, "sec-websocket-version: 13", isTunnel: true) == .keyInvalid)
+    #expect(fault("Sec-WebSocket-Key: x", "sec-websocket-version: 13", isTunnel: true) == .keyInvalid)
     #expect(fault("Sec-WebSocket-Key: dGhlIHNhbXBsZQ==", "Sec-WebSocket-Version: 13") == .keyInvalid)
     #expect(fault(key, key, "Sec-WebSocket-Version: 13") == .keyInvalid)
   }

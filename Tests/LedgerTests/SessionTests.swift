@@ -115,6 +115,31 @@ import Testing
     #expect(debits.first?.objectValue?["units"]?.stringValue == "999999")
   }
 
+  @Test func whatIsGivenBackEarlyCanBeSpentAgain() throws {
+    let fixture = try LedgerFixture()
+    let rate = Price.perMegabyte.parts[0]
+    let session = try fixture.open(1, deposit: 100)
+    _ = try fixture.ledger.begin(session, cost: .of(40), context: fixture.line, at: noon)
+    _ = try fixture.ledger.begin(session, cost: .zero, context: fixture.stream, at: noon)
+    let step = try fixture.ledger.extend(session, rate: rate, wanted: 6000, atLeast: 1, at: noon)
+    #expect(throws: Refusal.insufficientBudget(required: 1)) {
+      try fixture.ledger.extend(session, rate: rate, wanted: 1, atLeast: 1, at: noon)
+    }
+    try fixture.ledger.retract(session, try #require(ExactCost(units: 2500, rate: rate)), at: noon)
+    #expect(fixture.ledger.view(session)?.remaining == 25)
+    // What has been settled stays, whoever asks.
+    #expect(throws: Refusal.overflow) { try fixture.ledger.retract(session, .of(36), at: noon) }
+    let again = try fixture.ledger.extend(session, rate: rate, wanted: 9000, atLeast: 1, at: noon)
+    #expect(again.units == 2500)
+    let used = try #require(ExactCost(units: step.units - 2500 + again.units, rate: rate))
+    fixture.ledger.finish(session, debited: used, used: used, units: 6000, context: fixture.stream, at: noon)
+    #expect(fixture.earned == 100 && fixture.ledger.view(session)?.held == 0)
+    _ = try fixture.ledger.beginClose(session, cause: .payer, at: noon)
+    #expect(throws: Refusal.self) { try fixture.ledger.retract(session, .of(1), at: noon) }
+    #expect(fixture.ledger.verify().isBalanced)
+    fixture.ledger.close()
+  }
+
   @Test func runsDryAndGoesOnAfterATopUp() throws {
     let fixture = try LedgerFixture()
     let rate = Price.perMegabyte.parts[0]

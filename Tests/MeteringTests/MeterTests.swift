@@ -26,6 +26,22 @@ private func meter(expected: UInt64? = nil) throws -> Meter {
     #expect(meter.debitedCost == ExactCost(units: Meter.firstStep, rate: meter.rate))
   }
 
+  @Test func whatIsReleasedIsNotThere() throws {
+    var meter = try meter()
+    meter.debit(Meter.firstStep, entry: 1, at: start)
+    meter.publish(durable: 1)
+    meter.pass(100)
+    meter.debit(Meter.leastStep, entry: 2, at: start)
+    meter.release()
+    #expect(meter.left == 0 && meter.available == 0 && meter.awaited == nil && meter.passed == 100 && meter.debited == 100)
+    #expect(meter.nextStep(wanted: 1) == Meter.firstStep)
+    meter.debit(10, entry: 3, at: start)
+    meter.publish(durable: 2)
+    #expect(meter.available == 0 && meter.awaited == 3)
+    meter.publish(durable: 3)
+    #expect(meter.available == 10)
+  }
+
   @Test func asksForTheNextStepAtHalfTheLast() throws {
     var meter = try meter()
     meter.debit(Meter.firstStep, entry: 1, at: start)

@@ -153,6 +153,89 @@ import Testing
     #expect(relay.wait { relay.hasSpent(2000, secret) })
   }
 
+  @Test func noTimeIsFreeWhileTheClientWaitsForMoney() throws {
+    let mayTalk = Atomic<Bool>(false)
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard let (peer, _) = WebSocketPeer.accept(wire) else { return }
+      for _ in 0..<1000 where !mayTalk.load(ordering: .sequentiallyConsistent) { Pause.milliseconds(10) }
+      peer.send(9, [7])
+      for _ in 0..<20 { peer.send("for nothing") }
+      _ = wire.readToEnd()
+    }
+    let relay = try PaidRelay.selling("0.001 USDC per second + 1 USDC per MB of request", upstreamPort: upstream.port, hold: .seconds(1))
+    let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 20_000)
+    // A frame longer than the budget is announced: it waits, and with it the clock.
+    peer.wire.send([0x82, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0])
+    #expect(relay.wait { (try? relay.view(secret).required).map { $0 > 0 } == true })
+    mayTalk.store(true, ordering: .sequentiallyConsistent)
+    // Control frames pass, and nothing else.
+    #expect(try peer.receive() == WebSocketPeer.Frame(opcode: 9, payload: [7]))
+    #expect(try peer.receive().code == 1008)
+    #expect(relay.wait { (1...3).contains { relay.hasSpent($0 * 1000, secret) } })
+  }
+
+  @Test func moneyThatOnePriceHasNotUsedPaysAnother() throws {
+    let frames = Seen<WebSocketPeer.Frame>()
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard let (peer, _) = WebSocketPeer.accept(wire) else { return }
+      while let frame = try? peer.receive() { frames.add(frame) }
+    }
+    let relay = try PaidRelay.selling(
+      "0.001 USDC per message of request + 0.002 USDC per message", upstreamPort: upstream.port, hold: .seconds(1))
+    // The first steps of both take everything ahead.
+    let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 12_000)
+    for number in 0..<13 { peer.send("\(number)") }
+    #expect(try peer.receive().code == 1008)
+    #expect(relay.wait { frames.all.last?.opcode == 8 })
+    #expect(frames.all.dropLast().map(\.text) == (0..<12).map { "\($0)" })
+    #expect(relay.wait { relay.hasSpent(12_000, secret) })
+  }
+
+  @Test func aHoldLastsAsLongAsItSays() throws {
+    let upstream = try ScriptedUpstream.echoing()
+    let relay = try PaidRelay.selling("0.001 USDC per message", upstreamPort: upstream.port, hold: .seconds(1)) { settings in
+      settings.routes[settings.routes.count - 1].upstreamTimeouts.idle = .milliseconds(300)
+    }
+    let (_, _, peer) = try relay.upgradeOpening("/live", deposit: 1000)
+    for _ in 0..<2 { peer.send("x") }
+    #expect(try peer.receive().text == "x")
+    #expect(try peer.receive().code == 1008)
+  }
+
+  @Test func pingsPassWhileTheClockWaitsForMoney() throws {
+    let upstream = try ScriptedUpstream.echoing()
+    let relay = try PaidRelay.selling("0.001 USDC per second", upstreamPort: upstream.port)
+    let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 2000)
+    #expect(relay.wait { (try? relay.view(secret).required) == 1000 })
+    peer.send(9, [1])
+    #expect(try peer.receive() == WebSocketPeer.Frame(opcode: 10, payload: [1]))
+    peer.send("late")
+    peer.send(9, [2])
+    try relay.topUp("/live", 100_000, secret)
+    #expect(try peer.receive().text == "late")
+    #expect(try peer.receive().payload == [2])
+    var text = ByteBuffer()
+    relay.server.appendMetrics(to: &text)
+    for line in [
+      "timeouts_total 0", "tunnels_total 1", "tunnels_open 1", "tunnels_unpaid_total 0", "tunnel_messages_total{from=\"client\"} 1",
+      "tunnel_messages_total{from=\"upstream\"} 1",
+    ] { #expect(text.string().contains("\nfarebox_\(line)\n"), "\(line)") }
+  }
+
+  @Test func whoSaidCloseAndLeftIsNotBilledOn() throws {
+    let upstream = try ScriptedUpstream { wire, _ in
+      guard WebSocketPeer.accept(wire) != nil else { return }
+      _ = wire.readToEnd()
+    }
+    let relay = try PaidRelay.selling("0.001 USDC per second", upstreamPort: upstream.port)
+    let (secret, _, peer) = try relay.upgradeOpening("/live", deposit: 100_000)
+    peer.close()
+    peer.wire.finish()
+    // The server never answers; it has five seconds.
+    #expect(relay.wait { (try? relay.view(secret).inFlight) == 0 } || relay.wait { (try? relay.view(secret).inFlight) == 0 })
+    #expect(relay.hasSpent(1000, secret) || relay.hasSpent(2000, secret))
+  }
+
   @Test func closingTheSessionClosesTheConnection() throws {
     let upstream = try ScriptedUpstream.echoing()
     let relay = try PaidRelay.selling("0.001 USDC per message", upstreamPort: upstream.port)

@@ -5,7 +5,7 @@ import Encoding
 public enum WebSocketHandshake {
   /// What is wrong with a client's handshake.
   public enum Fault: Sendable, Hashable {
-    /// `Sec-WebSocket-Key` is missing, repeated, or not 16 octets in base64.
+    /// `Sec-WebSocket-Key` is missing where it is needed, repeated, or not 16 octets in base64.
     case keyInvalid
     /// `Sec-WebSocket-Version` is not 13.
     case versionUnsupported
@@ -16,12 +16,12 @@ public enum WebSocketHandshake {
 
   /// Finds what is wrong with a request's handshake.
   ///
-  /// - Parameter isTunnel: it is an extended CONNECT, which has no key (RFC 8441 section 5).
+  /// - Parameter isTunnel: it is an extended CONNECT, which needs no key (RFC 8441 section 5).
   public static func fault(_ head: borrowing RequestHead, _ octets: UnsafeRawBufferPointer, isTunnel: Bool) -> Fault? {
     guard let version = only("sec-websocket-version", head.section, octets), version.elementsEqual("13".utf8) else {
       return .versionUnsupported
     }
-    if isTunnel { return nil }
+    if isTunnel, !hasKey(head, octets) { return nil }
     guard let key = key(head, octets), key.count == 24, Base64.decode(key)?.count == 16 else { return .keyInvalid }
     return nil
   }
@@ -29,6 +29,11 @@ public enum WebSocketHandshake {
   /// The key of a client's handshake; nil where there is not exactly one.
   public static func key(_ head: borrowing RequestHead, _ octets: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
     only("sec-websocket-key", head.section, octets)
+  }
+
+  private static func hasKey(_ head: borrowing RequestHead, _ octets: UnsafeRawBufferPointer) -> Bool {
+    for field in head.section.fields where isNamed("sec-websocket-key", field, octets.bytes) { return true }
+    return false
   }
 
   /// The server's proof; nil where there is not exactly one.

@@ -50,10 +50,13 @@ extension Cashier {
     meter.publish(durable: ledger.durable)
     // Looked at after the number: with another epoch the numbers of this exchange's debits mean nothing, and the relay ends it.
     guard ledger.epoch == exchange.epoch else { return .waitDurable(Self.never) }
+    let least = max(1, atLeast)
     var refusal: Refusal?
     if let step = meter.nextStep(wanted: wanted), meter.left < wanted || !exchanges[place].isExhausted {
       do throws(Refusal) {
-        let (units, entry) = try ledger.extend(handle, rate: meter.rate, wanted: step, atLeast: 1, at: now)
+        // What is not enough is not taken: others may need it.
+        let missing = least > meter.left ? least - meter.left : 1
+        let (units, entry) = try ledger.extend(handle, rate: meter.rate, wanted: step, atLeast: missing, at: now)
         meter.debit(units, entry: entry, at: now)
         exchanges[place].isExhausted = false
       } catch {
@@ -61,15 +64,29 @@ extension Cashier {
         if meter.left < wanted { refusal = error }
       }
     }
-    if refusal != nil, meter.left < max(1, atLeast) { borrow(place, direction, &meter, missing: max(1, atLeast) - meter.left) }
+    if refusal != nil, meter.left < least { borrow(place, direction, &meter, missing: least - meter.left) }
     exchanges[place][meter: direction] = meter
-    if meter.available >= min(wanted, max(1, atLeast)) {
+    if meter.available >= min(wanted, least) {
       exchanges[place].isAnnounced = false
       return .granted(min(wanted, meter.available))
     }
     if let entry = meter.awaited { return .waitDurable(entry) }
     guard let refusal else { return .waitDurable(exchange.replyAfter) }
-    return dry(place, direction, handle, meter, refusal, missing: max(1, atLeast) - min(meter.left, max(1, atLeast)), at: now)
+    reclaim(place, for: direction, handle, at: now)
+    return dry(place, direction, handle, meter, refusal, missing: least - min(meter.left, least), at: now)
+  }
+
+  /// Gives back what the exchange's other meters took ahead and have not used. Large steps are for comfort: none of them may make
+  /// another meter wait for money that is there.
+  private mutating func reclaim(_ place: UInt32, for direction: MeterPlace, _ handle: SessionHandle, at now: Timestamp) {
+    guard let ledger else { return }
+    for other in MeterPlace.allCases where other != direction {
+      guard var meter = exchanges[place][meter: other], meter.left > 0, let before = meter.debitedCost else { continue }
+      meter.release()
+      guard let rest = meter.debitedCost.flatMap({ before.subtracting($0) }) else { continue }
+      do throws(Refusal) { try ledger.retract(handle, rest, at: now) } catch { return }
+      exchanges[place][meter: other] = meter
+    }
   }
 
   /// Says what a stream that the budget cannot pay is to do.

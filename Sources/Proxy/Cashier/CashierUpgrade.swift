@@ -25,7 +25,7 @@ struct MeteredRates {
 }
 
 /// Names one of an exchange's meters.
-enum MeterPlace {
+enum MeterPlace: CaseIterable {
   case request
   case response
   case requestMessages

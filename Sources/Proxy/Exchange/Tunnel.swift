@@ -42,6 +42,8 @@ struct TunnelFlow {
 
   /// Whether a frame of our own fits behind what has passed.
   var isBetweenFrames: Bool { frame != nil || scanner.isBetweenFrames }
+  /// Whether the next octets are of a message, which costs something; control frames do not.
+  var continuesMessage: Bool { frame.map { !$0.opcode.isControl } ?? (isData && !scanner.isBetweenFrames) }
   /// Whether its sender has said Close, and all of that has passed.
   var hasClosed: Bool { scanner.isClosed && frame == nil && scanner.isBetweenFrames }
 }
@@ -84,6 +86,8 @@ struct Tunnel {
   var closeDeadline: Int64 = .max
   /// How it ends once the frame has passed that was passing when that was decided.
   var ending: TunnelEnding?
+  /// Whether the upstream has switched.
+  var isOpen = false
 
   init(name: [UInt8]) {
     self.name = name
@@ -95,9 +99,18 @@ struct Tunnel {
   /// Whether anything waits for money or the disk.
   var isWaiting: Bool { fromClient.wait != .nothing || fromUpstream.wait != .nothing || clockWait != .nothing }
 
-  /// When it has to be looked at.
+  /// Whether time is sold and stands still: then no messages pass in either direction, or the one that is not held would have the
+  /// time of the hold for nothing.
+  var isStandingStill: Bool { clockWait != .nothing || (secondEnds != .max && isHeld) }
+  /// Whether the next octets of a direction wait for the clock. Control frames never do, so that both ends know that the other is there.
+  func isStopped(_ flow: borrowing TunnelFlow) -> Bool {
+    guard isStandingStill else { return false }
+    return isWebSocket ? flow.continuesMessage : true
+  }
+
+  /// When it has to be looked at. While money is waited for, the hold's end counts, however long nothing passes.
   var deadline: Int64 {
     let clock = pausedAt == 0 && clockWait == .nothing ? secondEnds : .max
-    return min(min(clock, holdDeadline), min(idleDeadline, closeDeadline))
+    return min(min(clock, holdDeadline), min(isHeld ? .max : idleDeadline, closeDeadline))
   }
 }

@@ -135,7 +135,7 @@ extension Worker {
     tunnel.pointee.fromClient.isEnded = true
     if !tunnel.pointee.isWebSocket { return endUpstreamIfDone(index) }
     // After Close the server's is still on its way.
-    if tunnel.pointee.fromClient.hasClosed { return }
+    if tunnel.pointee.fromClient.hasClosed { return beginClosing(index) }
     tunnelClientLost(index)
   }
 
@@ -182,7 +182,9 @@ extension Worker {
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
     guard !tunnel.pointee.isWebSocket, tunnel.pointee.fromClient.isEnded, connection.pointee.input.isEmpty else { return }
     if tunnel.pointee.fromUpstream.isEnded { return endTunnel(index, .complete, client: nil, upstream: nil) }
-    guard connection.pointee.upstream >= 0, upstreams.pointer(Int(connection.pointee.upstream)).pointee.unsentCount == 0 else { return }
+    guard connection.pointee.upstream >= 0 else { return }
+    let upstream = upstreams.pointer(Int(connection.pointee.upstream))
+    guard upstream.pointee.unsentCount == 0, !upstream.pointee.has(.unsent) else { return }
     endOutput(upstream: Int(connection.pointee.upstream))
   }
 

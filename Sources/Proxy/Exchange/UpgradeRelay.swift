@@ -18,7 +18,8 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.tunnel >= 0, connection.pointee.upstream >= 0 else { return false }
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
-    guard tunnel.pointee.fromClient.wait == .nothing, tunnel.pointee.clockWait == .nothing, tunnel.pointee.ending == nil else { return false }
+    guard tunnel.pointee.fromClient.wait == .nothing, tunnel.pointee.ending == nil else { return false }
+    guard !tunnel.pointee.isStopped(tunnel.pointee.fromClient) else { return false }
     let upstream = upstreams.pointer(Int(connection.pointee.upstream))
     return upstream.pointee.unsentCount == 0 && !upstream.pointee.has(.deaf)
   }
@@ -30,9 +31,11 @@ extension Worker {
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
     tunnel.pointee.idleDeadline = now &+ times(index).idle
     let count = payable(index, isClients: true, octets)
+    metrics.tunnelOctetsFromClients.add(UInt64(count))
     if count > 0 { sendToUpstream(Int(connection.pointee.upstream), UnsafeRawBufferPointer(rebasing: octets[..<count])) }
     switch tunnel.pointee.fromClient.fault {
     case .malformed:
+      metrics.tunnelsMalformed.add()
       endTunnel(
         index, .clientLeft(requestForwarded: true, headSeen: true, safe: true),
         client: Farewell(.protocolError, "The client sent a malformed frame."), upstream: .gone)
@@ -72,7 +75,7 @@ extension Worker {
   private func tunnelRoom(_ index: Int) -> Int {
     let connection = downstreams.pointer(index)
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
-    guard tunnel.pointee.fromUpstream.wait == .nothing, tunnel.pointee.clockWait == .nothing else { return 0 }
+    guard tunnel.pointee.fromUpstream.wait == .nothing, !tunnel.pointee.isStopped(tunnel.pointee.fromUpstream) else { return 0 }
     if !connection.pointee.output.isEmpty || connection.pointee.has(.unsent), connection.pointee.gate == 0 { return 0 }
     return RelayPlan.bufferLimit - connection.pointee.output.count
   }
@@ -131,10 +134,12 @@ extension Worker {
     let connection = downstreams.pointer(index)
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
     let count = payable(index, isClients: false, octets)
+    metrics.tunnelOctetsFromUpstreams.add(UInt64(count))
     if count > 0 { transmit(index, UnsafeRawBufferPointer(rebasing: octets[..<count])) }
     guard connection.pointee.state == .tunnel else { return octets.count }
     switch tunnel.pointee.fromUpstream.fault {
     case .malformed:
+      metrics.tunnelsMalformed.add()
       endTunnel(
         index, .upstreamBroke, client: Farewell(.internalError, "The upstream server sent a malformed frame."),
         upstream: Farewell(.protocolError, "Malformed frame."))
@@ -162,6 +167,7 @@ extension Worker {
     guard flow.pointee.fault == nil else { return 0 }
     var used = 0
     if !tunnels.pointer(place).pointee.isWebSocket {
+      guard !tunnels.pointer(place).pointee.isStandingStill else { return 0 }
       while used < octets.count, case let count = payableOctets(index, flow, isClients, octets.count - used), count > 0 { used += count }
       return used
     }
@@ -181,11 +187,14 @@ extension Worker {
         guard mayBegin(index, flow, isClients, frame) else { break }
         flow.pointee.frame = nil
         flow.pointee.isData = !frame.opcode.isControl
+        if frame.startsMessage, isClients { metrics.tunnelMessagesFromClients.add() }
+        if frame.startsMessage, !isClients { metrics.tunnelMessagesFromUpstreams.add() }
         used += frame.headerCount
         continue
       }
       var count = min(octets.count - used, Int(clamping: flow.pointee.scanner.payloadLeft))
       if flow.pointee.isData {
+        guard !tunnels.pointer(place).pointee.isStandingStill else { break }
         count = payableOctets(index, flow, isClients, count)
         if count == 0 { break }
       }
@@ -195,11 +204,12 @@ extension Worker {
     return used
   }
 
-  /// Whether a frame may begin: one of a message only when it is paid for, whole where it is not too long for that.
+  /// Whether a frame may begin: one of a message only when it is paid for, whole where it is not too long for that, and time runs.
   private mutating func mayBegin(
     _ index: Int, _ flow: UnsafeMutablePointer<TunnelFlow>, _ isClients: Bool, _ frame: WebSocketFrame
   ) -> Bool {
     guard !frame.opcode.isControl else { return true }
+    guard !tunnels.pointer(Int(downstreams.pointer(index).pointee.tunnel)).pointee.isStandingStill else { return false }
     let octets = flow.pointee.metersOctets ? min(frame.payloadCount, Self.wholeFrameLimit) : 0
     let messages: UInt64 = flow.pointee.metersMessages && frame.startsMessage ? 1 : 0
     guard octets > 0 || messages > 0 else { return true }

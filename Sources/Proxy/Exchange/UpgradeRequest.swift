@@ -28,9 +28,10 @@ extension Worker {
         return Self.upgradeAnswer(426, "Only version 13 of WebSocket is served.", lines: "Sec-WebSocket-Version: 13\r\n", name: tunnel.name)
       case nil: break
       }
-      if isTunnel { tunnel.key = Array(Base64.encode(Random.bytes(16)).utf8) }
-      let key = isTunnel ? tunnel.key : WebSocketHandshake.key(requestHead.pointee, octets).map { [UInt8]($0) } ?? []
-      tunnel.accept = Self.accept(key)
+      let given = WebSocketHandshake.key(requestHead.pointee, octets).map { [UInt8]($0) }
+      // The upstream gets one key: what a stream's client sends without need goes on like any other field.
+      if given == nil { tunnel.key = Array(Base64.encode(Random.bytes(16)).utf8) }
+      tunnel.accept = Self.accept(given ?? tunnel.key)
     }
     guard let made = tunnels.insert(tunnel) else { return Failure.upstreamBusy.answer() }
     connection.pointee.tunnel = Int32(truncatingIfNeeded: made)
@@ -100,6 +101,7 @@ extension Worker {
   mutating func releaseTunnel(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.tunnel >= 0 else { return }
+    if tunnels.pointer(Int(connection.pointee.tunnel)).pointee.isOpen { metrics.tunnelsOpen.subtract() }
     tunnels.remove(Int(connection.pointee.tunnel))
     connection.pointee.tunnel = -1
   }
@@ -132,6 +134,9 @@ extension Worker {
     let upstream = upstreams.pointer(slot)
     let tunnel = tunnels.pointer(Int(connection.pointee.tunnel))
     noteAnswered(index, status: 101)
+    tunnel.pointee.isOpen = true
+    metrics.tunnels.add()
+    metrics.tunnelsOpen.add()
     connection.pointee.flags.insert(.headSeen)
     connection.pointee.responseStatus = 101
     fields.removeAll()

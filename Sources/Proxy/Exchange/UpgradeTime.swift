@@ -3,7 +3,7 @@ import Ledger
 
 // What upgraded connections wait for: seconds, money, the disk, and their peers.
 extension Worker {
-  /// How long a connection is left to its upstream after both peers have said Close, nanoseconds.
+  /// How long a connection is left to its upstream after both peers have said Close, or the client has and is gone; nanoseconds.
   private static var closeTimeout: Int64 { 5_000_000_000 }
 
   /// Sees that the connection is looked at when something of it comes due.
@@ -24,12 +24,16 @@ extension Worker {
   mutating func tunnelExpired(_ index: Int) {
     let tunnel = tunnels.pointer(Int(downstreams.pointer(index).pointee.tunnel))
     if now >= tunnel.pointee.holdDeadline {
+      metrics.timeouts.add()
+      metrics.tunnelsUnpaid.add()
       return endTunnel(index, .holdTimeout, client: Farewell(.policyViolation, "The session's budget is used up."), upstream: .gone)
     }
     if now >= tunnel.pointee.closeDeadline {
+      metrics.timeouts.add()
       return closeTunnel(index, tunnel.pointee.ending ?? TunnelEnding(end: .complete))
     }
-    if now >= tunnel.pointee.idleDeadline {
+    if now >= tunnel.pointee.idleDeadline, !tunnel.pointee.isHeld {
+      metrics.timeouts.add()
       return endTunnel(index, .complete, client: Farewell(.goingAway, "Nothing passed for too long."), upstream: .gone)
     }
     tickTunnel(index)
@@ -82,11 +86,15 @@ extension Worker {
       tickTunnel(index)
       guard connection.pointee.state == .tunnel else { return }
     }
+    // Who waited for money is tried first: where it still lacks, and time is sold, the other one waits as well.
+    let isClientFirst = tunnel.pointee.fromClient.wait == .budget
     if mayTry(tunnel.pointee.fromUpstream.wait) { tunnel.pointee.fromUpstream.wait = .nothing }
     if mayTry(tunnel.pointee.fromClient.wait) { tunnel.pointee.fromClient.wait = .nothing }
+    if isClientFirst, !connection.pointee.input.isEmpty { useInput(index) }
+    guard connection.pointee.state == .tunnel else { return }
     if connection.pointee.upstream >= 0 { readTunnel(Int(connection.pointee.upstream)) }
     guard connection.pointee.state == .tunnel else { return }
-    if !connection.pointee.input.isEmpty { useInput(index) }
+    if !isClientFirst, !connection.pointee.input.isEmpty { useInput(index) }
     guard connection.pointee.state == .tunnel else { return }
     if connection.pointee.has(.readable) { makeReady(downstream: index) }
     if tunnel.pointee.pausedAt != 0, !tunnel.pointee.isHeld {
@@ -114,11 +122,17 @@ extension Worker {
   /// Once both peers have said Close, the server ends the connection; it has a while for that.
   mutating func noticeCloses(_ index: Int) {
     let tunnel = tunnels.pointer(Int(downstreams.pointer(index).pointee.tunnel))
-    guard tunnel.pointee.isWebSocket, tunnel.pointee.closeDeadline == .max, tunnel.pointee.ending == nil else { return }
-    guard tunnel.pointee.fromClient.hasClosed, tunnel.pointee.fromUpstream.hasClosed else { return }
+    guard tunnel.pointee.isWebSocket, tunnel.pointee.fromClient.hasClosed, tunnel.pointee.fromUpstream.hasClosed else { return }
+    beginClosing(index)
+  }
+
+  /// Leaves the rest to the server, for a while. Nothing is sold any more, so no more time is either.
+  mutating func beginClosing(_ index: Int) {
+    let tunnel = tunnels.pointer(Int(downstreams.pointer(index).pointee.tunnel))
+    guard tunnel.pointee.closeDeadline == .max, tunnel.pointee.ending == nil else { return }
     tunnel.pointee.closeDeadline = now &+ Self.closeTimeout
-    // Nothing is sold any more, so no more time is either.
     tunnel.pointee.secondEnds = .max
+    tunnel.pointee.clockWait = .nothing
     scheduleTunnel(index)
   }
 }
