@@ -8,6 +8,8 @@ public enum Configuration {
     public let file: String
     /// The settings; nil where any diagnostic is an error.
     public let settings: Settings?
+    /// What could be read of them all the same, good for nothing but to find a proxy that runs by a former file; nil where nothing could.
+    public var readable: Settings?
     /// Errors and warnings in the file's order.
     public let diagnostics: [Diagnostic]
   }
@@ -35,7 +37,7 @@ public enum Configuration {
     let text: String
     switch contents(of: path) {
     case .success(let octets): text = octets
-    case .failure(let failure): return Outcome(file: path, settings: nil, diagnostics: [failure.diagnostic])
+    case .failure(let failure): return Outcome(file: path, settings: nil, readable: nil, diagnostics: [failure.diagnostic])
     }
     return inspect(text: text, file: path, state: state, environment: environment, readsSecrets: readsSecrets)
   }
@@ -49,7 +51,7 @@ public enum Configuration {
       document = try Document(text)
     } catch {
       let diagnostic = Diagnostic(.syntax, at: error.position, place: "", expected: error.expected, advice: error.advice)
-      return Outcome(file: file, settings: nil, diagnostics: [diagnostic])
+      return Outcome(file: file, settings: nil, readable: nil, diagnostics: [diagnostic])
     }
     let workingDirectory = FileManager.default.currentDirectoryPath
     let absolute = StateDirectory.absolute(file, from: workingDirectory)
@@ -58,7 +60,7 @@ public enum Configuration {
       document, environment: environment ?? ProcessInfo.processInfo.environment, stateOption: state,
       workingDirectory: workingDirectory, folder: folder.isEmpty ? "/" : folder, readsSecrets: readsSecrets)
     let settings = reader.read(source: absolute)
-    return Outcome(file: file, settings: reader.log.hasErrors ? nil : settings, diagnostics: reader.log.sorted)
+    return Outcome(file: file, settings: reader.log.hasErrors ? nil : settings, readable: settings, diagnostics: reader.log.sorted)
   }
 
   /// Carries a diagnostic out of `contents`.

@@ -23,7 +23,7 @@ struct ConfigurationSource: Sendable {
       return .success(try load())
     } catch {
       return .failure(
-        ReloadFailure("configuration", "the configuration is wrong\n\(error.text)", advice: "`farebox check` shows the same", status: 422))
+        ReloadFailure("configuration", "the configuration is wrong\n\(error.text)", advice: "nothing has changed; `farebox check` shows the same", status: 422))
     }
   }
 }

@@ -3,6 +3,7 @@ import Configuration
 import Encoding
 import Foundation
 import Glibc
+import Proxy
 
 /// Spells what the system said.
 enum SystemText {
@@ -37,13 +38,19 @@ struct OperatorOptions: ParsableArguments {
   }
 
   /// Reads the settings without the secrets that only `serve` needs.
+  ///
+  /// A wallet must be frozen also while the file is wrong: then a proxy that runs by its former content is found by what can be read.
   func settings() throws(CommandFailure) -> Settings {
     let path = try Self.path(config)
-    do {
-      return try Configuration.load(path, state: state, readsSecrets: false)
-    } catch {
-      throw CommandFailure(configuration: error)
+    let outcome = Configuration.inspect(path, state: state, readsSecrets: false)
+    if let settings = outcome.settings { return settings }
+    // Where the socket itself may be meant by what is wrong, another proxy could be found.
+    let isCertain = !outcome.diagnostics.contains { $0.severity == .error && ($0.place.isEmpty || $0.place == "[admin]") }
+    if isCertain, let readable = outcome.readable, AdministrationClient(socketPath: readable.admin.socketPath).answers {
+      StandardError.write("farebox: \(path) is wrong (`farebox check` says where); the running proxy goes by what it read before\n")
+      return readable
     }
+    throw CommandFailure(configuration: .invalid(file: path, outcome.diagnostics))
   }
 
   /// Runs a command's body, and turns its failure into a message and an exit status.

@@ -20,13 +20,7 @@ struct ReloadCommand: ParsableCommand {
 
   func run() throws {
     try options.perform { () throws(CommandFailure) in
-      // A file that is wrong is refused here already: it would not even say where the proxy's socket is.
-      let settings: Settings
-      do throws(CommandFailure) { settings = try options.settings() } catch {
-        var failure = error
-        failure.advice = "nothing has changed: a proxy that runs goes on as before"
-        throw failure
-      }
+      let settings = try options.settings()
       let answer = try Backend(settings).operate(.reload)
       options.show(answer) {
         (answer["warnings"]?.arrayValue ?? []).compactMap(\.stringValue) + ["the proxy uses the configuration from now on"]

@@ -97,6 +97,27 @@ def test_no_command_makes_a_ledger_where_none_is(proxy):
     proxy.environment = before
 
 
+def test_a_wallet_is_frozen_while_the_configuration_is_wrong(proxy):
+    wallet = PrepaidWallet.new()
+    proxy.create_wallet(wallet, "1 USDC")
+    good = proxy.configuration.read_text()
+    proxy.configuration.write_text(good + '\nprise = "1"\n')
+    done = proxy.run("wallet", "freeze", wallet.did)
+    assert done.returncode == 0 and "frozen" in done.stdout and "farebox check" in done.stderr, done
+    done = proxy.run("reload")
+    assert done.returncode == 78 and "prise" in done.stderr and "nothing has changed" in done.stderr, done
+    # A mistake that may concern the place of the socket is another thing.
+    proxy.configuration.write_text("stat = 5\n" + good)
+    assert proxy.run("wallet", "thaw", wallet.did).returncode == 78
+    proxy.configuration.write_text(good + '\nprise = "1"\n')
+    # Where none runs, nothing is done by a file that is half understood.
+    proxy.stop()
+    done = proxy.run("wallet", "thaw", wallet.did)
+    assert done.returncode == 78 and "prise" in done.stderr, done
+    proxy.configuration.write_text(good)
+    assert proxy.command("wallet", "show", wallet.did)["state"] == "frozen"
+
+
 def test_looking_at_a_ledger_leaves_no_trace(proxy):
     proxy.stop()
     before = proxy.audit_path.read_bytes()

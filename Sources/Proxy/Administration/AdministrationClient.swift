@@ -41,6 +41,9 @@ public struct AdministrationClient {
     self.socketPath = socketPath
   }
 
+  /// Whether a proxy listens and answers.
+  public var answers: Bool { (try? get("/healthz"))?.status == 200 }
+
   /// Posts a command.
   public func post(_ command: String, _ object: JSONObject) throws(Failure) -> Answer {
     try exchange("POST", "/v1/\(command)", JSON.serialize(.object(object)))
