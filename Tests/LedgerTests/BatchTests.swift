@@ -27,13 +27,14 @@ import Testing
   }
 
   /// What is worth a commit does not wait for the delay to pass: as many entries as the last batch brought, and at least some.
-  @Test(.timeLimit(.minutes(1))) func aBatchThatHasReachedItsGoalIsWritten() throws {
+  @Test func aBatchThatHasReachedItsGoalIsWritten() throws {
     let fixture = try LedgerFixture { $0.commitDelay = .seconds(600) }
     fixture.waitUntilDurable()
     #expect(fixture.ledger.goal == Committer.leastGoal)
     for number in 1...40 { _ = try fixture.open(number) }
     // Nobody urges here.
-    while fixture.ledger.pending >= fixture.ledger.goal { Pause.briefly() }
+    for _ in 0..<400_000 where fixture.ledger.pending >= fixture.ledger.goal { Pause.briefly() }
+    #expect(fixture.ledger.pending < fixture.ledger.goal)
     fixture.waitUntilDurable()
     for number in 41...300 { _ = try fixture.open(number) }
     fixture.waitUntilDurable()
