@@ -15,42 +15,20 @@ from harness import CONFIGURATION, Farebox, challenge_of, fetch, request_of
 from http2_client import H2Connection
 from prepaid import PrepaidWallet, SessionSecret, b64u_decode
 
-ROUTES = """
-[[route]]
-id = "charge"
-path = "/charge"
-price = "0.002 USDC per request"
-upgrade = ["websocket"]
 
-[[route]]
-id = "messages"
-path = "/messages"
-price = "0.001 USDC per message of both"
-upgrade = ["websocket"]
-hold-timeout = "2 s"
+def route(name, price, *lines):
+    """A route `/name` that is sold for WebSocket connections."""
+    keys = [f'id = "{name}"', f'path = "/{name}"', f'price = "{price}"', 'upgrade = ["websocket"]', *lines]
+    return "\n[[route]]\n" + "\n".join(keys) + "\n"
 
-[[route]]
-id = "hasty"
-path = "/hasty"
-price = "0.001 USDC per message"
-upgrade = ["websocket"]
-upstream-idle-timeout = "500 ms"
-hold-timeout = "2 s"
 
-[[route]]
-id = "octets"
-path = "/octets"
-price = "1 USDC per MB of both"
-upgrade = ["websocket"]
-hold-timeout = "2 s"
-
-[[route]]
-id = "seconds"
-path = "/seconds"
-price = "0.001 USDC per second"
-upgrade = ["websocket"]
-hold-timeout = "2 s"
-"""
+ROUTES = "".join([
+    route("charge", "0.002 USDC per request"),
+    route("messages", "0.001 USDC per message of both", 'hold-timeout = "2 s"'),
+    route("hasty", "0.001 USDC per message", 'upstream-idle-timeout = "500 ms"', 'hold-timeout = "2 s"'),
+    route("octets", "1 USDC per MB of both", 'hold-timeout = "2 s"'),
+    route("seconds", "0.001 USDC per second", 'hold-timeout = "2 s"'),
+])
 
 
 class EchoServer:

@@ -14,7 +14,7 @@ from certificates import Authority
 from harness import CONFIGURATION, Farebox, fetch, free_port
 from http2_client import H2Connection
 from prepaid import PrepaidWallet
-from test_websocket import EchoServer, challenge, client_frame, manage, open_by_upgrade, spent, top_up, upgrade, wait_for
+from test_websocket import EchoServer, challenge, client_frame, manage, open_by_upgrade, route, spent, top_up, upgrade, wait_for
 
 UPSTREAM = """
 [[upstream]]
@@ -62,21 +62,11 @@ free = true
 upgrade = ["websocket"]
 """
 
-SECONDS = CONFIGURATION + """
-[[route]]
-id = "tick"
-path = "/tick"
-price = "0.001 USDC per second"
-upgrade = ["websocket"]
-hold-timeout = "30 s"
-
-[[route]]
-id = "both"
-path = "/both"
-price = "0.001 USDC per second + 1 USDC per MB of request"
-upgrade = ["websocket"]
-hold-timeout = "2 s"
-"""
+SECONDS = "".join([
+    CONFIGURATION,
+    route("tick", "0.001 USDC per second", 'hold-timeout = "30 s"'),
+    route("both", "0.001 USDC per second + 1 USDC per MB of request", 'hold-timeout = "2 s"'),
+])
 
 
 def behind(text):
