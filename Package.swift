@@ -43,6 +43,7 @@ let package = Package(
 
     // 2: protocols, without I/O.
     module("HTTP", ["Bytes", "Encoding"]),
+    module("Usage", ["Bytes", "Encoding"]),
     module("TLS", ["Bytes", "Encoding", "Crypto", "CLibSSL"]),
     module("HTTP2", ["Bytes", "HTTP", "CNghttp2"]),
     module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
@@ -71,6 +72,7 @@ let package = Package(
     tests("EncodingTests", ["Encoding", "Bytes"]),
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
+    tests("UsageTests", ["Usage", "Bytes"]),
     tests("TLSTests", ["TLS", "CLibSSL", "Crypto", "Encoding", "Bytes"]),
     tests("HTTP2Tests", ["HTTP2", "HTTP", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
