@@ -72,7 +72,7 @@ let package = Package(
     tests("EncodingTests", ["Encoding", "Bytes"]),
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
-    tests("UsageTests", ["Usage", "Bytes"]),
+    tests("UsageTests", ["Usage", "Encoding", "Bytes"]),
     tests("TLSTests", ["TLS", "CLibSSL", "Crypto", "Encoding", "Bytes"]),
     tests("HTTP2Tests", ["HTTP2", "HTTP", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),

@@ -32,6 +32,7 @@ extension JSONPassage {
       state = .escape
       return nil
     default:
+      index &+= 1
       return fail(.unexpectedOctet)
     }
   }

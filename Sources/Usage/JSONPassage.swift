@@ -18,7 +18,7 @@ public struct JSONPassage: Sendable {
     case opened(UInt8)
     /// An object or array closed; the index stands behind its bracket.
     case closed(UInt8)
-    /// The text is not JSON, or too deep; reported once.
+    /// The text is not JSON, or too deep; reported once, the index behind the octet that shows it.
     case wrong(Fault)
   }
 
@@ -167,7 +167,10 @@ public struct JSONPassage: Sendable {
         let first = index
         let hasEnded = number.scan(octets, &index, end, &state)
         count(index &- first)
-        if state == .wrong { return fail(.unexpectedOctet) }
+        if state == .wrong {
+          index &+= 1
+          return fail(.unexpectedOctet)
+        }
         if hasEnded, let event = endNumber() { return event }
       case .literal:
         if let event = literal(octets.octet(index), &index) { return event }
@@ -271,12 +274,15 @@ public struct JSONPassage: Sendable {
       beginString(isName: false, captures: isReported, kind: kind)
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
       captures = isReported
-      number = NumberParts(first: octet)
+      number = NumberParts(first: octet, isKept: isReported)
       count(1)
       state = octet == UInt8(ascii: "-") ? .minus : octet == UInt8(ascii: "0") ? .zero : .integer
     case UInt8(ascii: "t"): beginLiteral(.true, isReported)
     case UInt8(ascii: "f"): beginLiteral(.false, isReported)
-    case UInt8(ascii: "n"): beginLiteral(.null, isReported)
+    case UInt8(ascii: "n"):
+      // Null stands for content that is not there; inside of arguments it is content.
+      if contentLevel < 0 { kind = -1 }
+      beginLiteral(.null, isReported)
     default: return fail(.unexpectedOctet)
     }
     return nil
@@ -352,8 +358,8 @@ public struct JSONPassage: Sendable {
   }
 
   private mutating func literal(_ octet: UInt8, _ index: inout Int) -> Event? {
-    guard octet == literal.octet(literalCount) else { return fail(.unexpectedOctet) }
     index &+= 1
+    guard octet == literal.octet(literalCount) else { return fail(.unexpectedOctet) }
     count(1)
     literalCount &+= 1
     guard literalCount == literal.octetCount else { return nil }

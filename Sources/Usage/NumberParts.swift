@@ -3,6 +3,8 @@ struct NumberParts: Sendable {
   /// Exponents are kept up to here: every number further out is zero, too large or no whole number all the same.
   private static let exponentLimit = 100_000
 
+  /// Whether the value will be asked for; of other numbers only the spelling is checked.
+  private var isKept = false
   private var isNegative = false
   /// The digits up to the last one that is not zero.
   private var mantissa: UInt64 = 0
@@ -18,7 +20,8 @@ struct NumberParts: Sendable {
   init() {}
 
   /// Starts with a number's first octet: a minus sign or a digit.
-  init(first: UInt8) {
+  init(first: UInt8, isKept: Bool) {
+    self.isKept = isKept
     if first == UInt8(ascii: "-") {
       isNegative = true
     } else {
@@ -27,6 +30,7 @@ struct NumberParts: Sendable {
   }
 
   private mutating func add(_ digit: UInt8) {
+    guard isKept else { return }
     if digit == 0 {
       if mantissa != 0, zeros < Self.exponentLimit { zeros &+= 1 }
       return

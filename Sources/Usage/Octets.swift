@@ -14,6 +14,27 @@ extension RawSpan {
     // Safe because: RawSpan checks the bounds, and every bit pattern is a UInt64.
     UInt64(littleEndian: unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
   }
+
+  /// Compares a range of octets with a spelling.
+  func equals(_ spelling: StaticString, _ range: Range<Int>) -> Bool {
+    guard spelling.utf8CodeUnitCount == range.count else { return false }
+    return spelling.withUTF8Buffer { expected in
+      for index in 0..<expected.count where octet(range.lowerBound + index) != expected[index] { return false }
+      return true
+    }
+  }
+
+  /// Compares a range of octets with a spelling in lower case, ignoring the case of ASCII letters.
+  func equalsIgnoringCase(_ spelling: StaticString, _ range: Range<Int>) -> Bool {
+    guard spelling.utf8CodeUnitCount == range.count else { return false }
+    return spelling.withUTF8Buffer { expected in
+      for index in 0..<expected.count {
+        let octet = octet(range.lowerBound + index)
+        guard (octet &- 0x41 < 26 ? octet | 0x20 : octet) == expected[index] else { return false }
+      }
+      return true
+    }
+  }
 }
 
 /// Scans for the octet that ends a run, eight octets at a time.

@@ -77,27 +77,23 @@ extension UsageFormat {
     root: RequestField.root.rawValue)
 
   /// Gemini takes every name in both spellings, as JSON of protocol buffers does.
-  private static let geminiRequest = JSONPaths(
-    ["", "requests[]."].flatMap { prefix in
-      content([
-        prefix + "contents", prefix + "content", prefix + "systemInstruction", prefix + "system_instruction", prefix + "tools",
-        prefix + "generationConfig.responseSchema", prefix + "generationConfig.responseJsonSchema", prefix + "generation_config.response_schema",
+  private static let geminiRequest: JSONPaths = {
+    var paths: Paths = fields([("model", .model), ("cachedContent", .stored), ("cached_content", .stored)])
+    for settings in ["generationConfig", "generation_config"] {
+      paths += fields([
+        (settings + ".maxOutputTokens", .limit), (settings + ".max_output_tokens", .limit), (settings + ".candidateCount", .choices),
+        (settings + ".candidate_count", .choices),
       ])
-        + ["contents[].", "content."].flatMap { place in
-          media([
-            prefix + place + "parts[].inlineData.data", prefix + place + "parts[].inline_data.data",
-            prefix + place + "parts[].functionResponse.parts[].inlineData.data",
-          ])
-        }
+      paths += content([settings + ".responseSchema", settings + ".response_schema", settings + ".responseJsonSchema"])
     }
-      + fields([
-        ("model", .model), ("generationConfig.maxOutputTokens", .limit), ("generationConfig.max_output_tokens", .limit),
-        ("generation_config.maxOutputTokens", .limit), ("generation_config.max_output_tokens", .limit),
-        ("generationConfig.candidateCount", .choices), ("generationConfig.candidate_count", .choices),
-        ("generation_config.candidateCount", .choices), ("generation_config.candidate_count", .choices), ("cachedContent", .stored),
-        ("cached_content", .stored),
-      ]),
-    root: RequestField.root.rawValue)
+    for prefix in ["", "requests[]."] {
+      paths += content(["contents", "content", "systemInstruction", "system_instruction", "tools"].map { prefix + $0 })
+      for parts in [prefix + "contents[].parts[]", prefix + "content.parts[]"] {
+        paths += media([parts + ".inlineData.data", parts + ".inline_data.data", parts + ".functionResponse.parts[].inlineData.data"])
+      }
+    }
+    return JSONPaths(paths, root: RequestField.root.rawValue)
+  }()
 
   /// Ollama's decoder takes names in any case.
   private static let ollamaRequest = JSONPaths(

@@ -46,7 +46,7 @@ public struct RequestReading: Sendable {
   /// - Parameters:
   ///   - path: is the request's path, where some formats name the model, and whether a stream is asked for.
   /// - Throws: `UsageError` where the body is too large, not JSON, or not an object.
-  public init(_ body: RawSpan, format: UsageFormat, path: String = "") throws(UsageError) {
+  public init(_ body: RawSpan, format: UsageFormat, path: RawSpan = RawSpan()) throws(UsageError) {
     self.format = format
     guard body.byteCount <= Self.bodyLimit else { throw .tooLarge }
     startFromPath(path)
@@ -66,20 +66,14 @@ public struct RequestReading: Sendable {
     if format.takesIncludeUsage, isStream, !includesUsage, !isAmbiguous { includeUsage = IncludeUsage(at: place, in: body) }
   }
 
-  /// Reads a body.
-  public init(_ body: UnsafeRawBufferPointer, format: UsageFormat, path: String = "") throws(UsageError) {
-    try self.init(body.bytes, format: format, path: path)
-  }
-
-  private mutating func startFromPath(_ path: String) {
-    let path = UsageFormat.withoutQuery(path)
+  private mutating func startFromPath(_ path: RawSpan) {
     switch format {
     case .gemini:
       model = UsageFormat.model(inPath: path)
-      isStream = path.hasSuffix(":streamGenerateContent")
+      isStream = PathTail(path).method(is: "streamGenerateContent")
     case .ollama:
       // A stream is what Ollama answers with unless it is told otherwise.
-      isStream = !path.hasSuffix("/api/embed")
+      isStream = !PathTail(path).lastStep(is: "embed")
     case .openAIChat, .openAIResponses, .openAIEmbeddings, .anthropic, .llamaCpp: break
     }
   }

@@ -4,7 +4,7 @@ import Bytes
 ///
 /// That chunk is an event whose data has an empty list `choices` and an object `usage`. An event is held back only until its list is
 /// seen to have an element, which stands near its start; comments outside of events pass at once. It is for streams to which the proxy
-/// added the option; a client that asked for usage itself gets the chunk.
+/// added the option; a client that asked for usage itself gets the chunk. The `"usage":null` that OpenAI puts into the other chunks stays.
 public struct UsageChunkFilter: ~Copyable, Sendable {
   /// The most octets of one event that are held back; a longer one is passed on.
   public static let heldLimit = 64 << 10

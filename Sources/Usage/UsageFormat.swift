@@ -22,34 +22,41 @@ public enum UsageFormat: String, CaseIterable, Hashable, Sendable {
 
   /// Recognises the format by a request's path; a query and whatever precedes the known end of the path do not matter. Nil where the
   /// path is not one that reports usage.
-  public init?(path: String) {
-    let path = Self.withoutQuery(path)
-    let last = path.split(separator: "/").last.map(String.init) ?? ""
-    switch last {
-    case "completions":
-      // On its own it is llama.cpp's old spelling of `/completion`.
-      self = path == "/completions" ? .llamaCpp : .openAIChat
-    case "responses": self = .openAIResponses
-    case "messages": self = .anthropic
-    case "embeddings":
-      if path.hasSuffix("/api/embeddings") { return nil }
-      self = .openAIEmbeddings
-    case "rerank", "reranking": self = .openAIEmbeddings
-    case "chat", "generate", "embed":
-      guard path.hasSuffix("/api/\(last)") else { return nil }
-      self = .ollama
-    case "completion", "infill": self = .llamaCpp
-    default:
-      guard let method = last.split(separator: ":", omittingEmptySubsequences: false).dropFirst().last else { return nil }
-      switch method {
-      case "generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents": self = .gemini
-      case "rawPredict", "streamRawPredict":
-        guard path.utf8.count > 0, Self.contains(path, "/publishers/anthropic/") else { return nil }
-        self = .anthropic
-      default: return nil
+  public init?(path: RawSpan) {
+    let tail = PathTail(path)
+    if let known = Self.known.first(where: { tail.lastStep(is: $0.step) }) {
+      switch known.format {
+      case .openAIChat:
+        // On its own it is llama.cpp's old spelling of `/completion`.
+        self = tail.isOnlyStep ? .llamaCpp : .openAIChat
+      case .ollama:
+        guard tail.parent(is: "api") else { return nil }
+        self = .ollama
+      case .openAIEmbeddings:
+        // Ollama's old embeddings report no usage.
+        if tail.parent(is: "api") { return nil }
+        self = .openAIEmbeddings
+      case .openAIResponses, .anthropic, .gemini, .llamaCpp:
+        self = known.format
       }
+      return
     }
+    guard let known = Self.knownMethods.first(where: { tail.method(is: $0.method) }) else { return nil }
+    if known.format == .anthropic {
+      guard tail.contains("/publishers/anthropic/") else { return nil }
+    }
+    self = known.format
   }
+
+  private static let known: [(step: StaticString, format: UsageFormat)] = [
+    ("completions", .openAIChat), ("messages", .anthropic), ("responses", .openAIResponses), ("embeddings", .openAIEmbeddings), ("chat", .ollama),
+    ("generate", .ollama), ("embed", .ollama), ("completion", .llamaCpp), ("infill", .llamaCpp), ("rerank", .openAIEmbeddings), ("reranking", .openAIEmbeddings),
+  ]
+
+  private static let knownMethods: [(method: StaticString, format: UsageFormat)] = [
+    ("generateContent", .gemini), ("streamGenerateContent", .gemini), ("embedContent", .gemini), ("batchEmbedContents", .gemini),
+    ("rawPredict", .anthropic), ("streamRawPredict", .anthropic),
+  ]
 
   /// Tells whether OpenAI's `stream_options.include_usage` is understood by servers of this format.
   public var takesIncludeUsage: Bool {
@@ -60,22 +67,10 @@ public enum UsageFormat: String, CaseIterable, Hashable, Sendable {
   }
 
   /// The model that a path names, as Gemini's `…/models/<model>:generateContent` does; nil where it names none.
-  public static func model(inPath path: String) -> String? {
-    let steps = withoutQuery(path).split(separator: "/")
-    guard steps.count >= 2, steps[steps.count - 2] == "models", let last = steps.last, let colon = last.lastIndex(of: ":"), colon != last.startIndex
-    else { return nil }
-    return String(last[..<colon])
-  }
-
-  static func withoutQuery(_ path: String) -> String {
-    path.firstIndex(of: "?").map { String(path[..<$0]) } ?? path
-  }
-
-  private static func contains(_ text: String, _ part: String) -> Bool {
-    let text = Array(text.utf8)
-    let part = Array(part.utf8)
-    guard text.count >= part.count else { return false }
-    return (0...text.count - part.count).contains { text[$0..<$0 + part.count].elementsEqual(part) }
+  public static func model(inPath path: RawSpan) -> String? {
+    let tail = PathTail(path)
+    guard tail.parent(is: "models"), let colon = tail.colon, colon > tail.step.lowerBound else { return nil }
+    return String(decoding: (tail.step.lowerBound..<colon).map { path.octet($0) }, as: UTF8.self)
   }
 }
 
@@ -89,19 +84,24 @@ public enum UsageFraming: Hashable, Sendable {
   case events
 
   /// Recognises the framing by a response's content type, whatever its parameters; nil where it is none of JSON.
-  public init?(contentType: String) {
-    var octets: [UInt8] = []
-    for octet in contentType.utf8 {
-      if octet == UInt8(ascii: ";") || octet == UInt8(ascii: ",") { break }
-      if octet == 0x20 || octet == 0x09 { continue }
-      octets.append(octet &- 0x41 < 26 ? octet | 0x20 : octet)
+  public init?(contentType: RawSpan) {
+    var end = 0
+    while end < contentType.byteCount, !Self.endsType(contentType.octet(end)) { end += 1 }
+    func equals(_ spelling: StaticString) -> Bool { contentType.equalsIgnoringCase(spelling, 0..<end) }
+    if equals("text/event-stream") {
+      self = .events
+    } else if equals("application/json") || equals("text/json") {
+      self = .document
+    } else if equals("application/x-ndjson") || equals("application/ndjson") || equals("application/jsonl") || equals("application/x-jsonlines") {
+      self = .lines
+    } else if end > 5, contentType.equalsIgnoringCase("+json", end - 5..<end) {
+      self = .document
+    } else {
+      return nil
     }
-    switch String(decoding: octets, as: UTF8.self) {
-    case "text/event-stream": self = .events
-    case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines": self = .lines
-    case "application/json", "text/json": self = .document
-    case let other where other.hasPrefix("application/") && other.hasSuffix("+json"): self = .document
-    default: return nil
-    }
+  }
+
+  private static func endsType(_ octet: UInt8) -> Bool {
+    octet == UInt8(ascii: ";") || octet == UInt8(ascii: ",") || octet == 0x20 || octet == 0x09
   }
 }

@@ -79,3 +79,13 @@ func readEverySplit(_ text: String, _ format: UsageFormat, _ framing: UsageFrami
   found.insert(Knowledge(read(octets.indices.map { octets[$0...$0] }, format, framing)).description)
   return found
 }
+
+extension String {
+  /// The text with the first occurrence of a part exchanged.
+  func exchanging(_ part: String, for other: String) -> String {
+    let octets = Array(utf8)
+    let sought = Array(part.utf8)
+    guard let start = (0...max(0, octets.count - sought.count)).first(where: { octets[$0...].starts(with: sought) }) else { return self }
+    return String(decoding: octets[..<start] + Array(other.utf8) + octets[(start + sought.count)...], as: UTF8.self)
+  }
+}

@@ -3,7 +3,7 @@ import Testing
 import Usage
 
 private func reading(_ body: String, _ format: UsageFormat, path: String = "") throws(UsageError) -> RequestReading {
-  try RequestReading(Array(body.utf8).span.bytes, format: format, path: path)
+  try RequestReading(Array(body.utf8).span.bytes, format: format, path: Array(path.utf8).span.bytes)
 }
 
 @Suite struct RequestReadingTests {

@@ -1,6 +1,8 @@
 import Testing
 import Usage
 
+private func model(_ path: String) -> String? { UsageFormat.model(inPath: Array(path.utf8).span.bytes) }
+
 @Suite struct UsageFormatTests {
   @Test(arguments: [
     ("/v1/chat/completions", UsageFormat?.some(.openAIChat)), ("/openai/deployments/d/chat/completions?api-version=1", .openAIChat), ("/v1/completions", .openAIChat),
@@ -12,7 +14,7 @@ import Usage
     ("/", nil), ("", nil), ("/chat/completions/", .openAIChat), ("/v1/models", nil), ("/x?y=/chat/completions", nil),
   ])
   func thePathNamesTheFormat(path: String, format: UsageFormat?) {
-    #expect(UsageFormat(path: path) == format, "\(path)")
+    #expect(UsageFormat(path: Array(path.utf8).span.bytes) == format, "\(path)")
   }
 
   @Test func everyFormatHasItsName() {
@@ -26,13 +28,13 @@ import Usage
     ("application/problem+json", .document), ("application/x-ndjson", .lines), ("application/jsonl", .lines), ("text/html", nil), ("", nil), ("application/octet-stream", nil),
   ])
   func theContentTypeNamesTheFraming(type: String, framing: UsageFraming?) {
-    #expect(UsageFraming(contentType: type) == framing)
+    #expect(UsageFraming(contentType: Array(type.utf8).span.bytes) == framing)
   }
 
   @Test func thePathMayNameTheModel() {
-    #expect(UsageFormat.model(inPath: "/v1beta/models/gemini-2.5-pro:generateContent?key=x") == "gemini-2.5-pro")
-    #expect(UsageFormat.model(inPath: "/v1beta/tunedModels/x") == nil)
-    #expect(UsageFormat.model(inPath: "/v1/models/x") == nil)
-    #expect(UsageFormat.model(inPath: "/models/:x") == nil)
+    #expect(model("/v1beta/models/gemini-2.5-pro:generateContent?key=x") == "gemini-2.5-pro")
+    #expect(model("/v1beta/tunedModels/x") == nil)
+    #expect(model("/v1/models/x") == nil)
+    #expect(model("/models/:x") == nil)
   }
 }
