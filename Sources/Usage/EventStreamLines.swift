@@ -35,7 +35,8 @@ public struct EventStreamLines: Sendable {
     case afterReturn
   }
 
-  private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
+  /// U+FEFF in UTF-8, its first octet in the lowest bits.
+  private static let byteOrderMark: UInt32 = 0xBF_BBEF
   private static let dataName: UInt64 = 0x6174_6164
   private static let eventName: UInt64 = 0x74_6E65_7665
 
@@ -83,7 +84,7 @@ public struct EventStreamLines: Sendable {
   }
 
   private mutating func mark(_ octet: UInt8, _ count: UInt8, _ index: inout Int) {
-    if octet == Self.byteOrderMark[Int(count)] {
+    if octet == UInt8(truncatingIfNeeded: Self.byteOrderMark >> UInt32(8 &* count)) {
       index &+= 1
       state = count == 2 ? .lineStart : .byteOrderMark(count &+ 1)
     } else {

@@ -1,5 +1,6 @@
 extension JSONPassage {
   /// Takes the string's next run, up to an escape, its end, or the end of what has come.
+  @inline(__always)
   mutating func string(_ octets: RawSpan, _ index: inout Int, _ end: Int) -> Event? {
     let first = index
     let last = OctetRun.endOfString(octets, from: first, before: end)
@@ -42,7 +43,6 @@ extension JSONPassage {
     state = .colon
     node = -1
     guard captures else { return }
-    let container = Int(currentNode)
     if isFresh {
       node = paths.node(of: octets, from: first, to: last, under: container)
       return

@@ -64,6 +64,10 @@ public struct JSONPassage: Sendable {
   var depth = 0
   /// One bit for each level: whether it is an object.
   var objects = InlineArray<4, UInt64>(repeating: 0)
+  /// Whether the innermost level is an object.
+  var isInObject = false
+  /// The node of the innermost level, or -1.
+  var container: Int16 = -1
   /// The nodes of the open levels, -1 where no path leads.
   var levels = InlineArray<16, Int16>(repeating: -1)
   /// The node of the value that comes, in an object by its name.
@@ -109,6 +113,8 @@ public struct JSONPassage: Sendable {
   public mutating func restart() {
     state = .start
     depth = 0
+    isInObject = false
+    container = -1
     node = 0
     contentLevel = -1
     kind = -1
@@ -174,14 +180,31 @@ public struct JSONPassage: Sendable {
         if hasEnded, let event = endNumber() { return event }
       case .literal:
         if let event = literal(octets.octet(index), &index) { return event }
-      case .start, .value, .firstElement, .firstName, .name, .colon, .after, .end:
-        let octet = octets.octet(index)
-        index &+= 1
-        if octet <= 0x20 {
-          if octet == 0x20 || octet == 0x0A || octet == 0x0D || octet == 0x09 { continue }
-          return fail(.unexpectedOctet)
+      case .name, .firstName:
+        if octets.octet(index) == UInt8(ascii: "\"") {
+          index &+= 1
+          beginName()
+        } else if let event = between(octets, &index) {
+          return event
         }
-        if let event = structure(octet) { return event }
+      case .colon:
+        if octets.octet(index) == UInt8(ascii: ":") {
+          index &+= 1
+          countStructure(1)
+          state = .value
+        } else if let event = between(octets, &index) {
+          return event
+        }
+      case .after:
+        if octets.octet(index) == UInt8(ascii: ",") {
+          index &+= 1
+          countStructure(1)
+          state = isInObject ? .name : .value
+        } else if let event = between(octets, &index) {
+          return event
+        }
+      case .start, .value, .firstElement, .end:
+        if let event = between(octets, &index) { return event }
       case .wrong:
         index = end
       }
@@ -206,56 +229,35 @@ public struct JSONPassage: Sendable {
     if contentLevel >= 0 { contentOctets[contentKind] &+= octets }
   }
 
-  /// Steps over an octet between values; it is not white space.
-  private mutating func structure(_ octet: UInt8) -> Event? {
+  /// Steps over an octet between strings and scalars. What comes most often is looked for before in `next`.
+  private mutating func between(_ octets: RawSpan, _ index: inout Int) -> Event? {
+    let octet = octets.octet(index)
+    index &+= 1
+    if octet <= 0x20 {
+      if octet == 0x20 || octet == 0x0A || octet == 0x0D || octet == 0x09 { return nil }
+      return fail(.unexpectedOctet)
+    }
     switch state {
     case .start, .value:
       return begin(octet)
     case .firstElement:
       return octet == UInt8(ascii: "]") ? close(isObject: false) : begin(octet)
-    case .firstName where octet == UInt8(ascii: "}"):
-      return close(isObject: true)
-    case .firstName, .name:
-      guard octet == UInt8(ascii: "\"") else { return fail(.unexpectedOctet) }
-      let container = currentNode
-      beginString(isName: true, captures: container >= 0 && !paths.nodes[Int(container)].members.isEmpty, kind: contentLevel >= 0 ? contentKind : -1)
-      return nil
-    case .colon:
-      guard octet == UInt8(ascii: ":") else { return fail(.unexpectedOctet) }
-      countStructure(1)
-      state = .value
-      return nil
+    case .firstName:
+      return octet == UInt8(ascii: "}") ? close(isObject: true) : fail(.unexpectedOctet)
     case .after:
-      if octet == UInt8(ascii: ",") {
-        countStructure(1)
-        state = isInObject ? .name : .value
-        return nil
-      }
       if octet == UInt8(ascii: "}") { return close(isObject: true) }
       if octet == UInt8(ascii: "]") { return close(isObject: false) }
       return fail(.unexpectedOctet)
-    case .end, .string, .escape, .hexadecimal, .minus, .zero, .integer, .point, .fraction, .exponentMark, .exponentSign, .exponent, .literal, .wrong:
+    case .name, .colon, .end, .string, .escape, .hexadecimal, .minus, .zero, .integer, .point, .fraction, .exponentMark, .exponentSign, .exponent,
+      .literal, .wrong:
       return fail(.unexpectedOctet)
     }
-  }
-
-  /// Whether the innermost level is an object.
-  private var isInObject: Bool {
-    depth > 0 && objects[(depth &- 1) >> 6] >> UInt64((depth &- 1) & 63) & 1 != 0
-  }
-
-  /// The node of the innermost level, or -1.
-  var currentNode: Int16 {
-    depth > 0 && depth <= Self.pathLimit ? levels[depth &- 1] : -1
   }
 
   /// Begins the value whose first octet this is.
   private mutating func begin(_ octet: UInt8) -> Event? {
-    if depth > 0, !isInObject {
-      let container = currentNode
-      node = container >= 0 ? paths.nodes[Int(container)].element : -1
-    }
-    let role = node >= 0 ? paths.nodes[Int(node)].role : .none
+    if depth > 0, !isInObject { node = paths.element(of: container) }
+    let role = paths.role(of: node)
     switch octet {
     case UInt8(ascii: "{"): return open(isObject: true, role)
     case UInt8(ascii: "["): return open(isObject: false, role)
@@ -288,6 +290,12 @@ public struct JSONPassage: Sendable {
     return nil
   }
 
+  @inline(__always)
+  private mutating func beginName() {
+    beginString(isName: true, captures: paths.hasMembers(container), kind: contentLevel >= 0 ? contentKind : -1)
+  }
+
+  @inline(__always)
   private mutating func beginString(isName: Bool, captures: Bool, kind: Int) {
     countStructure(2)
     self.isName = isName
@@ -322,8 +330,14 @@ public struct JSONPassage: Sendable {
     countStructure(1)
     let bit: UInt64 = 1 << UInt64(depth & 63)
     if isObject { objects[depth >> 6] |= bit } else { objects[depth >> 6] &= ~bit }
-    if depth < Self.pathLimit { levels[depth] = node }
+    if depth < Self.pathLimit {
+      levels[depth] = node
+      container = node
+    } else {
+      container = -1
+    }
     depth &+= 1
+    isInObject = isObject
     state = isObject ? .firstName : .firstElement
     if case .value(let field) = role { return .opened(field) }
     return nil
@@ -332,11 +346,15 @@ public struct JSONPassage: Sendable {
   private mutating func close(isObject: Bool) -> Event? {
     guard depth > 0, isInObject == isObject else { return fail(.unexpectedOctet) }
     countStructure(1)
-    let closing = currentNode
+    let closing = container
     depth &-= 1
+    if depth > 0 {
+      self.isInObject = objects[(depth &- 1) >> 6] >> UInt64((depth &- 1) & 63) & 1 != 0
+      container = depth <= Self.pathLimit ? levels[depth &- 1] : -1
+    }
     if contentLevel == depth { contentLevel = -1 }
     endValue()
-    if closing >= 0, case .value(let field) = paths.nodes[Int(closing)].role { return .closed(field) }
+    if case .value(let field) = paths.role(of: closing) { return .closed(field) }
     return nil
   }
 
@@ -347,7 +365,7 @@ public struct JSONPassage: Sendable {
 
   /// The field under which the scalar that ended is reported, or nil.
   var reportedField: UInt8? {
-    guard captures, node >= 0, case .value(let field) = paths.nodes[Int(node)].role else { return nil }
+    guard captures, case .value(let field) = paths.role(of: node) else { return nil }
     return field
   }
 
@@ -355,42 +373,5 @@ public struct JSONPassage: Sendable {
     endValue()
     guard let field = reportedField else { return nil }
     return .number(field, number.value)
-  }
-
-  private mutating func literal(_ octet: UInt8, _ index: inout Int) -> Event? {
-    index &+= 1
-    guard octet == literal.octet(literalCount) else { return fail(.unexpectedOctet) }
-    count(1)
-    literalCount &+= 1
-    guard literalCount == literal.octetCount else { return nil }
-    endValue()
-    guard let field = reportedField else { return nil }
-    switch literal {
-    case .true: return .boolean(field, true)
-    case .false: return .boolean(field, false)
-    case .null: return .null(field)
-    }
-  }
-
-  /// One of the three words.
-  enum Literal: Sendable {
-    case `true`, `false`, null
-
-    var octetCount: Int {
-      switch self {
-      case .true, .null: 4
-      case .false: 5
-      }
-    }
-
-    func octet(_ index: Int) -> UInt8 {
-      let word: UInt64
-      switch self {
-      case .true: word = 0x6575_7274
-      case .false: word = 0x65_736C_6166
-      case .null: word = 0x6C6C_756E
-      }
-      return UInt8(truncatingIfNeeded: word >> UInt64(8 * index))
-    }
   }
 }

@@ -1,8 +1,8 @@
 /// The member paths that a `JSONPassage` looks for, as a tree whose steps are found by the octets of a name.
 ///
 /// A path is written as `choices[].delta.content`: names with dots between, and `[]` for every element of an array. It is made once
-/// for each format and shared; `JSONPassage` follows it while the text passes.
-public struct JSONPaths: Sendable {
+/// for each format, shared by all threads and never given back, so that following it costs no reference counting.
+public struct JSONPaths: @unchecked Sendable {
   /// What happens to a value that a path leads to.
   public enum Role: Hashable, Sendable {
     /// Nothing: the path only leads further.
@@ -14,25 +14,30 @@ public struct JSONPaths: Sendable {
     case content(UInt8)
   }
 
-  struct Node: Sendable {
-    var role: Role
+  private struct Node {
+    let role: Role
     /// The node of every element, or -1.
-    var element: Int16
-    /// Where the node's members stand in `members`.
-    var members: Range<Int>
+    let element: Int16
+    let firstMember: Int
+    let memberCount: Int
+    /// One bit for each length that a member's name has; lengths past 63 share the last.
+    let lengths: UInt64
   }
 
-  struct Member: Sendable {
-    let name: Range<Int>
+  private struct Member {
+    let firstOctet: Int
+    let octetCount: Int
     let node: Int16
   }
 
-  let nodes: [Node]
-  let members: [Member]
-  let names: [UInt8]
-  let ignoresCase: Bool
+  // Safe because: the three tables are written before the structure exists, never again, and never freed; every index in them was
+  // made from their counts, and the nodes that leave come back only from the passages that follow the same tree.
+  private let nodes: UnsafePointer<Node>
+  private let members: UnsafePointer<Member>
+  private let names: UnsafePointer<UInt8>
+  private let ignoresCase: Bool
 
-  /// Makes the tree of the given paths.
+  /// Makes the tree of the given paths, for the process's whole life.
   ///
   /// - Parameters:
   ///   - root: is reported for the root value as it opens and closes, or nil.
@@ -47,18 +52,41 @@ public struct JSONPaths: Sendable {
     var members: [Member] = []
     var names: [UInt8] = []
     for index in draft.roles.indices {
-      let first = members.count
+      nodes.append(
+        Node(role: draft.roles[index], element: draft.elements[index], firstMember: members.count, memberCount: draft.members[index].count,
+          lengths: draft.members[index].reduce(0) { $0 | Self.bit(ofLength: $1.name.count) }))
       for (name, node) in draft.members[index] {
-        members.append(Member(name: names.count..<names.count + name.count, node: node))
+        members.append(Member(firstOctet: names.count, octetCount: name.count, node: node))
         names += name
       }
-      nodes.append(Node(role: draft.roles[index], element: draft.elements[index], members: first..<members.count))
     }
-    self.nodes = nodes
-    self.members = members
-    self.names = names
+    self.nodes = Self.kept(nodes)
+    self.members = Self.kept(members)
+    self.names = Self.kept(names)
     ignoresCase = ignoringCase
   }
+
+  @inline(__always)
+  private static func bit(ofLength count: Int) -> UInt64 { 1 << UInt64(min(count, 63)) }
+
+  private static func kept<Element>(_ elements: [Element]) -> UnsafePointer<Element> {
+    // Safe because: the buffer has room for all elements and is initialised with them before anybody reads it.
+    let buffer = UnsafeMutableBufferPointer<Element>.allocate(capacity: max(1, elements.count))
+    _ = buffer.initialize(from: elements)
+    return UnsafePointer(buffer.baseAddress.unsafelyUnwrapped)
+  }
+
+  /// The role of a node, none for -1.
+  @inline(__always)
+  func role(of node: Int16) -> Role { node >= 0 ? nodes[Int(node)].role : .none }
+
+  /// The node of the elements of a node's array, or -1.
+  @inline(__always)
+  func element(of node: Int16) -> Int16 { node >= 0 ? nodes[Int(node)].element : -1 }
+
+  /// Whether a path goes on with a name.
+  @inline(__always)
+  func hasMembers(_ node: Int16) -> Bool { node >= 0 && nodes[Int(node)].memberCount > 0 }
 
   private struct Draft {
     var roles: [Role]
@@ -104,11 +132,16 @@ public struct JSONPaths: Sendable {
   }
 
   /// Finds the node of a member by its name's octets; -1 where no path leads there.
-  func node(of name: RawSpan, from start: Int, to end: Int, under node: Int) -> Int16 {
-    let count = end - start
-    for member in members[nodes[node].members] where member.name.count == count {
+  func node(of name: RawSpan, from start: Int, to end: Int, under node: Int16) -> Int16 {
+    guard node >= 0 else { return -1 }
+    let count = end &- start
+    let parent = nodes[Int(node)]
+    guard parent.lengths & Self.bit(ofLength: count) != 0 else { return -1 }
+    for place in parent.firstMember..<parent.firstMember &+ parent.memberCount {
+      let member = members[place]
+      guard member.octetCount == count else { continue }
       var index = 0
-      while index < count, matches(name.octet(start + index), names[member.name.lowerBound + index]) { index += 1 }
+      while index < count, matches(name.octet(start &+ index), names[member.firstOctet &+ index]) { index &+= 1 }
       if index == count { return member.node }
     }
     return -1

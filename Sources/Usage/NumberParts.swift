@@ -53,6 +53,11 @@ struct NumberParts: Sendable {
     while index < end {
       let octet = octets.octet(index)
       if octet &- 0x30 < 10 {
+        // Of a number that nobody asked for, the digits of a run need no look of their own.
+        if !isKept, state == .integer || state == .fraction || state == .exponent {
+          index &+= 1
+          continue
+        }
         guard take(digit: octet &- 0x30, &state) else { return false }
       } else {
         guard let following = Self.following(octet, state) else {
