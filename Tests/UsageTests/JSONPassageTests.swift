@@ -2,7 +2,7 @@ import Bytes
 import Encoding
 import Testing
 
-@testable import Usage
+import Usage
 
 private let paths = JSONPaths([
   ("n", .value(1)), ("s", .value(2)), ("o", .value(3)), ("o.n", .value(4)), ("l[]", .value(5)), ("l[][]", .value(6)), ("deep.a[].b.c", .value(7)),
