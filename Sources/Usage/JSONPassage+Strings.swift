@@ -44,13 +44,17 @@ extension JSONPassage {
     node = -1
     guard captures else { return }
     if isFresh {
-      node = paths.node(of: octets, from: first, to: last, under: container)
+      var isExact = true
+      node = paths.node(of: octets, from: first, to: last, under: container, isExact: &isExact)
+      if !isExact { noteInexactName() }
       return
     }
     if highSurrogate != 0 { abandonSurrogate() }
     capture(octets, first, last)
     if isWhole {
-      node = paths.node(of: captured.span.bytes, from: 0, to: capturedCount, under: container)
+      var isExact = true
+      node = paths.node(of: captured.span.bytes, from: 0, to: capturedCount, under: container, isExact: &isExact)
+      if !isExact { noteInexactName() }
     }
   }
 

@@ -104,6 +104,9 @@ public struct JSONPassage: Sendable {
   /// How many arrays and objects came to which a content path leads itself, by kind.
   public private(set) var contentContainers = InlineArray<4, UInt64>(repeating: 0)
 
+  /// How many names outside of content were found only because the case of letters did not matter.
+  public private(set) var inexactNames: UInt64 = 0
+
   /// Starts before a text's first octet.
   public init(_ paths: JSONPaths) {
     self.paths = paths
@@ -210,6 +213,10 @@ public struct JSONPassage: Sendable {
       }
     }
     return .needsMore
+  }
+
+  mutating func noteInexactName() {
+    if contentLevel < 0 { inexactNames &+= 1 }
   }
 
   mutating func fail(_ fault: Fault) -> Event {

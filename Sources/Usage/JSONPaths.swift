@@ -131,8 +131,9 @@ public struct JSONPaths: @unchecked Sendable {
     }
   }
 
-  /// Finds the node of a member by its name's octets; -1 where no path leads there.
-  func node(of name: RawSpan, from start: Int, to end: Int, under node: Int16) -> Int16 {
+  /// Finds the node of a member by its name's octets; -1 where no path leads there. `isExact` becomes false where only the case of
+  /// letters differs.
+  func node(of name: RawSpan, from start: Int, to end: Int, under node: Int16, isExact: inout Bool) -> Int16 {
     guard node >= 0 else { return -1 }
     let count = end &- start
     let parent = nodes[Int(node)]
@@ -141,16 +142,25 @@ public struct JSONPaths: @unchecked Sendable {
       let member = members[place]
       guard member.octetCount == count else { continue }
       var index = 0
-      while index < count, matches(name.octet(start &+ index), names[member.firstOctet &+ index]) { index &+= 1 }
-      if index == count { return member.node }
+      var differs = false
+      while index < count {
+        let octet = name.octet(start &+ index)
+        let expected = names[member.firstOctet &+ index]
+        if octet != expected {
+          guard isSameLetter(octet, expected) else { break }
+          differs = true
+        }
+        index &+= 1
+      }
+      if index == count {
+        if differs { isExact = false }
+        return member.node
+      }
     }
     return -1
   }
 
-  @inline(__always)
-  private func matches(_ octet: UInt8, _ expected: UInt8) -> Bool {
-    if octet == expected { return true }
-    guard ignoresCase, (octet ^ expected) == 0x20 else { return false }
-    return (octet | 0x20) &- 0x61 < 26
+  private func isSameLetter(_ octet: UInt8, _ expected: UInt8) -> Bool {
+    ignoresCase && (octet ^ expected) == 0x20 && (octet | 0x20) &- 0x61 < 26
   }
 }

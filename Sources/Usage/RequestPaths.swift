@@ -20,6 +20,7 @@ enum RequestContent {
   static let prompt: UInt8 = 2
 }
 
+/// Names are found in any case, since servers written in Go take them so; `RequestReading` says where that decided.
 extension UsageFormat {
   /// The paths of a request in this format.
   var requestPaths: JSONPaths {
@@ -55,7 +56,7 @@ extension UsageFormat {
         "messages[].content[].image_url", "messages[].content[].image_url.url", "messages[].content[].video_url.url",
         "messages[].content[].input_audio.data", "messages[].content[].audio_url.url", "messages[].content[].file.file_data",
       ]),
-    root: RequestField.root.rawValue)
+    root: RequestField.root.rawValue, ignoringCase: true)
 
   private static let responsesRequest = JSONPaths(
     common + openAIStream + fields([("max_output_tokens", .limit), ("previous_response_id", .stored), ("conversation", .storedAlias)])
@@ -64,17 +65,17 @@ extension UsageFormat {
         "input[].content[].image_url", "input[].content[].file_data", "input[].content[].input_audio.data", "input[].output[].image_url",
         "input[].output[].file_data", "input[].output.image_url", "input[].result",
       ]),
-    root: RequestField.root.rawValue)
+    root: RequestField.root.rawValue, ignoringCase: true)
 
   private static let embeddingsRequest = JSONPaths(
     common + content(["input", "query", "documents"])
       + [("input[]", .content(RequestContent.prompt))],
-    root: RequestField.root.rawValue)
+    root: RequestField.root.rawValue, ignoringCase: true)
 
   private static let anthropicRequest = JSONPaths(
     common + fields([("max_tokens", .limit)]) + content(["messages", "system", "tools"])
       + media(["messages[].content[].source.data", "messages[].content[].content[].source.data", "messages[].content[].source.content[].source.data"]),
-    root: RequestField.root.rawValue)
+    root: RequestField.root.rawValue, ignoringCase: true)
 
   /// Gemini takes every name in both spellings, as JSON of protocol buffers does.
   private static let geminiRequest: JSONPaths = {
@@ -92,10 +93,9 @@ extension UsageFormat {
         paths += media([parts + ".inlineData.data", parts + ".inline_data.data", parts + ".functionResponse.parts[].inlineData.data"])
       }
     }
-    return JSONPaths(paths, root: RequestField.root.rawValue)
+    return JSONPaths(paths, root: RequestField.root.rawValue, ignoringCase: true)
   }()
 
-  /// Ollama's decoder takes names in any case.
   private static let ollamaRequest = JSONPaths(
     common + fields([("options.num_predict", .limit), ("context", .stored)])
       + content(["prompt", "suffix", "system", "template", "messages", "tools", "format", "input"])
@@ -108,5 +108,5 @@ extension UsageFormat {
       + content(["prompt", "input_prefix", "input_suffix", "input_extra"])
       + [("prompt[]", .content(RequestContent.prompt))]
       + media(["prompt.multimodal_data[]", "prompt[].multimodal_data[]"]),
-    root: RequestField.root.rawValue)
+    root: RequestField.root.rawValue, ignoringCase: true)
 }

@@ -24,7 +24,8 @@ public struct RequestReading: Sendable {
   public private(set) var mediaCount: UInt64 = 0
   /// Whether the input has a part that is kept at the vendor's (an earlier response, a cache), whose size the body does not tell.
   public private(set) var refersToStoredInput = false
-  /// Whether a member that decides over model, stream or limits is there twice: servers may read it differently from this reading.
+  /// Whether servers may read the request differently from this reading: a member that decides over model, stream or limits is there
+  /// twice, or in a case of letters that only some servers take.
   public private(set) var isAmbiguous = false
 
   /// The change of the body by which usage is included in a stream; nil where none is needed, possible, or safe.
@@ -60,6 +61,8 @@ public struct RequestReading: Sendable {
       completions = overflows ? .max : product
     }
     if hasUnlimited { completionLimit = nil }
+    // Ollama itself is known to take names in any case.
+    if passage.inexactNames > 0, format != .ollama { isAmbiguous = true }
     contentOctets = passage.contentOctets[Int(RequestContent.text)] &+ passage.contentOctets[Int(RequestContent.prompt)]
     mediaOctets = passage.contentOctets[Int(RequestContent.media)]
     mediaCount = passage.contentStrings[Int(RequestContent.media)]

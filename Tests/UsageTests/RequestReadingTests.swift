@@ -64,7 +64,12 @@ private func reading(_ body: String, _ format: UsageFormat, path: String = "") t
       #expect(found.isAmbiguous && found.includeUsage == nil, "\(body)")
     }
     #expect(try reading(#"{"model":"a","MODEL":"b"}"#, .ollama).isAmbiguous)
-    #expect(try !reading(#"{"model":"a","MODEL":"b"}"#, .openAIChat).isAmbiguous)
+    #expect(try !reading(#"{"MODEL":"b","Options":{}}"#, .ollama).isAmbiguous)
+    for body in [#"{"model":"a","MODEL":"b"}"#, #"{"Max_Tokens":5}"#, #"{"Stream":true}"#, #"{"str\u0045am":true}"#] {
+      #expect(try reading(body, .openAIChat).isAmbiguous, "\(body)")
+    }
+    #expect(try reading(#"{"GenerationConfig":{"maxOutputTokens":5}}"#, .gemini).isAmbiguous)
+    #expect(try !reading(#"{"messages":[{"Content":"x","ROLE":"y"}],"Modelling":1,"X":{"STREAM":true}}"#, .openAIChat).isAmbiguous)
     #expect(try !reading(#"{"messages":[{"model":1,"stream":2}],"model":"a","metadata":{"model":"b"}}"#, .openAIChat).isAmbiguous)
     #expect(try reading(#"{"n":"5"}"#, .openAIChat).isAmbiguous)
   }
