@@ -34,6 +34,9 @@ let package = Package(
     .systemLibrary(name: "CLibSSL", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CBrotli", pkgConfig: "libbrotlidec", providers: [.apt(["libbrotli-dev"])]),
+    .systemLibrary(name: "CZstandard", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
 
     // 1: values.
@@ -44,6 +47,7 @@ let package = Package(
     // 2: protocols, without I/O.
     module("HTTP", ["Bytes", "Encoding"]),
     module("Usage", ["Bytes", "Encoding"]),
+    module("Coding", ["Bytes", "CZlib", "CBrotli", "CZstandard"]),
     module("TLS", ["Bytes", "Encoding", "Crypto", "CLibSSL"]),
     module("HTTP2", ["Bytes", "HTTP", "CNghttp2"]),
     module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
@@ -61,7 +65,7 @@ let package = Package(
     // 4: composition.
     module(
       "Proxy",
-      ["Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "IO", "Ledger"]),
+      ["Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "Coding", "IO", "Ledger"]),
     module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Payments", "Metering", "Methods"]),
     .executableTarget(
       name: "farebox",
@@ -73,6 +77,7 @@ let package = Package(
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
     tests("UsageTests", ["Usage", "Encoding", "Bytes"]),
+    tests("CodingTests", ["Coding", "CZlib", "CBrotli", "CZstandard", "Bytes"]),
     tests("TLSTests", ["TLS", "CLibSSL", "Crypto", "Encoding", "Bytes"]),
     tests("HTTP2Tests", ["HTTP2", "HTTP", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),

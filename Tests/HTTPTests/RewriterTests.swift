@@ -17,10 +17,10 @@ import Testing
 
   private func upstream(
     _ octets: [UInt8], target: String = "/x", framing: BodyFraming? = nil, host: String? = "up.local:81",
-    injected: [(name: String, value: [UInt8])] = [], forwarding: Forwarding = plain
+    injected: [(name: String, value: [UInt8])] = [], codings: AcceptedCodings = .asAsked, forwarding: Forwarding = plain
   ) throws -> String {
     let head = try #require(decodeRequest(octets).head)
-    let fields = try UpstreamFields(host: host, injected: injected)
+    let fields = try UpstreamFields(host: host, injected: injected, codings: codings)
     var output = ByteBuffer()
     octets.withUnsafeBytes { bytes in
       Array(target.utf8).withUnsafeBytes { target in
@@ -269,5 +269,22 @@ import Testing
       #expect(head.count(of: .host) == 1 && head.count(of: .xForwardedFor) == 1 && head.count(of: .forwarded) == 1)
       for field in head.fields where field.name == .authorization { #expect(text(written, field.valueRange) != "Payment x") }
     }
+  }
+
+  @Test(arguments: [
+    ([], "identity"), (["Accept-Encoding: gzip, deflate, br, zstd"], "gzip, deflate, br, zstd"),
+    (["Accept-Encoding: GZIP;q=0.5 ,\tcompress, br ; q=1.0"], "GZIP;q=0.5, br ; q=1.0"), (["Accept-Encoding: *"], "identity"),
+    (["Accept-Encoding: dcb", "Accept-Encoding: x-gzip,, identity;q=0"], "x-gzip, identity;q=0"), (["Accept-Encoding:"], "identity"),
+    (["Accept-Encoding: gzi, gzipp, brr"], "identity"),
+  ])
+  func asksForCodingsThatCanBeRead(_ lines: [String], _ expected: String) throws {
+    let octets = Array((["GET /y HTTP/1.1", "Host: example.com"] + lines + ["X-Own: 1", "", ""]).joined(separator: "\r\n").utf8)
+    let readable = try upstream(octets, codings: .readable).split(separator: "\r\n").map(String.init).filter { $0.hasPrefix("Accept-Encoding") }
+    #expect(readable == ["Accept-Encoding: \(expected)"])
+    let none = try upstream(octets, codings: .identity).split(separator: "\r\n").map(String.init).filter { $0.lowercased().hasPrefix("accept-encoding") }
+    #expect(none == ["Accept-Encoding: identity"])
+    #expect(try upstream(octets).split(separator: "\r\n").map(String.init).filter { $0.hasPrefix("Accept-Encoding") } == lines)
+    let injected = try upstream(octets, injected: [("accept-encoding", Array("br".utf8))], codings: .identity)
+    #expect(injected.split(separator: "\r\n").map(String.init).filter { $0.lowercased().hasPrefix("accept-encoding") } == ["accept-encoding: br"])
   }
 }

@@ -4,11 +4,14 @@ import Testing
 /// The rows of the architecture: a module imports only what stands on its own row or above it, and each C library has one importer.
 private let rows: [[String]] = [
   ["Bytes", "Encoding", "Crypto"],
-  ["HTTP", "HTTP2", "TLS", "Payments", "Metering", "Usage", "Methods", "Gateway", "Configuration"],
+  ["HTTP", "HTTP2", "TLS", "Payments", "Metering", "Usage", "Coding", "Methods", "Gateway", "Configuration"],
   ["IO", "Ledger"],
   ["Proxy", "Agent", "farebox"],
 ]
-private let importers = ["CLinux": "IO", "COpenSSL": "Crypto", "CLibSSL": "TLS", "CSodium": "Crypto", "CSQLite": "Ledger", "CNghttp2": "HTTP2"]
+private let importers = [
+  "CLinux": "IO", "COpenSSL": "Crypto", "CLibSSL": "TLS", "CSodium": "Crypto", "CSQLite": "Ledger", "CNghttp2": "HTTP2",
+  "CZlib": "Coding", "CBrotli": "Coding", "CZstandard": "Coding",
+]
 private let packages = ["TOMLKit": ["Configuration"], "ArgumentParser": ["farebox"]]
 private let platform: Set<String> = ["Glibc", "Synchronization", "Dispatch"]
 /// The edges, off the data path: only these may import Foundation.

@@ -23,6 +23,7 @@ public enum RequestRewriter {
       output.append("\r\n")
     }
     output.append(forwarding.isHTTP2 ? fields.lines.two : head.minorVersion == 1 ? fields.lines.new : fields.lines.old)
+    fields.codings.append(head, octets, to: &output)
     appendKept(head, octets, framing, fields, to: &output)
     forwarding.append(head, octets, to: &output)
     if head.acceptsTrailers, head.minorVersion == 1 { output.append("TE: trailers\r\nConnection: TE\r\n") }

@@ -6,6 +6,8 @@ public struct UpstreamFields: Sendable {
   let replacesHost: Bool
   /// The client's lines of these names are dropped: what is injected in their place, and what is removed.
   let dropped: FieldNameList
+  /// Which content codings the upstream is asked for.
+  let codings: AcceptedCodings
 
   /// The name by which Via knows the proxy.
   public static let pseudonym = "farebox"
@@ -15,8 +17,12 @@ public struct UpstreamFields: Sendable {
   /// A host, name or value outside the grammar, or a name that the proxy writes itself, is refused; the error's
   /// position is the field's index.
   ///
-  /// - Parameter removed: names that the upstream does not get, whoever sends them; counted after the injected ones in errors.
-  public init(host: String?, injected: [(name: String, value: [UInt8])] = [], removed: [String] = []) throws(HTTPError) {
+  /// - Parameters:
+  ///   - removed: names that the upstream does not get, whoever sends them; counted after the injected ones in errors.
+  ///   - codings: which content codings the upstream is asked for, unless `Accept-Encoding` is injected or removed.
+  public init(
+    host: String?, injected: [(name: String, value: [UInt8])] = [], removed: [String] = [], codings: AcceptedCodings = .asAsked
+  ) throws(HTTPError) {
     var text: [UInt8] = []
     var names = FieldNameList()
     if let host {
@@ -32,6 +38,12 @@ public struct UpstreamFields: Sendable {
     }
     for (index, name) in removed.enumerated() {
       guard let known = names.add(name), Self.injectable(known) else { throw .fieldNameInvalid(at: injected.count + index) }
+    }
+    if codings != .asAsked, !names.known.has(.acceptEncoding) {
+      self.codings = codings
+      _ = names.add("Accept-Encoding")
+    } else {
+      self.codings = .asAsked
     }
     func lines(_ version: String) -> [UInt8] { text + Array("Via: \(version) \(Self.pseudonym)\r\n".utf8) }
     self.lines = (lines("1.0"), lines("1.1"), lines("2"))
