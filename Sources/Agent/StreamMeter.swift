@@ -13,7 +13,7 @@ struct StreamMeter {
   }
 
   /// Whether the length of an answer decides what it costs.
-  var countsOctets: Bool { rates.contains { $0.unit != .request } }
+  var countsOctets: Bool { rates.contains { !$0.unit.isOnce } }
 
   /// The exact cost of a response of so many octets, rounded up once; nil where it overflows.
   private func cost(of byteCount: UInt64) -> UInt128? {
@@ -21,10 +21,10 @@ struct StreamMeter {
     for rate in rates {
       let units: UInt64
       switch rate.unit {
-      case .request: units = 1
+      case .request, .call: units = 1
       case .responseByte, .byte: units = byteCount
-      // Only an upgraded connection has messages and a duration.
-      case .requestByte, .requestMessage, .responseMessage, .message, .second: units = 0
+      // Only an upgraded connection has messages; the rest is not told by octets, and the receipt says it.
+      case .requestByte, .requestMessage, .responseMessage, .message, .second, .event, .inputToken, .cachedInputToken, .outputToken, .reported: units = 0
       }
       guard let part = ExactCost(units: units, rate: rate), let next = sum.adding(part) else { return nil }
       sum = next

@@ -2,11 +2,15 @@ import Metering
 import Payments
 
 extension ConfigurationReader {
-  /// What the suggested deposit pays for where the configuration names none: so many requests, octets, messages and seconds.
+  /// What the suggested deposit pays for where the configuration names none: so many requests, octets, messages, seconds
+  /// and so on.
   private static let suggestedRequests: UInt128 = 100
   private static let suggestedOctets: UInt64 = 100_000_000
   private static let suggestedMessages: UInt64 = 1000
   private static let suggestedSeconds: UInt64 = 3600
+  private static let suggestedEvents: UInt64 = 10000
+  private static let suggestedTokens: UInt64 = 1_000_000
+  private static let suggestedUnits: UInt64 = 1000
 
   /// Reads the deposits of a route's sessions; without a price their keys are only made known.
   func readDeposits(_ table: TableReader, _ price: Price?, _ route: inout Settings.Route) {
@@ -15,7 +19,7 @@ extension ConfigurationReader {
       _ = table.node("suggested-deposit")
       return
     }
-    let least = max(1, price.chargeAmount)
+    let least = max(1, price.leastAmount)
     let minimum = deposit(table, "minimum-deposit", price.currency)
     let suggested = deposit(table, "suggested-deposit", price.currency)
     route.minimumDeposit = minimum ?? least
@@ -47,18 +51,33 @@ extension ConfigurationReader {
     return units
   }
 
-  /// A hundred requests and a hundred megabytes, a thousand messages and an hour where they are sold, or the most that can be said.
+  /// A hundred requests and, of what is sold, a hundred megabytes, a thousand messages, an hour, a million tokens and so on; never more
+  /// than a hundred exchanges may cost, and the least where the sum cannot be said.
   private static func suggestion(_ price: Price) -> UInt128 {
-    let (requests, overflows) = price.chargeAmount.multipliedReportingOverflow(by: suggestedRequests)
-    guard !overflows else { return price.chargeAmount }
-    guard let cost = price.cost(requestBytes: suggestedOctets, responseBytes: suggestedOctets) else { return requests }
-    var metered = cost
-    for part in price.parts where part.unit.needsUpgrade {
-      let units = part.unit == .second ? suggestedSeconds : suggestedMessages
-      guard let more = ExactCost(units: units, rate: part), let next = metered.adding(more) else { return requests }
+    let least = price.leastAmount
+    let (requests, overflows) = least.multipliedReportingOverflow(by: suggestedRequests)
+    guard !overflows else { return least }
+    var metered = ExactCost.zero
+    for part in price.parts where !part.unit.isOnce {
+      guard let cost = ExactCost(units: suggestedUnits(part.unit), rate: part), let next = metered.adding(cost) else { return requests }
       metered = next
     }
     let (sum, carries) = requests.addingReportingOverflow(metered.ceiling)
-    return carries ? requests : sum - min(sum, price.chargeAmount)
+    guard !carries else { return requests }
+    let (bound, isWide) = price.maximum.multipliedReportingOverflow(by: suggestedRequests)
+    return isWide ? sum : min(sum, bound)
+  }
+
+  private static func suggestedUnits(_ unit: Unit) -> UInt64 {
+    switch unit {
+    case .request, .call: 1
+    case .requestByte, .responseByte: suggestedOctets
+    case .byte: 2 * suggestedOctets
+    case .requestMessage, .responseMessage, .message: suggestedMessages
+    case .second: suggestedSeconds
+    case .event: suggestedEvents
+    case .inputToken, .cachedInputToken, .outputToken: suggestedTokens
+    case .reported: suggestedUnits
+    }
   }
 }

@@ -38,6 +38,8 @@ extension ConfigurationReader {
     readOffer(table, &route)
     Self.readUpgrade(table, &route)
     checkUpgrade(table, route)
+    Self.readUsage(table, &route)
+    Self.checkUsage(table, route.price.map { [$0] } ?? [])
     route.description = table.string("description", expected: "a sentence of at most 200 octets without line breaks or quotes") {
       (1...200).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }
     }
@@ -175,7 +177,7 @@ extension ConfigurationReader {
 
   private mutating func readOffer(_ table: TableReader, _ route: inout Settings.Route) {
     let isFree = table.boolean("free")
-    let words = table.string("price", expected: "a price such as \"0.002 USDC per request\"")
+    let words = table.string("price", expected: Self.priceExample)
     if table.has("price"), table.has("free") {
       table.report(.conflict, "free", expected: "either a price or free = true")
     } else if !table.has("price"), isFree != true {
@@ -186,7 +188,8 @@ extension ConfigurationReader {
       }
     }
     readPayment(table, &route)
-    guard let words, let price = price(table, words) else {
+    let bounds = (table.string("minimum", expected: Self.boundExample), table.string("maximum", expected: Self.boundExample))
+    guard let words, let price = price(table, "price", words), let price = bounded(table, price, bounds.0, bounds.1) else {
       if isFree == true { reportPaidOnly(table) }
       readDeposits(table, nil, &route)
       return
@@ -204,23 +207,6 @@ extension ConfigurationReader {
       route.intents = .session
     }
     readDeposits(table, price, &route)
-  }
-
-  private func price(_ table: TableReader, _ words: String) -> Price? {
-    do {
-      return try Price(parsing: words, currencies: settings.currencies)
-    } catch {
-      var expected = error.expected
-      var nearest: String?
-      if case .unknownCurrency(let at) = error {
-        let codes = settings.currencies.map(\.symbol)
-        expected = codes.isEmpty ? "a currency of a [[currency]], of which there is none" : "one of \(codes.joined(separator: ", "))"
-        let word = String(decoding: Array(words.utf8).dropFirst(at).prefix { $0 != 0x20 }, as: UTF8.self)
-        nearest = Nearest.name(to: word, in: codes)
-      }
-      table.report(.invalidValue, "price", offset: error.position + 1, expected: expected, nearest: nearest)
-      return nil
-    }
   }
 
   /// Reads the keys of priced routes that need no price to be understood.
@@ -258,7 +244,7 @@ extension ConfigurationReader {
   /// Reports keys that a free route has no use for: whoever wrote one most likely meant to sell.
   private func reportPaidOnly(_ table: TableReader) {
     for key in ["merchant", "sell", "free-methods", "digest", "digest-limit", "payment-authorization", "charge-status", "idle-timeout",
-      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight"] where table.has(key) {
+      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum"] where table.has(key) {
       table.report(.conflict, key, expected: "a priced route: this one is free")
     }
   }

@@ -19,11 +19,13 @@ extension ConfigurationReader {
     if route.upgrades.isEmpty, route.requiresUpgrade {
       table.report(.conflict, "upgrade-required", expected: "upgrade = [\"websocket\"] beside it")
     }
-    guard let price = route.price, price.needsUpgrade else { return }
-    // What is sold by messages or time has no price where there are none.
+    guard let price = route.price else { return }
+    checkComposite(table, route, price)
+    guard price.needsUpgrade else { return }
+    // What is sold by messages has no price where there are none.
     route.requiresUpgrade = true
     if route.upgrades.isEmpty {
-      table.report(.conflict, "price", expected: "upgrade = [\"websocket\"] beside it: only such a connection has messages and a duration")
+      table.report(.conflict, "price", expected: "upgrade = [\"websocket\"] beside it: only such a connection has messages")
     } else if route.upgrades != ["websocket"], price.parts.contains(where: { $0.unit.kind == .message }) {
       table.report(.conflict, "price", expected: "upgrade = [\"websocket\"] alone: other protocols' messages are not known")
     }
@@ -37,6 +39,16 @@ extension ConfigurationReader {
     table.report(
       .conflict, "upgrade", expected: "an upstream that is spoken to in HTTP/1.1",
       advice: "give the [[upstream]] \"\(upstream.name)\" http2 = \"auto\" or \"never\", or the route an upstream of its own")
+  }
+
+  /// An upgraded connection has no events, tokens or reported units, and is not added up as a whole.
+  private static func checkComposite(_ table: TableReader, _ route: Settings.Route, _ price: Price) {
+    guard !route.upgrades.isEmpty || price.needsUpgrade, price.isComposite else { return }
+    let hasBounds = price.isMetered && (price.minimum > 0 || price.maximum < .max)
+    guard hasBounds || price.countsTokens || price.countsEvents || price.countsUnits else { return }
+    table.report(
+      .conflict, "price", expected: "requests, octets, messages and seconds, without minimum or maximum, on a route with upgrade",
+      advice: "give connections that are upgraded a route of their own")
   }
 
   /// Whether the proxy may pass octets on that it does not understand: not where they are HTTP again, for requests would then go

@@ -64,6 +64,8 @@ extension Settings {
     public var upgrades: [String] = []
     /// Whether a request that does not switch is refused with 426.
     public var requiresUpgrade = false
+    /// How the usage of exchanges is learned where the price counts it.
+    public var usage = UsageReading()
     /// Most exchanges of one session at once.
     public var maxInFlight = 256
 

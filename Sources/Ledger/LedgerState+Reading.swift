@@ -98,7 +98,9 @@ extension LedgerState {
       let version = try reader.string()
       let code = try reader.string()
       let decimals: UInt8 = try reader.integer()
-      let parts = try reader.array { (reader) throws(LedgerError) -> Rate in
+      let marked: UInt32 = try reader.integer()
+      let isBounded = marked & RouteTerms.boundedMark != 0
+      let parts = try reader.array(count: marked & ~RouteTerms.boundedMark) { (reader) throws(LedgerError) -> Rate in
         let amount: UInt128 = try reader.integer()
         let size: UInt64 = try reader.integer()
         guard let unit = Unit(rawValue: try reader.integer()), let rate = Rate(amount: amount, unitSize: size, unit: unit) else {
@@ -106,9 +108,11 @@ extension LedgerState {
         }
         return rate
       }
-      guard let currency = Currency(code: code, decimals: decimals), let price = Price(currency: currency, parts: parts) else {
-        throw .malformed(.session)
-      }
+      let minimum: UInt128 = isBounded ? try reader.integer() : 0
+      let maximum: UInt128 = isBounded ? try reader.integer() : .max
+      guard let currency = Currency(code: code, decimals: decimals),
+        let price = Price(currency: currency, parts: parts, minimum: minimum, maximum: maximum)
+      else { throw .malformed(.session) }
       return RouteTerms(routeID: routeID, priceVersion: version, price: price)
     }
     let claims = try reader.array { (reader) throws(LedgerError) in try reader.digest() }

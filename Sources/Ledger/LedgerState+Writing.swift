@@ -110,11 +110,16 @@ extension LedgerState {
       redo.put(route.priceVersion)
       redo.put(route.price.currency.code)
       redo.put(route.price.currency.decimals)
-      redo.put(UInt32(route.price.parts.count))
+      let isBounded = route.price.minimum > 0 || route.price.maximum < .max
+      redo.put(UInt32(route.price.parts.count) | (isBounded ? RouteTerms.boundedMark : 0))
       for part in route.price.parts {
         redo.put(part.amount)
         redo.put(part.unitSize)
         redo.put(part.unit.rawValue)
+      }
+      if isBounded {
+        redo.put(route.price.minimum)
+        redo.put(route.price.maximum)
       }
     }
     redo.put(UInt32(details.claims.count))

@@ -146,8 +146,15 @@ struct RecordReader {
   }
 
   mutating func array<Value>(_ body: (inout RecordReader) throws(LedgerError) -> Value) throws(LedgerError) -> [Value] {
+    try array(count: try integer(), body)
+  }
+
+  /// Reads values of which it is known how many there are.
+  mutating func array<Value>(
+    count: UInt32, _ body: (inout RecordReader) throws(LedgerError) -> Value
+  ) throws(LedgerError) -> [Value] {
     var values: [Value] = []
-    for _ in 0..<(try integer(UInt32.self)) { values.append(try body(&self)) }
+    for _ in 0..<count { values.append(try body(&self)) }
     return values
   }
 

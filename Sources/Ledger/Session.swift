@@ -16,6 +16,9 @@ public struct RouteTerms: Sendable, Hashable {
   public var priceVersion: String
   public var price: Price
 
+  /// Is set in a record's number of parts where a price's minimum and maximum follow them.
+  static let boundedMark: UInt32 = 1 << 31
+
   public init(routeID: String, priceVersion: String, price: Price) {
     self.routeID = routeID
     self.priceVersion = priceVersion

@@ -14,7 +14,7 @@ public struct Meter: Sendable {
   private static func bounds(_ kind: Unit.Kind) -> (first: UInt64, least: UInt64, largest: UInt64) {
     switch kind {
     case .request, .byte: (firstStep, leastStep, largestStep)
-    case .message: (4, 16, 1024)
+    case .message, .event, .token, .call, .reported: (4, 16, 1024)
     case .second: (2, 2, 8)
     }
   }

@@ -1,24 +1,40 @@
 import Crypto
 import Payments
 
-/// What a route costs: one currency and up to four rates that are added up.
+/// What a route costs: one currency, up to eight rates that are added up, and the least and the most that an exchange costs.
 ///
 /// In words: `0.002 USDC per request`, `0.01 USDC per MB` (of response content), `… per MiB of request`, `… per KB of both`,
-/// `0.5 USDC per 1000 requests`, and sums of them: `0.001 USDC per request + 0.01 USDC per MB`. Upgraded connections also
-/// have `… per message of both` (without "of": the server's) and `… per second`, `minute` or `hour`.
+/// `0.5 USDC per 1000 requests`, `… per second`, `minute` or `hour`, `… per event`, `… per M input tokens`, `… per K output tokens`,
+/// `… per call`, `… per unit` (what the upstream reports), and sums of them: `0.001 USDC per request + 0.01 USDC per MB, at most
+/// 0.05 USDC`. Upgraded connections also have `… per message of both` (without "of": the server's).
 public struct Price: Sendable, Hashable {
   /// The most parts of one price.
-  public static let maximumParts = 4
+  public static let maximumParts = 8
 
   /// The currency of every part.
   public let currency: Currency
   /// The rates, in the order in which they were written; the first is the one a session's request object leads with.
   public let parts: [Rate]
-  /// Whether any part counts more than requests; such a route is sold by session only.
+  /// The least that an exchange costs, in base units; 0 where there is no such bound.
+  public let minimum: UInt128
+  /// The most that an exchange costs, in base units; the highest number where there is no such bound.
+  public let maximum: UInt128
+  /// Whether any part counts more than requests and calls, so that the cost is not known before the exchange.
   public let isMetered: Bool
-  /// Whether any part counts what only an upgraded connection has: messages or seconds.
+  /// Whether an exchange without an upgrade has to be added up as a whole: some part counts events, tokens, reported units or seconds,
+  /// or what is metered has a minimum or a maximum.
+  public let isComposite: Bool
+  /// Whether any part counts what only an upgraded connection has: messages.
   public let needsUpgrade: Bool
-  /// What one request costs before its first octet of content.
+  /// Whether any part counts tokens, of input or output.
+  public let countsTokens: Bool
+  /// Whether any part counts server-sent events.
+  public let countsEvents: Bool
+  /// Whether any part counts units that the upstream reports.
+  public let countsUnits: Bool
+  /// Whether any part counts seconds.
+  public let countsSeconds: Bool
+  /// What one request costs before its first octet of content; between minimum and maximum where nothing else counts.
   public let requestCost: ExactCost
   /// What an octet of request content costs, all parts that count it together; nil where none does.
   public let requestRate: Rate?
@@ -28,17 +44,18 @@ public struct Price: Sendable, Hashable {
   public let requestMessageRate: Rate?
   /// What a message of the server's costs; nil where it costs nothing.
   public let responseMessageRate: Rate?
-  /// What a second of an upgraded connection costs; nil where it costs nothing.
+  /// What a second costs; nil where it costs nothing.
   public let secondRate: Rate?
-  /// A short name of exactly this price: 16 hexadecimal digits of a digest over currency and rates.
+  /// A short name of exactly this price: 16 hexadecimal digits of a digest over currency, rates and bounds.
   public let version: String
 
-  /// Makes a price; nil unless it has one to four parts, no two of which count the same, and all of their sums fit.
-  public init?(currency: Currency, parts: [Rate]) {
-    guard !parts.isEmpty, parts.count <= Self.maximumParts else { return nil }
+  /// Makes a price; nil unless it has one to eight parts, no two of which count the same, all of their sums fit, and the minimum is not
+  /// above a maximum that is above zero.
+  public init?(currency: Currency, parts: [Rate], minimum: UInt128 = 0, maximum: UInt128 = .max) {
+    guard !parts.isEmpty, parts.count <= Self.maximumParts, minimum <= maximum, maximum > 0 else { return nil }
     guard Set(parts.map(\.unit)).count == parts.count else { return nil }
     var cost = ExactCost.zero
-    for part in parts where part.unit == .request {
+    for part in parts where part.unit.isOnce {
       guard let one = ExactCost(units: 1, rate: part), let sum = cost.adding(one) else { return nil }
       cost = sum
     }
@@ -55,10 +72,24 @@ public struct Price: Sendable, Hashable {
     guard (requestMessageRate == nil) == requestMessages.isEmpty, (responseMessageRate == nil) == responseMessages.isEmpty else { return nil }
     self.currency = currency
     self.parts = parts
-    self.isMetered = parts.contains { $0.unit != .request }
-    self.needsUpgrade = parts.contains { $0.unit.needsUpgrade }
-    self.requestCost = cost
-    self.version = Self.version(of: parts, currency: currency)
+    self.minimum = minimum
+    self.maximum = maximum
+    let kinds = Set(parts.map(\.unit.kind))
+    let isMetered = parts.contains { !$0.unit.isOnce }
+    self.isMetered = isMetered
+    countsTokens = kinds.contains(.token)
+    countsEvents = kinds.contains(.event)
+    countsUnits = kinds.contains(.reported)
+    countsSeconds = kinds.contains(.second)
+    isComposite = isMetered && (minimum > 0 || maximum < .max || !kinds.isDisjoint(with: [.token, .event, .reported, .second]))
+    needsUpgrade = kinds.contains(.message)
+    requestCost = isMetered ? cost : Self.bounded(cost, minimum, maximum)
+    version = Self.version(of: parts, currency: currency, minimum: minimum, maximum: maximum)
+  }
+
+  /// The same price with other bounds; nil where the minimum is above the maximum.
+  public func bounded(minimum: UInt128, maximum: UInt128) -> Price? {
+    Price(currency: currency, parts: parts, minimum: minimum, maximum: maximum)
   }
 
   /// Finds the rate that counts a unit.
@@ -66,18 +97,56 @@ public struct Price: Sendable, Hashable {
     parts.first { $0.unit == unit }
   }
 
-  /// What a charge for one request costs, in base units, rounded up.
-  public var chargeAmount: UInt128 { requestCost.ceiling }
+  /// What a charge for one request asks for, in base units, rounded up: what it costs where that is known before, and otherwise the
+  /// maximum where there is one.
+  public var chargeAmount: UInt128 { isMetered && maximum < .max ? maximum : leastAmount }
+
+  /// The least that one exchange costs, in base units, rounded up.
+  public var leastAmount: UInt128 { Self.bounded(requestCost, minimum, maximum).ceiling }
 
   /// Prices an exchange: one request and the octets of content that passed; nil when the sum passes 128 bits.
   public func cost(requestBytes: UInt64, responseBytes: UInt64) -> ExactCost? {
+    cost(of: Quantities(requestOctets: requestBytes, responseOctets: responseBytes))
+  }
+
+  /// Prices an exchange: one request or call and what it used, between minimum and maximum; nil when the sum passes 128 bits.
+  public func cost(of quantities: Quantities) -> ExactCost? {
     var sum = requestCost
-    for (count, rate) in [(requestBytes, requestRate), (responseBytes, responseRate)] {
-      guard let rate, count > 0 else { continue }
-      guard let cost = ExactCost(units: count, rate: rate), let next = sum.adding(cost) else { return nil }
+    for part in parts where !part.unit.isOnce {
+      guard let count = count(of: part.unit, in: quantities) else { return nil }
+      guard count > 0 else { continue }
+      guard let cost = ExactCost(units: count, rate: part), let next = sum.adding(cost) else { return nil }
       sum = next
     }
-    return sum
+    return Self.bounded(sum, minimum, maximum)
+  }
+
+  /// How much of a unit was used; nil past 64 bits.
+  private func count(of unit: Unit, in quantities: Quantities) -> UInt64? {
+    switch unit {
+    case .request, .call: return 1
+    case .requestByte: return quantities.requestOctets
+    case .responseByte: return quantities.responseOctets
+    case .byte: return Self.sum(quantities.requestOctets, quantities.responseOctets)
+    case .requestMessage, .responseMessage, .message: return 0
+    case .second: return quantities.seconds
+    case .event: return quantities.events
+    case .inputToken:
+      let hasCachedPart = parts.contains { $0.unit == .cachedInputToken }
+      return hasCachedPart ? quantities.inputTokens : Self.sum(quantities.inputTokens, quantities.cachedInputTokens)
+    case .cachedInputToken: return quantities.cachedInputTokens
+    case .outputToken: return quantities.outputTokens
+    case .reported: return quantities.units
+    }
+  }
+
+  private static func sum(_ left: UInt64, _ right: UInt64) -> UInt64? {
+    let (sum, overflows) = left.addingReportingOverflow(right)
+    return overflows ? nil : sum
+  }
+
+  private static func bounded(_ cost: ExactCost, _ minimum: UInt128, _ maximum: UInt128) -> ExactCost {
+    min(max(cost, ExactCost(whole: minimum)), ExactCost(whole: maximum))
   }
 
   /// What a session must be able to pay to begin: a request, and one of each unit that an upgraded connection is metered in; nil
@@ -112,9 +181,12 @@ public struct Price: Sendable, Hashable {
     right == 0 ? left : greatestCommonDivisor(right, left % right)
   }
 
-  private static func version(of parts: [Rate], currency: Currency) -> String {
+  private static func version(of parts: [Rate], currency: Currency, minimum: UInt128, maximum: UInt128) -> String {
     var text = "price-v1|\(currency.code)|\(currency.decimals)"
     for part in parts { text += "|\(part.amount)/\(part.unitSize)/\(part.unit.rawValue)" }
+    // Prices without bounds keep the versions that they had before there were any.
+    if minimum > 0 { text += "|min/\(minimum)" }
+    if maximum < .max { text += "|max/\(maximum)" }
     return String(SHA256.hash(text).hex.prefix(16))
   }
 }

@@ -22,6 +22,8 @@ public enum PriceError: Error, Sendable, Equatable {
   case invalidCount(at: Int)
   /// No unit, or one that is not known.
   case unknownUnit(at: Int)
+  /// Tokens without saying which: input, cached input or output.
+  case unknownTokens(at: Int)
   /// The unit size is no divisor of the exact sum's denominator (2^40 · 3^2 · 5^12).
   case unsupportedUnitSize(at: Int)
   /// "of" stands after a unit that is not of content.
@@ -34,6 +36,10 @@ public enum PriceError: Error, Sendable, Equatable {
   case tooManyParts(at: Int)
   /// Words follow where "+" or the end belongs.
   case trailingWords(at: Int)
+  /// Behind the parts stands no "at least" or "at most", or one of them twice.
+  case invalidBound(at: Int)
+  /// The least that an exchange costs is above the most.
+  case contradictoryBounds(at: Int)
 
   /// The octet of the words, from 0, where the rule was broken.
   public var position: Int {
@@ -42,7 +48,7 @@ public enum PriceError: Error, Sendable, Equatable {
     case .invalidAmount(let at), .zeroAmount(let at), .amountTooLarge(let at), .amountTooPrecise(let at), .missingCurrency(let at),
       .unknownCurrency(let at), .currencyDiffers(let at), .missingPer(let at), .invalidCount(let at), .unknownUnit(let at),
       .unsupportedUnitSize(let at), .directionWithoutContent(let at), .unknownDirection(let at), .duplicateUnit(let at),
-      .tooManyParts(let at), .trailingWords(let at):
+      .tooManyParts(let at), .trailingWords(let at), .unknownTokens(let at), .invalidBound(let at), .contradictoryBounds(let at):
       at
     }
   }
@@ -60,13 +66,16 @@ public enum PriceError: Error, Sendable, Equatable {
     case .currencyDiffers: "the currency of the first part"
     case .missingPer: "the word \"per\""
     case .invalidCount: "a whole number above zero"
-    case .unknownUnit: "request, byte, KB, MB, GB, TB, KiB, MiB, GiB, TiB, message, second, minute or hour"
+    case .unknownUnit: "request, byte, KB, MB, GB, TB, KiB, MiB, GiB, TiB, message, second, minute, hour, event, call, unit, or input or output tokens"
     case .unsupportedUnitSize: "a unit size made of the factors 2, 3 and 5, such as 1000 or 60"
     case .directionWithoutContent: "no \"of\" after a request or a time"
     case .unknownDirection: "\"of response\", \"of request\" or \"of both\""
     case .duplicateUnit: "each unit once"
     case .tooManyParts: "at most \(Price.maximumParts) parts"
     case .trailingWords: "\"+\" and another part, or the end"
+    case .unknownTokens: "\"input tokens\", \"cached input tokens\" or \"output tokens\""
+    case .invalidBound: "\", at least\" or \", at most\" and an amount, each once"
+    case .contradictoryBounds: "a minimum that is not above the maximum"
     }
   }
 }

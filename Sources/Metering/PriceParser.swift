@@ -4,11 +4,15 @@ extension Price {
   /// Reads a price in words.
   ///
   /// Each part is `AMOUNT CURRENCY per [COUNT] UNIT [of response|request|both]`; parts are joined by `+`. Content and messages
-  /// without "of" are the response's. The currency is one of `currencies`, in any case of letters.
+  /// without "of" are the response's. A count may be followed by `K` or `M`. Behind the parts may stand `, at least AMOUNT CURRENCY`
+  /// and `, at most AMOUNT CURRENCY`, for an exchange. The currency is one of `currencies`, in any case of letters.
   public init(parsing words: String, currencies: [Currency]) throws(PriceError) {
     var parser = PriceParser(words: words, currencies: currencies)
     let (currency, parts) = try parser.parse()
-    guard let price = Price(currency: currency, parts: parts) else { throw .amountTooLarge(at: 0) }
+    let (minimum, maximum) = try parser.parseBounds(currency)
+    guard let price = Price(currency: currency, parts: parts, minimum: minimum ?? 0, maximum: maximum ?? .max) else {
+      throw .amountTooLarge(at: 0)
+    }
     self = price
   }
 }
@@ -37,10 +41,13 @@ struct PriceParser {
     var start: String.Index?
     for index in text.indices {
       let character = text[index]
-      if character == " " || character == "\t" || character == "+" {
+      let after = text.index(after: index)
+      // Between digits a comma is no mark but a wrong point.
+      let isMark = character == "+" || (character == "," && (after == text.endIndex || text[after] == " " || text[after] == "\t"))
+      if character == " " || character == "\t" || isMark {
         if let first = start { append(text, first..<index) }
         start = nil
-        if character == "+" { append(text, index..<text.index(after: index)) }
+        if isMark { append(text, index..<after) }
       } else if start == nil {
         start = index
       }
@@ -55,7 +62,7 @@ struct PriceParser {
   private var position: Int { next < words.count ? words[next].position : end }
 
   private mutating func take() -> Word? {
-    guard next < words.count, words[next].text != "+" else { return nil }
+    guard next < words.count, words[next].text != "+", words[next].text != "," else { return nil }
     next += 1
     return words[next - 1]
   }
@@ -78,8 +85,49 @@ struct PriceParser {
       currency = found
       parts.append(rate)
     } while take("+")
-    guard next == words.count, let currency else { throw .trailingWords(at: position) }
+    guard let currency else { throw .empty }
+    guard next == words.count || words[next].text == "," || words[next].text == "at" else { throw .trailingWords(at: position) }
     return (currency, parts)
+  }
+
+  /// Reads what stands behind the parts: the least and the most of an exchange, in base units.
+  mutating func parseBounds(_ currency: Currency) throws(PriceError) -> (minimum: UInt128?, maximum: UInt128?) {
+    var minimum: UInt128?
+    var maximum: UInt128?
+    while next < words.count {
+      _ = take(",")
+      let start = position
+      guard take("at") else { throw .invalidBound(at: start) }
+      if take("least"), minimum == nil {
+        minimum = try parseBound(currency)
+      } else if take("most"), maximum == nil {
+        maximum = try parseBound(currency)
+      } else {
+        throw .invalidBound(at: start)
+      }
+      if let minimum, let maximum, minimum > maximum { throw .contradictoryBounds(at: start) }
+    }
+    return (minimum, maximum)
+  }
+
+  private mutating func parseBound(_ currency: Currency) throws(PriceError) -> UInt128 {
+    let start = position
+    let decimal = try parseDecimal()
+    guard decimal.decimals <= Int(currency.decimals) else { throw .amountTooPrecise(at: start) }
+    let amount = try Self.scaled(decimal, currency, at: start)
+    _ = try parseCurrency(first: currency)
+    return amount
+  }
+
+  /// Counts a decimal, of no more decimals than the currency has, in base units.
+  private static func scaled(_ decimal: Decimal, _ currency: Currency, at position: Int) throws(PriceError) -> UInt128 {
+    var amount = decimal.digits
+    for _ in decimal.decimals..<Int(currency.decimals) {
+      let (product, overflows) = amount.multipliedReportingOverflow(by: 10)
+      if overflows { throw .amountTooLarge(at: position) }
+      amount = product
+    }
+    return amount
   }
 
   private mutating func parsePart(first: Currency?) throws(PriceError) -> (Rate, Currency) {
@@ -95,11 +143,7 @@ struct PriceParser {
     var amount = decimal.digits
     var scale: UInt64 = 1
     if decimal.decimals <= Int(currency.decimals) {
-      for _ in 0..<(Int(currency.decimals) - decimal.decimals) {
-        let (product, overflows) = amount.multipliedReportingOverflow(by: 10)
-        if overflows { throw .amountTooLarge(at: amountPosition) }
-        amount = product
-      }
+      amount = try Self.scaled(decimal, currency, at: amountPosition)
     } else {
       for _ in 0..<(decimal.decimals - Int(currency.decimals)) {
         let (product, overflows) = scale.multipliedReportingOverflow(by: 10)
@@ -166,30 +210,67 @@ struct PriceParser {
       return 1
     }
     let word = words[next]
-    guard let count = UInt64(word.text), count > 0 else { throw .invalidCount(at: word.position) }
+    let multiplier = UnitSize.multiplier(in: word.text.suffix(1))
+    let digits = multiplier == nil ? word.text : word.text.dropLast()
+    guard let count = UInt64(digits), count > 0 else { throw .invalidCount(at: word.position) }
+    let (product, overflows) = count.multipliedReportingOverflow(by: multiplier ?? 1)
+    if overflows { throw .invalidCount(at: word.position) }
     next += 1
-    return count
+    return product
   }
 
   private mutating func parseUnit() throws(PriceError) -> (Unit, UInt64) {
-    guard let word = take() else { throw .unknownUnit(at: position) }
-    let directionPosition = position
-    if word.text == "request" || word.text == "requests" {
-      guard !take("of") else { throw .directionWithoutContent(at: directionPosition) }
-      return (.request, 1)
+    guard var word = take() else { throw .unknownUnit(at: position) }
+    let multiplier = UnitSize.multiplier(in: word.text)
+    if multiplier != nil {
+      guard let next = take() else { throw .unknownUnit(at: position) }
+      word = next
     }
-    if let seconds = UnitSize.seconds(in: word.text) {
-      guard !take("of") else { throw .directionWithoutContent(at: directionPosition) }
+    if let unit = try parseCounted(word) { return (unit, multiplier ?? 1) }
+    if multiplier == nil, let seconds = UnitSize.seconds(in: word.text) {
+      try refuseDirection()
       return (.second, seconds)
     }
-    let isMessage = word.text == "message" || word.text == "messages"
-    guard let size = isMessage ? 1 : UnitSize.size(of: word.text) else { throw .unknownUnit(at: word.position) }
-    guard take("of") else { return (isMessage ? .responseMessage : .responseByte, size) }
+    if word.text == "message" || word.text == "messages" {
+      return (try parseDirection(response: .responseMessage, request: .requestMessage, both: .message), multiplier ?? 1)
+    }
+    guard multiplier == nil, let size = UnitSize.size(of: word.text) else { throw .unknownUnit(at: word.position) }
+    return (try parseDirection(response: .responseByte, request: .requestByte, both: .byte), size)
+  }
+
+  /// Reads what is counted one by one and has no direction that "of" could name; nil for other units.
+  private mutating func parseCounted(_ word: Word) throws(PriceError) -> Unit? {
+    let unit: Unit
+    switch word.text {
+    case "request", "requests": unit = .request
+    case "event", "events": unit = .event
+    case "call", "calls": unit = .call
+    case "unit", "units": unit = .reported
+    case "input": unit = .inputToken
+    case "output": unit = .outputToken
+    case "cached":
+      guard take("input") else { throw .unknownTokens(at: word.position) }
+      unit = .cachedInputToken
+    case "token", "tokens": throw .unknownTokens(at: word.position)
+    default: return nil
+    }
+    if unit.kind == .token, !take("token"), !take("tokens") { throw .unknownTokens(at: word.position) }
+    try refuseDirection()
+    return unit
+  }
+
+  private mutating func refuseDirection() throws(PriceError) {
+    let start = position
+    guard !take("of") else { throw .directionWithoutContent(at: start) }
+  }
+
+  private mutating func parseDirection(response: Unit, request: Unit, both: Unit) throws(PriceError) -> Unit {
+    guard take("of") else { return response }
     let name = position
     switch take()?.text {
-    case "response": return (isMessage ? .responseMessage : .responseByte, size)
-    case "request": return (isMessage ? .requestMessage : .requestByte, size)
-    case "both": return (isMessage ? .message : .byte, size)
+    case "response": return response
+    case "request": return request
+    case "both": return both
     default: throw .unknownDirection(at: name)
     }
   }

@@ -18,8 +18,21 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
   case responseMessage
   /// One WebSocket message in either direction.
   case message
-  /// One second that an upgraded connection lasts; one that has begun counts whole.
+  /// One second that the exchange lasts, from the first octet of its response on, or that an upgraded connection lasts; one that
+  /// has begun counts whole.
   case second
+  /// One server-sent event of the upstream's.
+  case event
+  /// One token of a model's input that did not come from a cache.
+  case inputToken
+  /// One token of a model's input that was read from a cache; where no part of a price counts these they cost what input costs.
+  case cachedInputToken
+  /// One token of a model's output.
+  case outputToken
+  /// One call of a tool or method, by JSON-RPC or MCP.
+  case call
+  /// One unit of the upstream's own, as many as it reports in its response.
+  case reported
 
   /// What a unit counts, whatever its direction.
   public enum Kind: UInt8, Sendable, Hashable {
@@ -27,6 +40,10 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
     case byte
     case message
     case second
+    case event
+    case token
+    case call
+    case reported
   }
 
   /// What the unit counts.
@@ -37,6 +54,10 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
     case .requestByte, .responseByte, .byte: .byte
     case .requestMessage, .responseMessage, .message: .message
     case .second: .second
+    case .event: .event
+    case .inputToken, .cachedInputToken, .outputToken: .token
+    case .call: .call
+    case .reported: .reported
     }
   }
 
@@ -47,15 +68,23 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
     case .byte: "byte"
     case .message: "message"
     case .second: "second"
+    case .event: "event"
+    case .token: "token"
+    case .call: "call"
+    case .reported: "unit"
     }
   }
 
-  /// The member `direction` that stands beside `unitType` "byte" or "message" where it is not the usual one, the response's.
+  /// The member `direction` that stands beside `unitType` "byte" or "message" where it is not the usual one, the response's, and
+  /// always beside "token", which has no usual one.
   public var wireDirection: String? {
     switch self {
-    case .request, .responseByte, .responseMessage, .second: nil
+    case .request, .responseByte, .responseMessage, .second, .event, .call, .reported: nil
     case .requestByte, .requestMessage: "request"
     case .byte, .message: "both"
+    case .inputToken: "input"
+    case .cachedInputToken: "cached-input"
+    case .outputToken: "output"
     }
   }
 
@@ -70,6 +99,12 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
     case ("message", "request"): self = .requestMessage
     case ("message", "both"): self = .message
     case ("second", nil): self = .second
+    case ("event", nil): self = .event
+    case ("token", "input"): self = .inputToken
+    case ("token", "cached-input"): self = .cachedInputToken
+    case ("token", "output"): self = .outputToken
+    case ("call", nil): self = .call
+    case ("unit", nil): self = .reported
     default: return nil
     }
   }
@@ -82,8 +117,17 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
   @inlinable
   public var needsUpgrade: Bool {
     switch kind {
-    case .request, .byte: false
-    case .message, .second: true
+    case .message: true
+    case .request, .byte, .second, .event, .token, .call, .reported: false
+    }
+  }
+
+  /// Whether the unit is there once in each exchange, and so known before it begins.
+  @inlinable
+  public var isOnce: Bool {
+    switch kind {
+    case .request, .call: true
+    case .byte, .message, .second, .event, .token, .reported: false
     }
   }
 
@@ -91,8 +135,8 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
   @inlinable
   public var countsRequest: Bool {
     switch self {
-    case .request, .responseByte, .responseMessage, .second: false
     case .requestByte, .byte, .requestMessage, .message: true
+    case .request, .responseByte, .responseMessage, .second, .event, .inputToken, .cachedInputToken, .outputToken, .call, .reported: false
     }
   }
 
@@ -100,8 +144,8 @@ public enum Unit: UInt8, Sendable, Hashable, CaseIterable {
   @inlinable
   public var countsResponse: Bool {
     switch self {
-    case .request, .requestByte, .requestMessage, .second: false
     case .responseByte, .byte, .responseMessage, .message: true
+    case .request, .requestByte, .requestMessage, .second, .event, .inputToken, .cachedInputToken, .outputToken, .call, .reported: false
     }
   }
 }

@@ -6,6 +6,15 @@ enum UnitSize {
     ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
   ]
 
+  /// Reads a word that multiplies a count: thousands and millions; nil when it is none. `m` is refused, since it may mean thousandths.
+  static func multiplier(in word: Substring) -> UInt64? {
+    switch word {
+    case "K", "k": 1000
+    case "M": 1_000_000
+    default: nil
+    }
+  }
+
   /// Reads a word for a time, in seconds; nil when it names none.
   static func seconds(in word: Substring) -> UInt64? {
     switch word {

@@ -76,7 +76,7 @@ import Testing
     ("free = true\nupgrade = [\"\"]", "upgrade"), ("free = true\nupgrade = [\"a\", \"a\"]", "upgrade"),
     ("free = true\nupgrade = 1", "upgrade"), ("free = true\nupgrade-required = true", "upgrade-required"),
     ("free = true\nupgrades = [\"websocket\"]", "upgrades"), ("price = \"1 USDC per message\"", "price"),
-    ("price = \"1 USDC per second\"", "price"), ("price = \"1 USDC per message\"\nupgrade = [\"irc\"]", "price"),
+    ("price = \"1 USDC per message\"\nupgrade = [\"irc\"]", "price"),
     ("price = \"1 USDC per message\"\nupgrade = [\"websocket\", \"irc\"]", "price"),
     ("price = \"1 USDC per second\"\nupgrade = [\"websocket\"]\nsell = [\"charge\"]", "sell"),
   ])

@@ -270,6 +270,25 @@ import Testing
     #expect(again.ledger.view(handle)?.terms.routes[1] == terms)
   }
 
+  @Test func recordsBoundsAndEveryUnit() throws {
+    let fixture = try LedgerFixture()
+    let session = try fixture.open(1)
+    let currency = Price.perRequest.currency
+    let all = Unit.allCases.compactMap { Rate(amount: UInt128($0.rawValue) + 1, unitSize: 1000, unit: $0) }
+    let prices = [
+      Price(currency: currency, parts: Array(all.prefix(8)), minimum: 7, maximum: 9), Price(currency: currency, parts: Array(all.dropFirst(8)), maximum: 9),
+      Price(currency: currency, parts: Array(all.suffix(1)), minimum: 1), Price(currency: currency, parts: Array(all.suffix(1))),
+    ].compactMap(\.self)
+    #expect(prices.count == 4 && all.count == Unit.allCases.count && all.count <= 16)
+    for (number, price) in prices.enumerated() {
+      try fixture.ledger.addTerms(session, RouteTerms(routeID: "r\(number)", priceVersion: price.version, price: price), at: noon)
+    }
+    fixture.ledger.close()
+    let again = try LedgerFixture(in: fixture.folder)
+    let view = try #require(again.ledger.session(id(3_000_001)).flatMap { again.ledger.view($0) })
+    #expect(Array(view.terms.routes.map(\.price).dropFirst()) == prices)
+  }
+
   @Test func aReusedSlotKnowsItsOldHandle() throws {
     let fixture = try LedgerFixture()
     let first = try fixture.open(1)

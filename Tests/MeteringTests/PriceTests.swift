@@ -29,16 +29,38 @@ private func price(_ words: String) throws(PriceError) -> Price {
     ("0.0001 USDC per second", 100, 1, .second),
     ("6 sat per minute", 6, 60, .second),
     ("1 sat per 2 hours", 1, 7200, .second),
+    ("0.0001 USDC per event", 100, 1, .event),
+    ("0.1 USDC per 1000 events", 100_000, 1000, .event),
+    ("0.1 USDC per K events", 100_000, 1000, .event),
+    ("0.1 USDC per 2k events", 100_000, 2000, .event),
+    ("0.15 USDC per M input tokens", 150_000, 1_000_000, .inputToken),
+    ("0.075 USDC per M cached input tokens", 75_000, 1_000_000, .cachedInputToken),
+    ("0.60 USDC per 1M output tokens", 600_000, 1_000_000, .outputToken),
+    ("1 sat per K output tokens", 1, 1000, .outputToken),
+    ("1 sat per 1000 output tokens", 1, 1000, .outputToken),
+    ("1 sat per 10 K output tokens", 1, 10000, .outputToken),
+    ("0.00000015 USDC per input token", 15, 100, .inputToken),
+    ("0.01 USDC per call", 10000, 1, .call),
+    ("0.01 USDC per K calls", 10000, 1000, .call),
+    ("3 sat per unit", 3, 1, .reported),
+    ("3 sat per 100 units", 3, 100, .reported),
+    ("3 sat per M requests", 3, 1_000_000, .request),
+    ("3 sat per K messages of both", 3, 1000, .message),
   ])
   func readsOnePart(words: String, amount: UInt128, size: UInt64, unit: Unit) throws {
     let parsed = try price(words)
     #expect(parsed.parts == [Rate(amount: amount, unitSize: size, unit: unit)])
-    #expect(parsed.isMetered == (unit != .request))
-    #expect(parsed.needsUpgrade == (unit.kind == .message || unit.kind == .second))
+    #expect(parsed.isMetered == (unit != .request && unit != .call))
+    #expect(parsed.needsUpgrade == (unit.kind == .message))
+    #expect(parsed.isComposite == [.event, .token, .second, .reported].contains(unit.kind))
+    #expect((parsed.countsTokens, parsed.countsEvents) == (unit.kind == .token, unit.kind == .event))
+    #expect((parsed.countsUnits, parsed.countsSeconds) == (unit.kind == .reported, unit.kind == .second))
     // The canonical words mean the same price, and are their own canonical words.
     let again = try price(parsed.words)
     #expect(again.words == parsed.words)
-    #expect(again.cost(requestBytes: 7, responseBytes: 11) == parsed.cost(requestBytes: 7, responseBytes: 11))
+    let some = Quantities(
+      requestOctets: 7, responseOctets: 11, events: 13, seconds: 17, inputTokens: 19, cachedInputTokens: 23, outputTokens: 29, units: 31)
+    #expect(again.cost(of: some) == parsed.cost(of: some))
   }
 
   @Test func addsParts() throws {
@@ -111,9 +133,30 @@ private func price(_ words: String) throws(PriceError) -> Price {
     ("+ 1 sat per MB", .invalidAmount(at: 0)),
     ("1 sat per MB each", .trailingWords(at: 13)),
     (
-      "1 sat per request + 1 sat per KB + 1 sat per KB of request + 1 sat per KB of both + 1 sat per MB",
-      .tooManyParts(at: 84)
+      "1 sat per request + 1 sat per KB + 1 sat per KB of request + 1 sat per KB of both + 1 sat per event + 1 sat per call + 1 sat per unit + 1 sat per second + 1 sat per M events",
+      .tooManyParts(at: 155)
     ),
+    ("1 sat per token", .unknownTokens(at: 10)),
+    ("1 sat per M tokens", .unknownTokens(at: 12)),
+    ("1 sat per M input", .unknownTokens(at: 12)),
+    ("1 sat per M cached tokens", .unknownTokens(at: 12)),
+    ("1 sat per m input tokens", .unknownUnit(at: 10)),
+    ("1 sat per M", .unknownUnit(at: 11)),
+    ("1 sat per K MB", .unknownUnit(at: 12)),
+    ("1 sat per K seconds", .unknownUnit(at: 12)),
+    ("1 sat per 18446744073709551615M events", .invalidCount(at: 10)),
+    ("1 sat per M events of both", .directionWithoutContent(at: 19)),
+    ("1 sat per output token of response", .directionWithoutContent(at: 23)),
+    ("1 sat per 7M input tokens", .unsupportedUnitSize(at: 10)),
+    ("1 sat per request,", .invalidBound(at: 18)),
+    ("1 sat per request, least 1 sat", .invalidBound(at: 19)),
+    ("1 sat per request, at 1 sat", .invalidBound(at: 19)),
+    ("1 sat per request, at least 1 sat, at least 2 sat", .invalidBound(at: 35)),
+    ("1 sat per request, at least 2 sat, at most 1 sat", .contradictoryBounds(at: 35)),
+    ("1 sat per request, at most 0 sat", .zeroAmount(at: 27)),
+    ("1 sat per request, at most 0.5 sat", .amountTooPrecise(at: 27)),
+    ("1 sat per request, at most 1 USDC", .currencyDiffers(at: 29)),
+    ("1,5 sat per request", .invalidAmount(at: 1)),
   ])
   func namesTheBrokenRule(words: String, error: PriceError) {
     #expect(throws: error) { () throws(PriceError) in try price(words) }

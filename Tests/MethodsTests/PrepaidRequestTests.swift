@@ -9,9 +9,10 @@ private let details = PrepaidDetails(decimals: 6, ledger: "example", resource: r
 private let usdc = Currency(code: "usdc", decimals: 6)!
 
 private func session(_ words: String) throws -> PrepaidSession {
-  PrepaidSession(
-    rates: try Price(parsing: words, currencies: [usdc]).parts, currency: "usdc", recipient: "acme", suggestedDeposit: 1_000_000,
-    minimumDeposit: 10000, idleTimeout: 600, details: details)
+  let price = try Price(parsing: words, currencies: [usdc])
+  return PrepaidSession(
+    rates: price.parts, currency: "usdc", recipient: "acme", suggestedDeposit: 1_000_000, minimumDeposit: 10000, idleTimeout: 600,
+    minimum: price.minimum, maximum: price.maximum, details: details)
 }
 
 private func text(_ object: JSONObject) -> String { String(decoding: JCS.serialize(.object(object)), as: UTF8.self) }
@@ -29,11 +30,33 @@ private func text(_ object: JSONObject) -> String { String(decoding: JCS.seriali
 
   @Test(arguments: [
     "0.01 USDC per MB", "0.002 USDC per request", "0.01 USDC per MB of both", "0.001 USDC per request + 0.01 USDC per MB",
-    "0.001 USDC per request + 0.01 USDC per MB + 0.02 USDC per KiB of request",
+    "0.001 USDC per request + 0.01 USDC per MB + 0.02 USDC per KiB of request", "0.0001 USDC per event", "0.01 USDC per call",
+    "0.01 USDC per second", "0.01 USDC per unit, at most 1 USDC", "0.15 USDC per M input tokens",
+    "0.001 USDC per request + 0.15 USDC per M input tokens + 0.07 USDC per M cached input tokens + 0.6 USDC per M output tokens, at least 0.002 USDC, at most 0.5 USDC",
   ])
   func sessionReadsBack(words: String) throws {
     let request = try session(words)
-    #expect(try PrepaidSession(parsing: request.object) == request)
+    let read = try PrepaidSession(parsing: request.object)
+    #expect(read == request)
+    // Who reads the challenge knows the price to the last digit.
+    #expect(try read.price == Price(parsing: words, currencies: [usdc]))
+  }
+
+  @Test func boundsAndTokensAreTold() throws {
+    let tokens = text(try session("0.6 USDC per M output tokens, at least 0.002 USDC, at most 0.5 USDC").object)
+    #expect(tokens.contains(#""maximum":"500000","minimum":"2000""#))
+    #expect(tokens.contains(#""prices":[{"amount":"600000","direction":"output","unitSize":"1000000","unitType":"token"}]"#))
+    let object = try session("0.01 USDC per event, at least 0.002 USDC, at most 0.5 USDC").object
+    for (member, value, error) in [
+      ("minimum", "500001", PrepaidError.contradiction(.minimum)), ("maximum", "0", .invalid(.maximum)), ("maximum", "-1", .invalid(.maximum)),
+      ("minimum", "1.5", .invalid(.minimum)),
+    ] {
+      var altered = object
+      var details = try #require(object["methodDetails"]?.objectValue)
+      details.set(member, .string(value))
+      altered.set("methodDetails", .object(details))
+      #expect(throws: error) { _ = try PrepaidSession(parsing: altered) }
+    }
   }
 
   @Test func aMegabyteIsTenToTheSixth() throws {

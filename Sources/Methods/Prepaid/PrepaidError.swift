@@ -23,6 +23,6 @@ public enum PrepaidError: Error, Sendable, Hashable {
   public enum Member: String, Sendable, Hashable {
     case action, additionalDeposit, amount, currency, decimals, deposit, description, digest, externalId, idleTimeout, ledger, method
     case methodDetails, minimumDeposit, nonce, preimage, prices, recipient, refunded, remaining, required, resource, sessionId, signature
-    case spent, state, status, suggestedDeposit, time, type, unitSize, unitType, url, wallet, held, direction
+    case spent, state, status, suggestedDeposit, time, type, unitSize, unitType, url, wallet, held, direction, minimum, maximum
   }
 }

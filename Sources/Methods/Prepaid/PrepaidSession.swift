@@ -15,6 +15,10 @@ public struct PrepaidSession: Sendable, Hashable {
   public let suggestedDeposit: UInt128
   /// The least deposit of an open, in base units.
   public let minimumDeposit: UInt128
+  /// The least that one exchange costs, in base units; 0 where there is no such bound.
+  public let minimum: UInt128
+  /// The most that one exchange costs, in base units; the highest number where there is no such bound.
+  public let maximum: UInt128
   /// Seconds without anything in flight after which the session is closed and refunded.
   public let idleTimeout: UInt64
   /// What is bought, for people.
@@ -25,7 +29,7 @@ public struct PrepaidSession: Sendable, Hashable {
   /// Makes the object's content; `rates` has at least one.
   public init(
     rates: [Rate], currency: String, recipient: String, suggestedDeposit: UInt128, minimumDeposit: UInt128, idleTimeout: UInt64,
-    description: String? = nil, details: PrepaidDetails
+    minimum: UInt128 = 0, maximum: UInt128 = .max, description: String? = nil, details: PrepaidDetails
   ) {
     self.rates = rates
     self.currency = currency
@@ -33,6 +37,8 @@ public struct PrepaidSession: Sendable, Hashable {
     self.suggestedDeposit = suggestedDeposit
     self.minimumDeposit = minimumDeposit
     self.idleTimeout = idleTimeout
+    self.minimum = minimum
+    self.maximum = maximum
     self.description = description
     self.details = details
   }
@@ -51,6 +57,10 @@ public struct PrepaidSession: Sendable, Hashable {
     var more = PrepaidMembers(detailsObject)
     minimumDeposit = try more.amount(.minimumDeposit)
     idleTimeout = try more.count(.idleTimeout)
+    minimum = more.has(.minimum) ? try more.amount(.minimum) : 0
+    maximum = more.has(.maximum) ? try more.amount(.maximum) : .max
+    guard maximum > 0 else { throw .invalid(.maximum) }
+    guard minimum <= maximum else { throw .contradiction(.minimum) }
     let unitSize = more.has(.unitSize) ? try more.count(.unitSize) : 1
     guard let prices = more.optionalValue(.prices) else {
       guard let unit = Unit(wireName: unitType, direction: nil) else { throw .invalid(.unitType) }
@@ -84,14 +94,22 @@ public struct PrepaidSession: Sendable, Hashable {
     return rates
   }
 
-  /// The request object. `prices` stands where there are several rates, or where octets of the request count: its entries may
-  /// have `direction` ("request" or "both"); a `unitType` of "byte" without one counts the response.
+  /// The price by which the session is debited; nil where the currency's decimals or the sums of the rates do not fit.
+  public var price: Price? {
+    Currency(code: currency, decimals: details.decimals).flatMap { Price(currency: $0, parts: rates, minimum: minimum, maximum: maximum) }
+  }
+
+  /// The request object. `prices` stands where there are several rates, or where the leading one has a direction: its entries may
+  /// have `direction` ("request" or "both"; of tokens "input", "cached-input" or "output"); a `unitType` of "byte" without one counts
+  /// the response. `minimum` and `maximum` of one exchange stand where they are set.
   public var object: JSONObject {
     let leading = rates[0]
     var details = details.object
     details.set("unitSize", .string(String(leading.unitSize)))
     details.set("minimumDeposit", .string(String(minimumDeposit)))
     details.set("idleTimeout", .string(String(idleTimeout)))
+    if minimum > 0 { details.set("minimum", .string(String(minimum))) }
+    if maximum < .max { details.set("maximum", .string(String(maximum))) }
     if rates.count > 1 || leading.unit.wireDirection != nil {
       details.set("prices", .array(rates.map { .object(Self.entry($0)) }))
     }

@@ -72,15 +72,18 @@ final class PricedRoute: Sendable {
 
   /// A deposit that pays for nothing would only make a session that refuses its first request.
   private static func deposits(_ route: Settings.Route, _ price: Price) -> (minimum: UInt128, suggested: UInt128) {
-    let first = route.upgrades.isEmpty ? price.cost(requestBytes: 0, responseBytes: price.isMetered ? 1 : 0) : price.upgradeCost
+    let first = route.upgrades.isEmpty ? price.cost(of: Self.oneOfEach) : price.upgradeCost
     let least = first?.ceiling ?? 1
     let minimum = max(route.minimumDeposit, least, 1)
     if route.suggestedDeposit > 0 { return (minimum, max(minimum, route.suggestedDeposit)) }
     // A hundred requests, or ten times the leading rate's unit size.
     let (hundred, overflows) = price.requestCost.ceiling.multipliedReportingOverflow(by: 100)
-    let (ten, tenOverflows) = (price.parts.first { $0.unit != .request }?.amount ?? 0).multipliedReportingOverflow(by: 10)
+    let (ten, tenOverflows) = (price.parts.first { !$0.unit.isOnce }?.amount ?? 0).multipliedReportingOverflow(by: 10)
     return (minimum, max(minimum, overflows ? minimum : hundred, tenOverflows ? minimum : ten))
   }
+
+  /// The least that a metered exchange may use: a session that cannot pay for it is of no use.
+  private static let oneOfEach = Quantities(responseOctets: 1, events: 1, seconds: 1, inputTokens: 1, outputTokens: 1, units: 1)
 
   private static func nanoseconds(_ duration: Duration) -> Int64 {
     let (seconds, attoseconds) = duration.components
@@ -107,6 +110,7 @@ final class PricedRoute: Sendable {
       let session = PrepaidSession(
         rates: price.parts, currency: price.currency.code, recipient: route.merchant, suggestedDeposit: deposits.suggested,
         minimumDeposit: deposits.minimum, idleTimeout: UInt64(clamping: route.idleTimeout.components.seconds),
+        minimum: price.minimum, maximum: price.maximum,
         description: route.description, details: details)
       offers.append(
         Offer(
