@@ -52,6 +52,7 @@ let package = Package(
     module("HTTP2", ["Bytes", "HTTP", "CNghttp2"]),
     module("Payments", ["Bytes", "Encoding", "Crypto", "HTTP"]),
     module("Metering", ["Bytes", "Encoding", "Crypto", "Payments"]),
+    module("MCP", ["Bytes", "Encoding", "Payments", "Metering"]),
     module("Methods", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering"]),
     module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
     module(
@@ -82,6 +83,7 @@ let package = Package(
     tests("HTTP2Tests", ["HTTP2", "HTTP", "Bytes"]),
     tests("PaymentsTests", ["Payments", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
+    tests("MCPTests", ["MCP", "Payments", "Crypto", "Encoding", "Bytes"]),
     tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("ConfigurationTests", ["Configuration", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),

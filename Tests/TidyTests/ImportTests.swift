@@ -4,7 +4,7 @@ import Testing
 /// The rows of the architecture: a module imports only what stands on its own row or above it, and each C library has one importer.
 private let rows: [[String]] = [
   ["Bytes", "Encoding", "Crypto"],
-  ["HTTP", "HTTP2", "TLS", "Payments", "Metering", "Usage", "Coding", "Methods", "Gateway", "Configuration"],
+  ["HTTP", "HTTP2", "TLS", "Payments", "Metering", "Usage", "Coding", "MCP", "Methods", "Gateway", "Configuration"],
   ["IO", "Ledger"],
   ["Proxy", "Agent", "farebox"],
 ]

@@ -43,7 +43,13 @@ public struct Credential: Sendable, CustomStringConvertible {
   ) throws(PaymentError) -> Credential {
     guard token.count <= limit else { throw .tooLarge(limit: limit) }
     guard !token.isEmpty, let octets = Base64URL.decode(token) else { throw .notBase64URL }
-    let object = try EncodedObject.parse(octets)
+    return try Credential(reading: try EncodedObject.parse(octets), field: field)
+  }
+
+  /// Reads the decoded object; nil for `field`: it came in none, as in the messages of other transports, and any may have been selected.
+  ///
+  /// - Throws: as `parse`, but for what concerns its encoding.
+  public init(reading object: JSONObject, field: CredentialField?) throws(PaymentError) {
     guard let echo = object["challenge"] else { throw .missing(.challenge) }
     guard let echo = echo.objectValue else { throw .malformed(.challenge) }
     guard let payload = object["payload"] else { throw .missing(.payload) }
@@ -54,10 +60,16 @@ public struct Credential: Sendable, CustomStringConvertible {
       try EncodedObject.decode(text, limit: Challenge.requestLimit)
     }
     if let opaque { try Challenge.checkFlat(opaque) }
-    guard challenge.selectsAlternateField == (field == .paymentAuthorization) else { throw .fieldNotSelected }
-    return Credential(
-      challenge: challenge, challengeID: id, request: try challenge.requestObject(), opaque: opaque ?? JSONObject(),
-      source: try object.optionalString(.source), payload: payload, field: field, signedObject: .object(object))
+    let selected = challenge.selectsAlternateField ? CredentialField.paymentAuthorization : .authorization
+    guard field ?? selected == selected else { throw .fieldNotSelected }
+    self.challenge = challenge
+    challengeID = id
+    request = try challenge.requestObject()
+    self.opaque = opaque ?? JSONObject()
+    source = try object.optionalString(.source)
+    self.payload = payload
+    self.field = selected
+    signedObject = .object(object)
   }
 
   /// Tells whether one of the secrets issued the echoed challenge.
