@@ -66,7 +66,10 @@ let package = Package(
     // 4: composition.
     module(
       "Proxy",
-      ["Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "Coding", "IO", "Ledger"]),
+      [
+        "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
+        "Ledger",
+      ]),
     module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Payments", "Metering", "Methods"]),
     .executableTarget(
       name: "farebox",

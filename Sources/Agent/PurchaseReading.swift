@@ -49,7 +49,7 @@ extension Purchase {
       .paymentInsufficient, .invalidPayload, .paymentActionRequired, .internalPaymentError, .badRequest,
       .methodUnsupported, .sessionInsufficientBalance, .sessionInvalidSignature, .sessionSignerMismatch,
       .sessionAmountExceedsDeposit, .sessionDeltaTooSmall, .sessionExists, .sessionMismatch, .idempotencyMismatch,
-      .queryRefused, .bodyTooLarge:
+      .queryRefused, .bodyTooLarge, .notSold:
       return .refused
     }
   }

@@ -10,7 +10,7 @@ extension ConfigurationReader {
     if settings.routes.isEmpty, !root.has("route") {
       root.reportMissing("route", expected: "[[route]] with id, path, upstream, and price or free = true")
     }
-    let isSelling = settings.routes.contains { $0.price != nil }
+    let isSelling = settings.routes.contains(where: \.isPriced)
     if isSelling { checkTransport(root) }
     checkOrigin(root)
     warnAboutUnused(root)
@@ -53,7 +53,7 @@ extension ConfigurationReader {
   private func warnAboutUnused(_ root: TableReader) {
     let upstreams = Set(settings.routes.map { settings.upstreams.indices.contains($0.upstream) ? settings.upstreams[$0.upstream].name : "" })
     let merchants = Set(settings.routes.map(\.merchant))
-    let currencies = Set(settings.routes.compactMap { $0.price?.currency.code })
+    let currencies = Set(settings.routes.flatMap { $0.prices.map(\.currency.code) })
     for (kind, field, used) in [("upstream", "name", upstreams), ("merchant", "id", merchants), ("currency", "code", currencies)] {
       for table in root.tables(kind) {
         guard case .string(let name)? = table.node(field)?.value, !used.contains(name), !log.hasErrors else { continue }

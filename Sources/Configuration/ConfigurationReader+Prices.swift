@@ -24,14 +24,27 @@ extension ConfigurationReader {
     }
   }
 
+  /// What `minimum` and `maximum` of a table say.
+  struct Bounds {
+    let minimum: String?
+    let maximum: String?
+
+    init(_ table: TableReader) {
+      minimum = table.string("minimum", expected: boundExample)
+      maximum = table.string("maximum", expected: boundExample)
+    }
+  }
+
   /// Adds the bounds of `minimum` and `maximum` to a price; nil where they are wrong, which is reported.
-  func bounded(_ table: TableReader, _ price: Price, _ minimum: String?, _ maximum: String?) -> Price? {
-    guard minimum != nil || maximum != nil else { return price }
+  ///
+  /// - Parameter isShared: says that several prices have these bounds, each where it has none of its own.
+  func bounded(_ table: TableReader, _ price: Price, _ bounds: Bounds, isShared: Bool = false) -> Price? {
     var least = price.minimum
     var most = price.maximum
-    for (key, text, isSaid) in [("minimum", minimum, least > 0), ("maximum", maximum, most < .max)] {
+    for (key, text, isSaid) in [("minimum", bounds.minimum, least > 0), ("maximum", bounds.maximum, most < .max)] {
       guard let text else { continue }
-      guard !isSaid else {
+      if isSaid {
+        if isShared { continue }
         table.report(.conflict, key, expected: "the bound in the price's words, or here")
         return nil
       }

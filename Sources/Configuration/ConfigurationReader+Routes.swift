@@ -39,11 +39,15 @@ extension ConfigurationReader {
     Self.readUpgrade(table, &route)
     checkUpgrade(table, route)
     Self.readUsage(table, &route)
-    Self.checkUsage(table, route.price.map { [$0] } ?? [])
-    route.description = table.string("description", expected: "a sentence of at most 200 octets without line breaks or quotes") {
-      (1...200).contains($0.utf8.count) && $0.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }
-    }
+    Self.checkUsage(table, route.prices)
+    route.description = table.string("description", expected: Self.descriptionExample, where: Self.isDescription)
     return (id == nil ? nil : route, pattern != nil)
+  }
+
+  static let descriptionExample = "a sentence of at most 200 octets without line breaks or quotes"
+
+  static func isDescription(_ text: String) -> Bool {
+    (1...200).contains(text.utf8.count) && text.utf8.allSatisfy { (0x20...0x7E).contains($0) && $0 != 0x22 && $0 != 0x5C }
   }
 
   // MARK: What matches
@@ -178,9 +182,10 @@ extension ConfigurationReader {
   private mutating func readOffer(_ table: TableReader, _ route: inout Settings.Route) {
     let isFree = table.boolean("free")
     let words = table.string("price", expected: Self.priceExample)
+    let hasModels = table.has("models")
     if table.has("price"), table.has("free") {
       table.report(.conflict, "free", expected: "either a price or free = true")
-    } else if !table.has("price"), isFree != true {
+    } else if !table.has("price"), isFree != true, !hasModels {
       if isFree == false {
         table.report(.conflict, "free", expected: "a price, or free = true")
       } else if !table.has("free") {
@@ -188,30 +193,43 @@ extension ConfigurationReader {
       }
     }
     readPayment(table, &route)
-    let bounds = (table.string("minimum", expected: Self.boundExample), table.string("maximum", expected: Self.boundExample))
-    guard let words, let price = price(table, "price", words), let price = bounded(table, price, bounds.0, bounds.1) else {
+    let bounds = Bounds(table)
+    readModels(table, bounds, &route)
+    if isFree == true, hasModels {
+      table.report(.conflict, "free", expected: "a price for each model, or \"free\" in its place", advice: "\"*\" = \"free\" stands for all other models")
+    }
+    if let words, let price = price(table, "price", words), let price = bounded(table, price, bounds, isShared: hasModels) {
+      route.offer = .priced(price)
+    }
+    guard route.isPriced else {
       if isFree == true { reportPaidOnly(table) }
+      _ = table.node("merchant")
       readDeposits(table, nil, &route)
       return
     }
-    route.offer = .priced(price)
     if let index = reference(table, "merchant", to: settings.merchants.map(\.id), kind: "[[merchant]]", field: "id") {
       route.merchant = settings.merchants[index].id
     }
-    if price.isMetered {
-      if table.has("sell"), route.intents.contains(.charge) {
-        table.report(
-          .conflict, "sell", expected: "[\"session\"]: what is metered cannot be charged before it is known",
-          advice: "remove \"charge\", or use a price per request")
-      }
-      route.intents = .session
+    readIntents(table, &route)
+    readDeposits(table, route.price, &route)
+    readVariantDeposits(table, &route)
+  }
+
+  /// What is metered is sold by session only.
+  private func readIntents(_ table: TableReader, _ route: inout Settings.Route) {
+    let prices = route.prices
+    guard prices.contains(where: \.isMetered) else { return }
+    let isMeteredOnly = prices.allSatisfy(\.isMetered)
+    if table.has("sell"), isMeteredOnly ? route.intents.contains(.charge) : !route.intents.contains(.session) {
+      table.report(
+        .conflict, "sell", expected: "[\"session\"]: what is metered cannot be charged before it is known",
+        advice: isMeteredOnly ? "remove \"charge\", or use a price per request" : "add \"session\", or use prices per request")
     }
-    readDeposits(table, price, &route)
+    if isMeteredOnly { route.intents = .session }
   }
 
   /// Reads the keys of priced routes that need no price to be understood.
   private mutating func readPayment(_ table: TableReader, _ route: inout Settings.Route) {
-    _ = table.node("merchant")
     if let names = table.strings("sell", expected: "\"charge\" or \"session\"") {
       var intents = Settings.Intents()
       for (text, node) in names {

@@ -37,9 +37,18 @@ public struct Explanation: Sendable {
       lines += upstream.terms.map { "           " + $0 }
     }
     lines.append("routes")
-    let rows = settings.routes.map { [$0.id, $0.patternWords, $0.priceWords] + ($0.price == nil ? [] : [$0.terms]) }
-    lines += Explanation.columns(rows).map { "  " + $0 }
+    lines += Explanation.columns(settings.routes.flatMap { Self.rows($0) }).map { "  " + $0 }
     return lines.joined(separator: "\n")
+  }
+
+  /// A route's line, and one for each of its variants.
+  private static func rows(_ route: Settings.Route) -> [[String]] {
+    func row(_ route: Settings.Route, _ match: String, isSold: Bool) -> [String] {
+      let words = route.price == nil && !isSold ? "not sold" : route.priceWords
+      return [route.id, match, words] + (route.price == nil ? [] : [route.terms])
+    }
+    let own = row(route, route.patternWords, isSold: route.variants.isEmpty)
+    return [own] + route.variants.map { row(route.route(of: $0), "  \(route.selector.words) \($0.name)", isSold: true) }
   }
 
   /// The same as JSON, for programs.
@@ -75,8 +84,12 @@ public struct Explanation: Sendable {
 
   private static func json(_ route: Settings.Route, _ settings: Settings) -> JSONValue {
     var object: JSONObject = ["id": .string(route.id), "match": .string(route.patternWords), "upstream": .string(settings.upstreams[route.upstream].name)]
+    if !route.variants.isEmpty {
+      object.set("select", .string(route.selector.words))
+      object.set("variants", .array(route.variants.map { json(route.route(of: $0), settings) }))
+    }
     guard let price = route.price else {
-      object.set("free", true)
+      if route.variants.isEmpty { object.set("free", true) }
       return .object(object)
     }
     object.set("price", .string(price.words))
@@ -108,6 +121,17 @@ extension Settings.Listener {
     switch endpoint {
     case .address(let address, let port): address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
     case .unix(let path): "unix:\(path)"
+    }
+  }
+}
+
+extension Settings.Selector {
+  /// What chooses, in a word or two.
+  public var words: String {
+    switch self {
+    case .none: ""
+    case .member(let name): name
+    case .mcp: "mcp"
     }
   }
 }

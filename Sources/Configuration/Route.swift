@@ -11,6 +11,10 @@ extension Settings {
     public var pattern: RoutePattern
     /// What a request costs.
     public var offer: RouteOffer = .free
+    /// What chooses between the route's prices; without a variant that matches its own is taken, where it has one.
+    public var selector = Selector.none
+    /// The prices by what the request asks for.
+    public var variants: [Variant] = []
     /// Methods of a priced route that cost nothing.
     public var freeMethods: MethodSet = []
     /// How a priced route may be paid.

@@ -48,6 +48,15 @@ final class TableReader {
     return members[key]
   }
 
+  /// The keys that are there, in the order of the file.
+  var names: [String] {
+    let first = Position(line: 0, column: 0)
+    return members.sorted { left, right in
+      let places = (left.value.key ?? left.value.position ?? first, right.value.key ?? right.value.position ?? first)
+      return places.0 == places.1 ? left.key < right.key : places.0 < places.1
+    }.map(\.key)
+  }
+
   func has(_ key: String) -> Bool { members[key] != nil }
 
   /// Reports every key that nobody asked for.

@@ -38,6 +38,8 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
   case rateLimited
   /// The body is larger than what a route that binds digests reads.
   case bodyTooLarge
+  /// The request names something, such as a model, for which there is no price.
+  case notSold
 
   /// Where the scheme's problem types stand.
   public static let schemeOrigin: StaticString = "https://paymentauth.org/problems/"
@@ -51,7 +53,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
       .invalidPayload, .paymentActionRequired, .sessionInsufficientBalance, .sessionInvalidSignature, .sessionSignerMismatch,
       .sessionAmountExceedsDeposit, .sessionDeltaTooSmall:
       402
-    case .badRequest, .methodUnsupported: 400
+    case .badRequest, .methodUnsupported, .notSold: 400
     case .internalPaymentError: 500
     case .sessionNotFound, .sessionFinalized: 410
     case .policyDenied, .alreadyPaid, .sessionMismatch, .queryRefused: 403
@@ -98,6 +100,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .queryRefused: "query-refused"
     case .rateLimited: "rate-limited"
     case .bodyTooLarge: "body-too-large"
+    case .notSold: "not-sold"
     }
   }
 
@@ -135,6 +138,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .queryRefused: "Query Refused"
     case .rateLimited: "Too Many Requests"
     case .bodyTooLarge: "Body Too Large"
+    case .notSold: "Not Sold"
     }
   }
 
@@ -173,6 +177,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .queryRefused: "The query's signature, time or nonce is not accepted."
     case .rateLimited: "Too many requests from this address."
     case .bodyTooLarge: "The body is larger than what this route binds by digest."
+    case .notSold: "No price is known here for what the request asks for."
     }
   }
 

@@ -146,6 +146,10 @@ struct RelayPlan: Sendable {
       made.upstream = layout.upstreams[route.upstream]
       Self.put(made, at: Int(layout.routes[index]), in: &routes)
     }
+    // The router never leads to a variant's place; it is filled so that tables have no gaps.
+    for (index, places) in layout.variants.enumerated() {
+      for place in places { Self.put(routes[Int(layout.routes[index])], at: Int(place), in: &routes) }
+    }
     do { router = try Router(settings.routes.map(RoutePattern.init), numbers: layout.routes) } catch { throw .routesInvalid(error) }
     trustedProxies = settings.trustedProxies
     origin = Array(settings.origin.utf8)
@@ -217,7 +221,7 @@ extension RelayPlan.Route {
   ) throws(HTTPError) {
     id = Array(route.id.utf8)
     self.upstream = route.upstream
-    isPriced = route.price != nil
+    isPriced = route.isPriced
     tellsGRPC = route.tellsGRPC
     let host: String? =
       switch upstream.hostField {

@@ -128,7 +128,7 @@ struct ServeCommand: ParsableCommand {
       guard case .address(let address, _) = listener.endpoint else { return listener.words }
       return (listener.tls == nil ? "http://" : "https://") + (address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)")
     }
-    let paid = settings.routes.count { $0.price != nil }
+    let paid = settings.routes.count(where: \.isPriced)
     let routes = "\(paid) paid and \(settings.routes.count - paid) free route\(settings.routes.count == 1 ? "" : "s")"
     let summary: JSONValue = [
       "listening": .array(listeners.map { .string($0) }), "realm": .string(settings.realm), "paidRoutes": .integer(paid),

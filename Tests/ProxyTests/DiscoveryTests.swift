@@ -39,7 +39,7 @@ import Testing
   }
 
   private func discovery(_ keys: [Ed25519.PublicKey] = []) throws -> Discovery {
-    Discovery(settings: try settings(), offers: [[charge, session], [session], [], [], []], keys: keys)
+    Discovery(settings: try settings(), offers: [[charge, session], [session], [], [], []].map { RouteOffers(own: $0) }, keys: keys)
   }
 
   private func document(_ path: String, of discovery: Discovery) throws -> Discovery.Document {

@@ -139,11 +139,11 @@ import Testing
     var after = settings
     after.upstreams[0].maxIdle = 1
     try #require(places.replace(after, before: settings) == true)
-    #expect(places.layout == PlanLayout(routes: [2, 3], upstreams: [1]))
+    #expect(places.layout == PlanLayout(routes: [2, 3], variants: [[], []], upstreams: [1]))
     places.reclaim(unless: [1])
     #expect(places.retired == [1])
     try #require(places.replace(after, before: after) == true)
-    #expect(places.layout == PlanLayout(routes: [0, 4], upstreams: [1]))
+    #expect(places.layout == PlanLayout(routes: [0, 4], variants: [[], []], upstreams: [1]))
     places.reclaim(unless: [])
     try #require(places.replace(after, before: after) == true)
     #expect(places.layout.routes == [1, 2])

@@ -28,8 +28,10 @@ struct Cashier: ~Copyable {
   private(set) var ownOrigin: [UInt8]
   /// By route index; nil where a route is free. Routes of former configurations stay while exchanges refer to them.
   private(set) var routes: [PricedRoute?]
+  /// By route index, the routes that have several prices; nil elsewhere, and at the places of their variants.
+  private(set) var variants: [VariantTable?]
   /// What discovery lists, in the settings' order.
-  private var offers: [[Offer]]
+  private var offers: [RouteOffers]
   private(set) var admission: Admission
   var cache: CredentialCache
   var exchanges = ExchangeTable()
@@ -60,6 +62,7 @@ struct Cashier: ~Copyable {
     ownOrigin = Array(settings.origin.utf8)
     let sale = try Sale(settings, ledger: ledger)
     routes = sale.routes.map(\.route)
+    variants = sale.routes.map(\.variants)
     offers = sale.offers
     discovery = Discovery(settings: settings, offers: sale.offers, keys: keys.publicKeys)
     admission = Admission(limits: AdmissionLimits(settings), table: rates ?? Self.rateTable(settings))
@@ -104,7 +107,10 @@ struct Cashier: ~Copyable {
     cors = CORS(origins: settings.cors.origins, exposed: settings.cors.exposedFields)
     scheme = Array((settings.origin.hasPrefix("http://") ? "http://" : "https://").utf8)
     ownOrigin = Array(settings.origin.utf8)
-    for (place, route) in sale.routes { RelayPlan.put(route, at: Int(place), in: &routes) }
+    for (place, route, table) in sale.routes {
+      RelayPlan.put(route, at: Int(place), in: &routes)
+      RelayPlan.put(table, at: Int(place), in: &variants)
+    }
     offers = sale.offers
     admission.limits = AdmissionLimits(settings)
     keepsSummaries = settings.accessLog.target != .none
@@ -133,11 +139,17 @@ struct Cashier: ~Copyable {
 
   /// Decides about a request on a priced route once its head is complete.
   mutating func admit(_ request: borrowing PaidRequest, at now: Timestamp) -> Verdict {
-    guard let index = request.route, Int(index) < routes.count, routes[Int(index)] != nil else { return .free }
+    guard let index = request.route, Int(index) < routes.count, routes[Int(index)] != nil || variants[Int(index)] != nil else { return .free }
     if isFree(request, index) { return .free }
     renewKeys()
     if let preflight = preflight(request) { return preflight }
-    let verdict = decide(request, index, at: now)
+    let verdict: Verdict
+    switch choose(request, index, at: now) {
+    case .route(let chosen): verdict = decide(request, chosen, at: now)
+    case .free: return .free
+    case .collect(let limit): return .collectBody(limit: limit)
+    case .answer(let answer): verdict = .answer(answer)
+    }
     guard !cors.origins.isEmpty, request.head.pointee.has(.origin) else { return verdict }
     return withCORS(verdict, request)
   }
@@ -156,8 +168,8 @@ struct Cashier: ~Copyable {
 
   /// Whether the route lists the method as free.
   private func isFree(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Bool {
-    guard let route = routes[Int(index)] else { return true }
-    return !route.freeMethods.isEmpty && route.freeMethods.allows(request.head.pointee.method) && request.head.pointee.method != .other
+    guard let methods = routes[Int(index)]?.freeMethods ?? variants[Int(index)]?.freeMethods else { return true }
+    return !methods.isEmpty && methods.allows(request.head.pointee.method) && request.head.pointee.method != .other
   }
 
   /// Answers a preflight where pages may pay; elsewhere the upstream has its own opinion of it.
@@ -219,10 +231,11 @@ struct Cashier: ~Copyable {
     return route.digestLimit
   }
 
-  /// Whether the content was collected for the route's digest.
+  /// Whether the content was collected for the route's digest, or because it decides over the price.
   private func isCollected(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Bool {
-    guard let route = routes[Int(index)], route.bindsDigest, case .buffered = request.content else { return false }
-    return true
+    guard case .buffered = request.content else { return false }
+    if let own = request.route, variants[Int(own)] != nil { return true }
+    return routes[Int(index)]?.bindsDigest ?? false
   }
 
   /// Resolves a session's short form.

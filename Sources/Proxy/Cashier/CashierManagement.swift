@@ -14,11 +14,11 @@ extension Cashier {
 
   /// Whether a request, of any method, manages a session: it has no content, and its credential's action says so.
   func manages(_ request: borrowing PaidRequest) -> Bool {
-    guard let index = request.route, Int(index) < routes.count, let route = routes[Int(index)], case .none = request.content else {
-      return false
-    }
+    guard let index = request.route, Int(index) < routes.count, case .none = request.content,
+      let freeMethods = routes[Int(index)]?.freeMethods ?? variants[Int(index)]?.freeMethods
+    else { return false }
     let head = request.head
-    guard !route.freeMethods.allows(head.pointee.method), !head.pointee.has(.accessControlRequestMethod),
+    guard !freeMethods.allows(head.pointee.method), !head.pointee.has(.accessControlRequestMethod),
       case .token(let range, let field) = PresentedCredential(request.octets, head),
       let credential = try? Credential.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field),
       let payload = try? PrepaidPayload(parsing: credential.payload, intent: credential.challenge.intent, source: credential.source)

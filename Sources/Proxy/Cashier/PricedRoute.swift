@@ -35,7 +35,11 @@ final class PricedRoute: Sendable {
   /// Prepares a route; nil where it is free.
   ///
   /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
-  init?(_ route: Settings.Route, settings: Settings, label: RouteLabel, former: [FormerOffer] = []) throws(PaymentError) {
+  ///
+  /// - Parameter service: names what the route's rate is counted by, where it is a variant of another route.
+  init?(
+    _ route: Settings.Route, settings: Settings, label: RouteLabel, former: [FormerOffer] = [], service: String? = nil
+  ) throws(PaymentError) {
     guard let price = route.price else { return nil }
     id = route.id
     self.price = price
@@ -49,7 +53,7 @@ final class PricedRoute: Sendable {
     digestLimit = route.digestLimit
     idleTimeout = route.idleTimeout
     holdTimeout = Self.nanoseconds(route.holdTimeout)
-    rate = route.rate.map { (SHA256.hash(Array(route.id.utf8)), $0) }
+    rate = route.rate.map { (SHA256.hash(Array((service ?? route.id).utf8)), $0) }
     maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum

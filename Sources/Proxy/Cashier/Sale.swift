@@ -3,13 +3,24 @@ import Gateway
 import Ledger
 import Payments
 
+/// What a route's 402 offers: for its own price, and for each of its variants.
+struct RouteOffers: Sendable {
+  /// Empty where the route has no price of its own.
+  var own: [Offer] = []
+  /// In the settings' order; empty where a variant is free.
+  var variants: [[Offer]] = []
+}
+
 /// What one configuration sells, worked out for one worker's cashier.
 ///
 /// Each worker has prepared routes of its own: what several threads count references to costs each of them dear.
 struct Sale: Sendable {
   let settings: Settings
-  /// Every route with its place; nil where it is free.
-  let routes: [(place: RouteIndex, route: PricedRoute?)]
+  /// Every place of routes and variants in the order of places: what is sold there, nil where it is free, and the table of variants
+  /// where there are several prices.
+  let routes: [(place: RouteIndex, route: PricedRoute?, variants: VariantTable?)]
+  /// What each route offers, in the settings' order.
+  let offers: [RouteOffers]
 
   /// Prepares the routes.
   ///
@@ -18,15 +29,30 @@ struct Sale: Sendable {
     _ settings: Settings, layout: PlanLayout? = nil, former: FormerOffers = FormerOffers(), ledger: Ledger?
   ) throws(PaymentError) {
     self.settings = settings
-    let places = (layout ?? PlanLayout(settings)).routes
-    var routes: [(place: RouteIndex, route: PricedRoute?)] = []
-    for (route, place) in zip(settings.routes, places) {
-      let label = ledger?.label(route: route.id) ?? .none
-      routes.append((place, try PricedRoute(route, settings: settings, label: label, former: former[route.id])))
+    let layout = layout ?? PlanLayout(settings)
+    var routes: [(place: RouteIndex, route: PricedRoute?, variants: VariantTable?)] = []
+    var offers: [RouteOffers] = []
+    for (index, route) in settings.routes.enumerated() {
+      let place = layout.routes[index]
+      let priced = try Self.priced(route, settings, former, ledger)
+      routes.append((place, priced, VariantTable(route, place: place, variants: layout.variants[index])))
+      offers.append(RouteOffers(own: priced?.printer.offers ?? []))
+    }
+    for (index, route) in settings.routes.enumerated() {
+      for (variant, place) in zip(route.variants, layout.variants[index]) {
+        let priced = try Self.priced(route.route(of: variant), settings, former, ledger, service: route.id)
+        routes.append((place, priced, nil))
+        offers[index].variants.append(priced?.printer.offers ?? [])
+      }
     }
     self.routes = routes
+    self.offers = offers
   }
 
-  /// What each route offers, in the settings' order.
-  var offers: [[Offer]] { routes.map { $0.route?.printer.offers ?? [] } }
+  private static func priced(
+    _ route: Settings.Route, _ settings: Settings, _ former: FormerOffers, _ ledger: Ledger?, service: String? = nil
+  ) throws(PaymentError) -> PricedRoute? {
+    let label = ledger?.label(route: route.id) ?? .none
+    return try PricedRoute(route, settings: settings, label: label, former: former[route.id], service: service)
+  }
 }

@@ -31,7 +31,7 @@ struct Discovery: Sendable {
   /// - Parameters:
   ///   - offers: by route index what its 402 offers; empty for a free route.
   ///   - keys: the keys of receipts and invoices, the current one first; retired ones stay for ever.
-  init(settings: Settings, offers: [[Offer]], keys: [Ed25519.PublicKey]) {
+  init(settings: Settings, offers: [RouteOffers], keys: [Ed25519.PublicKey]) {
     let operations = DiscoveryOperation.list(settings: settings, offers: offers)
     documents = [
       Document(

@@ -26,13 +26,20 @@ enum LLMSDocument {
     var text = "- `\(operation.method.name) \(operation.path)`"
     if !operation.hosts.isEmpty { text += " on \(operation.hosts.joined(separator: ", "))" }
     if let description = operation.description { text += ": \(line(description))" }
-    if let price = operation.price {
-      let ways = operation.offers.map { "\($0.method)/\($0.intent)" }.joined(separator: ", ")
-      text += " — \(price)" + (ways.isEmpty ? "" : " (\(ways))")
-    } else {
-      text += " — free"
+    if operation.variants.isEmpty {
+      return text + " — \(price(operation.price, operation.offers))\n"
     }
-    return text + "\n"
+    text += " — by `\(operation.selector)`:\n"
+    for variant in operation.variants {
+      text += "  - `\(variant.name)`" + (variant.description.map { ": \(line($0))" } ?? "") + " — \(price(variant.price, variant.offers))\n"
+    }
+    return text + (operation.price == nil ? "  - any other: not sold\n" : "  - any other — \(price(operation.price, operation.offers))\n")
+  }
+
+  private static func price(_ words: String?, _ offers: [Offer]) -> String {
+    guard let words else { return "free" }
+    let ways = offers.map { "\($0.method)/\($0.intent)" }.joined(separator: ", ")
+    return words + (ways.isEmpty ? "" : " (\(ways))")
   }
 
   /// Keeps what an operator wrote on one line.

@@ -44,8 +44,12 @@ enum OpenAPIDocument {
       object.set("parameters", .array(operation.parameters.map { .object(parameter($0, of: operation)) }))
     }
     var responses: JSONObject = ["200": ["description": "Successful response"]]
-    if !operation.offers.isEmpty {
-      object.set("x-payment-info", ["offers": .array(operation.offers.map { .object(offer($0, price: operation.price)) })])
+    let offers = operation.variants.flatMap { variant in
+      let words = variant.price.map { "\(operation.selector) \(variant.name): \($0)" }
+      return variant.offers.map { JSONValue.object(offer($0, price: words)) }
+    } + operation.offers.map { .object(offer($0, price: operation.price)) }
+    if !offers.isEmpty {
+      object.set("x-payment-info", ["offers": .array(offers)])
       responses.set("402", .object(paymentRequired))
     }
     object.set("responses", .object(responses))

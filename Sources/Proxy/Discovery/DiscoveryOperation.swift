@@ -18,22 +18,44 @@ struct DiscoveryOperation: Sendable {
   let offers: [Offer]
   /// The price in words; nil where the method is free.
   let price: String?
+  /// What chooses between several prices; empty where there is one or none.
+  let selector: String
+  /// The prices by what is chosen, in the order of the settings.
+  let variants: [Variant]
+
+  /// One of several prices.
+  struct Variant: Sendable {
+    let name: String
+    let description: String?
+    /// Empty where it is free.
+    let offers: [Offer]
+    /// The price in words; nil where it is free.
+    let price: String?
+  }
 
   /// Lists the operations in the order of the routes.
-  static func list(settings: Settings, offers: [[Offer]]) -> [DiscoveryOperation] {
+  static func list(settings: Settings, offers: [RouteOffers]) -> [DiscoveryOperation] {
     var list: [DiscoveryOperation] = []
     for (index, route) in settings.routes.enumerated() {
       for path in templates(route.path) {
         for method in methods(of: route) {
-          let isFree = route.price == nil || route.freeMethods.allows(method)
+          let isFreeMethod = route.freeMethods.allows(method)
+          let isFree = route.price == nil || isFreeMethod
           list.append(
             DiscoveryOperation(
               route: route.id, path: path, method: method, hosts: route.hosts, description: route.description,
-              offers: isFree || index >= offers.count ? [] : offers[index], price: isFree ? nil : route.price?.words))
+              offers: isFree || index >= offers.count ? [] : offers[index].own, price: isFree ? nil : route.price?.words,
+              selector: route.selector.words, variants: isFreeMethod || index >= offers.count ? [] : variants(route, offers[index])))
         }
       }
     }
     return list
+  }
+
+  private static func variants(_ route: Settings.Route, _ offers: RouteOffers) -> [Variant] {
+    zip(route.variants, offers.variants).map { variant, offers in
+      Variant(name: variant.name, description: variant.description, offers: offers, price: variant.price?.words)
+    }
   }
 
   /// HEAD goes without saying where GET is; a route for every method is shown with the usual two.

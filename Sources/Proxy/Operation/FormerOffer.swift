@@ -29,8 +29,8 @@ struct FormerOffers: Sendable {
       let alive = offers.filter { $0.until > now }
       byRoute[id] = alive.isEmpty ? nil : alive
     }
-    let kept = Dictionary(after.routes.map { ($0.id, $0) }) { first, _ in first }
-    for route in before.routes {
+    let kept = Dictionary(after.routes.flatMap { $0.sold.map { ($0.id, $0) } }) { first, _ in first }
+    for route in before.routes.flatMap(\.sold) {
       guard let price = route.price, let next = kept[route.id], next.price != nil else { continue }
       let isSame = next.price == price && next.merchant == route.merchant && next.intents.isSuperset(of: route.intents)
       guard !isSame else { continue }
