@@ -89,6 +89,15 @@ extension Ledger {
     try debit { (state) throws(Refusal) in try state.extend(handle, rate: rate, wanted: wanted, atLeast: atLeast, at: now) }
   }
 
+  /// Debits ahead what an exchange may come to cost: as much as is wanted or as the budget has, at least `atLeast`.
+  ///
+  /// - Throws: `insufficientBudget` with what a top-up has to add for `atLeast`.
+  public func extend(
+    _ handle: SessionHandle, cost: ExactCost, atLeast: ExactCost, at now: Timestamp
+  ) throws(Refusal) -> (cost: ExactCost, lsn: LSN) {
+    try debit { (state) throws(Refusal) in try state.extend(handle, cost: cost, atLeast: atLeast, at: now) }
+  }
+
   /// Gives a part of what `begin` and `extend` took for an exchange back before its end, because it will not be used.
   ///
   /// - Throws: why nothing was given back: the session is closing, say, and gets all of it back anyway when the exchange ends.

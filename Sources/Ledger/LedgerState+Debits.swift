@@ -68,6 +68,28 @@ extension LedgerState {
     return (units, advance(at: now))
   }
 
+  /// Debits ahead what an exchange may come to cost: as much as is wanted and the budget has.
+  mutating func extend(
+    _ handle: SessionHandle, cost wanted: ExactCost, atLeast: ExactCost, at now: Timestamp
+  ) throws(Refusal) -> (cost: ExactCost, lsn: LSN) {
+    let index = try openSlot(handle)
+    let before = balances[index].total
+    let deposit = ExactCost(whole: balances[index].deposit)
+    var cost = wanted
+    if before.adding(cost).map({ $0 > deposit }) ?? true { cost = deposit.subtracting(before) ?? .zero }
+    guard cost >= min(atLeast, wanted), let total = before.adding(cost) else {
+      guard let needed = before.adding(min(atLeast, wanted)) else { throw .overflow }
+      let required = needed.ceiling - balances[index].deposit
+      balances[index].required = required
+      throw .insufficientBudget(required: required)
+    }
+    balances[index].total = total
+    balances[index].required = 0
+    balances[index].lastUse = tick
+    touchBalance(index)
+    return (cost, advance(at: now))
+  }
+
   /// Gives back a part of what an exchange was debited and has not used.
   mutating func retract(_ handle: SessionHandle, _ cost: ExactCost, at now: Timestamp) throws(Refusal) {
     let index = try openSlot(handle)

@@ -24,6 +24,7 @@ extension Worker {
       let index = entry / 2
       if entry & 1 == 0 {
         guard downstreams.isInUse(index) else { continue }
+        if downstreams.pointer(index).pointee.secondEnds <= now { secondBegan(index) }
         let deadline = downstreams.pointer(index).pointee.deadline
         if deadline <= now { downstreamExpired(index) } else if deadline != .max { wheel.schedule(entry, deadline: deadline) }
       } else {

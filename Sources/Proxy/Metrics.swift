@@ -43,6 +43,7 @@ final class WorkerMetrics: Sendable {
   let clientsLeft = Counter()
   let timeouts = Counter()
   let streamsDry = Counter()
+  let usageMissing = Counter()
   let acceptsDeferred = Counter()
   let servers = ServerMetrics()
   let handshakes = Counter()
@@ -153,6 +154,9 @@ enum MetricsText {
     head("tunnel_octets_total", "counter", "Octets that passed on switched connections, frames' headers included.")
     value("tunnel_octets_total", "{from=\"client\"}", sum { $0.tunnelOctetsFromClients.read() })
     value("tunnel_octets_total", "{from=\"upstream\"}", sum { $0.tunnelOctetsFromUpstreams.read() })
+    line(
+      "usage_missing_total", "counter", "Responses sold by the token that reported no usage: the estimate stands.",
+      sum { $0.usageMissing.read() })
     line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
   }
 }

@@ -229,11 +229,14 @@ extension RelayPlan.Route {
       case .fixed(let host): host
       case .client: nil
       }
+    // Between the upstream and us only: a client's would be taken for the upstream's where that repeats it.
+    let overrides = isPriced ? ["Settlement-Overrides"] : []
     let added = route.addedRequestFields.map { ($0.name, Array($0.value.utf8)) }
     fields = try UpstreamFields(
-      host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added, removed: route.removedRequestFields + withheld)
+      host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added,
+      removed: route.removedRequestFields + withheld + overrides)
     responseFields = try ResponseFields(
-      added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields)
+      added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields + overrides)
     upgrades = route.upgrades.map { Array($0.utf8) }
     requiresUpgrade = route.requiresUpgrade || route.price?.needsUpgrade == true
     self.contentLimit = route.bodyLimit.map { $0 == 0 ? .max : $0 } ?? contentLimit

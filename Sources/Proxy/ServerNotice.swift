@@ -28,6 +28,8 @@ public enum ServerNotice: Sendable, Equatable {
   case breakerOpened(upstream: String)
   /// It is asked again.
   case breakerClosed(upstream: String)
+  /// A response of a route that is sold by the token reported no usage that could be read: the estimate stands.
+  case usageMissing(route: String)
   /// No descriptor is left to accept or connect with.
   case descriptorsExhausted
   /// As many clients are connected as may be.
@@ -73,6 +75,7 @@ final class NoticeBoard: Sendable {
     var failing: [Bool]
     var last: [Int64]
     var lastExhausted: Int64 = .min / 2
+    var lastMissing: Int64 = .min / 2
   }
 
   private let report: @Sendable (ServerNotice) -> Void
@@ -127,6 +130,16 @@ final class NoticeBoard: Sendable {
 
   /// A server or an upstream has changed its state.
   func changed(_ notice: ServerNotice) { report(notice) }
+
+  /// A response reported no usage.
+  func usageMissing(route: [UInt8], at now: Int64) {
+    let isNews = state.withLock { state in
+      guard now - state.lastMissing >= Self.interval else { return false }
+      state.lastMissing = now
+      return true
+    }
+    if isNews { report(.usageMissing(route: String(decoding: route, as: UTF8.self))) }
+  }
 
   /// Something ran out.
   func exhausted(_ notice: ServerNotice, at now: Int64) {

@@ -93,6 +93,8 @@ struct Worker: ~Copyable {
   var target = ByteBuffer(capacity: 1024)
   /// Response fields of the cashier's.
   var fields = ByteBuffer(capacity: 2048)
+  /// What may leave of content that is paid for portion by portion.
+  var portions = ByteBuffer()
   /// Decoding states of heads that are incomplete, by downstream index.
   var partialRequests: [Int: RequestHead] = [:]
 
@@ -283,6 +285,7 @@ struct Worker: ~Copyable {
   private mutating func readClocks() {
     now = Instant.now().nanoseconds
     wall = Timestamp.now()
+    cashier.clock = now
     date.update(wall)
   }
 

@@ -44,6 +44,9 @@ public struct EventStreamLines: Sendable {
   private var name: UInt64 = 0
   private var hasData = false
 
+  /// How many events with data have ended; comments and blocks without data are none (HTML standard section 9.2.6).
+  public private(set) var events: UInt64 = 0
+
   /// Starts before a stream's first octet.
   public init() {}
 
@@ -81,6 +84,12 @@ public struct EventStreamLines: Sendable {
       }
     }
     return .needsMore
+  }
+
+  /// Looks at octets for the count of events only.
+  public mutating func count(_ octets: RawSpan) {
+    var index = 0
+    while next(in: octets, at: &index) != .needsMore {}
   }
 
   private mutating func mark(_ octet: UInt8, _ count: UInt8, _ index: inout Int) {
@@ -149,6 +158,7 @@ public struct EventStreamLines: Sendable {
     }
     state = octet == 0x0D ? .afterReturn : .lineStart
     guard isBlank else { return nil }
+    if hasData { events &+= 1 }
     hasData = false
     return .eventEnded(index)
   }

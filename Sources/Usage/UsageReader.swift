@@ -78,6 +78,9 @@ public struct UsageReader: Sendable {
       passage.contentOctets[Int(UsageContent.reasoningAlias)] &- aliasAtRecord)
   }
 
+  /// How many events with data have ended.
+  public var events: UInt64 { lines.events }
+
   private var tokens: TokenUsage {
     switch format {
     case .openAIChat, .openAIResponses, .ollama: counts.insideInput

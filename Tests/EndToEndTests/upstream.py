@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from urllib.parse import unquote
 
 BLOCK = b"0123456789abcdef" * 4096
 
@@ -152,7 +153,7 @@ class Upstream:
         return False
 
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -177,6 +178,15 @@ class Upstream:
             return False
         if action == "socket":
             return self.echo_frames(connection, reader, record)
+        if action == "stream":
+            return reply(200, b"data: x\n\n" * argument, content_type=b"text/event-stream")
+        if action == "units":
+            return reply(200, b"{}", b"Metered-Units: %d\r\n" % argument)
+        if action == "settle":
+            return reply(200, b"{}", b"Settlement-Overrides: {\"amount\":\"%s\"}\r\n" % unquote(segments[index + 2]).encode())
+        if action == "tally":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nMetered-Units: %d\r\n\r\n" % argument)
+            return True
         if action == "hints":
             send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
             return reply(200, b"{}")

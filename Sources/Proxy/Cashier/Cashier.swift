@@ -43,6 +43,10 @@ struct Cashier: ~Copyable {
   private(set) var keepsSummaries: Bool
   /// What the exchange that ended last has cost.
   var summary: PaidSummary?
+  /// What the request's content tells of its price, between its reading and its debit.
+  var facts: RequestFacts?
+  /// The loop's clock at this turn, in nanoseconds: time that is sold goes by it.
+  var clock: Int64 = 0
   /// Challenges since the last report to the audit log.
   private var challengeCount: UInt64 = 0
 

@@ -23,6 +23,7 @@ extension Cashier {
   /// Tells how many octets of request content may go upstream now, and counts them.
   mutating func sent(_ exchange: inout PaidExchange, _ octets: UInt64, at now: Timestamp) -> GrantResult {
     guard exchange.metersRequest else { return .granted(octets) }
+    if exchange.isTallied { return sentTallied(exchange, octets, at: now) }
     let result = allow(exchange, .request, wanted: octets, atLeast: 1, at: now)
     if case .granted(let granted) = result { exchanges[exchange.place].requestMeter?.pass(granted) }
     return result
@@ -117,7 +118,7 @@ extension Cashier {
   }
 
   /// The event that tells a stream's client once that it waits.
-  private mutating func announcement(_ place: UInt32, _ handle: SessionHandle) -> [UInt8] {
+  mutating func announcement(_ place: UInt32, _ handle: SessionHandle) -> [UInt8] {
     guard exchanges[place].isEventStream, !exchanges[place].isAnnounced, let session = exchanges[place].session,
       let figures = ledger?.figures(handle)
     else { return [] }

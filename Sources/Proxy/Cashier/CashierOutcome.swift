@@ -32,6 +32,7 @@ extension Cashier {
       exchange.metersRequestMessages = false
       exchange.metersResponseMessages = false
       exchange.metersSeconds = false
+      exchange.isTallied = false
       giveBack(place, cause: .upstreamStatus, at: now)
       return .reply(after: 0)
     }

@@ -29,7 +29,7 @@ extension Cashier {
     guard let (quote, price) = quoted(request, route, credential, at: now) else {
       return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now))
     }
-    if let verdict = bindContent(request, index, credential, at: now) { return verdict }
+    if let verdict = bindContent(request, index, credential, at: now) ?? read(request, index) { return verdict }
     guard payload.deposit >= quote.minimumDeposit else {
       let members: JSONObject = ["required": .string(String(quote.minimumDeposit))]
       let detail = "The deposit is below the minimum."
@@ -113,6 +113,7 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, at now: Timestamp
   ) -> Verdict? {
     guard let session = cache.find(value, route: index) else { return nil }
+    if let verdict = read(request, index) { return verdict }
     if let refused = refused(request, index, wallet: session.wallet, session: session.id) { return .answer(refused) }
     do throws(Refusal) {
       if request.head.pointee.has(.idempotencyKey) { return try serve(request, index, session, at: now) }
@@ -140,6 +141,7 @@ extension Cashier {
       return .answer(failed(request, index, ledger.closeResult(session) == nil ? .sessionNotFound : .sessionFinalized, at: now))
     }
     guard view.state == .open else { return .answer(problem(.sessionFinalized)) }
+    if let verdict = read(request, index) { return verdict }
     guard view.terms.realm == settings.realm else { return .answer(failed(request, index, .sessionNotFound, at: now)) }
     if let credential {
       guard let quote = try? PrepaidSession(parsing: credential.request), isOurs(credential, quote.details),
@@ -204,6 +206,7 @@ extension Cashier {
   private mutating func begin(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, key: OutcomeKey?, at now: Timestamp
   ) throws(Refusal) -> PaidExchange {
+    if session.price.isComposite, !request.isUpgrade { return try beginTallied(request, index, session, key: key, at: now) }
     guard let ledger, let label = routes[Int(index)]?.label else { throw .unavailable }
     let method = request.head.pointee.method
     let rates = session.rates(of: request)
@@ -214,7 +217,8 @@ extension Cashier {
     var last: LSN
     do throws(Refusal) {
       last = try ledger.begin(
-        session.handle, cost: try rates.firstCost(besides: session.requestCost), context: context, at: now)
+        session.handle, cost: try rates.firstCost(besides: session.requestCost, collected: Self.collectedOctets(request)), context: context,
+        at: now)
     } catch {
       if let key { ledger.release(key) }
       throw error
@@ -237,11 +241,17 @@ extension Cashier {
   }
 
   /// Whether a request may change something, so that its debit is durable before the upstream sees it.
-  private static func waitsForDisk(_ method: Method) -> Bool {
+  static func waitsForDisk(_ method: Method) -> Bool {
     switch method {
     case .get, .head, .options, .query: false
     case .post, .put, .patch, .delete, .trace, .connect, .other: true
     }
+  }
+
+  /// The octets of content that were collected before the cashier was asked; nil where there are none, or they are still to come.
+  private static func collectedOctets(_ request: borrowing PaidRequest) -> UInt64? {
+    guard case .buffered(let octets) = request.content else { return nil }
+    return UInt64(octets.count)
   }
 
   /// Debits the first steps, as far as the budget goes; the first octets are debited already.
@@ -257,7 +267,13 @@ extension Cashier {
     case .streaming(let announced): length = announced
     }
     var last = begun
-    if let rate = rates.request {
+    if let rate = rates.request, let octets = Self.collectedOctets(request) {
+      // What was collected goes upstream with the head: it is paid with the request.
+      var meter = Meter(rate: rate, expected: octets, at: now)
+      meter.debit(octets, entry: begun, at: now)
+      meter.pass(octets)
+      exchanges[place].requestMeter = meter
+    } else if let rate = rates.request {
       var meter = Meter(rate: rate, expected: length, at: now)
       last = max(last, firstStep(&meter, place, wanted: min(length ?? Meter.firstStep, Meter.leastStep), begun: begun, at: now))
       exchanges[place].requestMeter = meter

@@ -12,12 +12,12 @@ struct MeteredRates {
 
   var isEmpty: Bool { request == nil && response == nil && requestMessages == nil && responseMessages == nil && seconds == nil }
 
-  /// What must be paid at the start: one unit of each.
-  func firstCost(besides own: ExactCost) throws(Refusal) -> ExactCost {
+  /// What must be paid at the start: one unit of each, and all of the request's content that is here already.
+  func firstCost(besides own: ExactCost, collected: UInt64?) throws(Refusal) -> ExactCost {
     var sum = own
-    for rate in [request, response, requestMessages, responseMessages, seconds] {
-      guard let rate else { continue }
-      guard let unit = ExactCost(units: 1, rate: rate), let next = sum.adding(unit) else { throw .overflow }
+    let firsts = [(request, collected ?? 1), (response, 1), (requestMessages, 1), (responseMessages, 1), (seconds, 1)]
+    for case (let rate?, let units) in firsts {
+      guard let first = ExactCost(units: units, rate: rate), let next = sum.adding(first) else { throw .overflow }
       sum = next
     }
     return sum

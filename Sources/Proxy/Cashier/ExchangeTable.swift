@@ -39,6 +39,8 @@ struct ExchangeRecord {
   var requestMessageMeter: Meter?
   var responseMessageMeter: Meter?
   var secondMeter: Meter?
+  /// What a price of several counts needs; the meters are not there then.
+  var tally: Tally?
   /// The request asks for another protocol.
   var isUpgrade = false
   /// The session that pays; nil for a charge.
@@ -81,6 +83,7 @@ struct ExchangeRecord {
       requestMessageMeter = nil
       responseMessageMeter = nil
       secondMeter = nil
+      tally = nil
       isMetered = false
     }
     isUpgrade = false
@@ -131,6 +134,7 @@ struct ExchangeRecord {
   /// nothing is metered.
   var units: UInt64 {
     guard isMetered else { return 1 }
+    if let tally { return tally.units }
     var units = (requestMeter?.passed ?? 0).addingReportingOverflow(responseMeter?.passed ?? 0).partialValue
     var isMetered = requestMeter != nil || responseMeter != nil
     if isUpgrade {
@@ -146,6 +150,7 @@ struct ExchangeRecord {
   /// What was debited for the exchange.
   var debited: ExactCost {
     guard isMetered else { return requestCost }
+    if let tally { return tally.tab.debited }
     let sum = Self.sum(requestCost, requestMeter?.debitedCost, responseMeter?.debitedCost)
     guard isUpgrade else { return sum }
     let messages = Self.sum(sum, requestMessageMeter?.debitedCost, responseMessageMeter?.debitedCost)
@@ -155,6 +160,7 @@ struct ExchangeRecord {
   /// What was used of it, the request's own price included.
   var used: ExactCost {
     guard isMetered else { return requestCost }
+    if let tally { return tally.used }
     let sum = Self.sum(requestCost, requestMeter?.passedCost, responseMeter?.passedCost)
     guard isUpgrade else { return sum }
     let messages = Self.sum(sum, requestMessageMeter?.passedCost, responseMessageMeter?.passedCost)

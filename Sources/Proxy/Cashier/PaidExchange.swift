@@ -13,6 +13,10 @@ struct PaidExchange {
   var metersRequest = false
   /// Whether response content passes by `grant` and `delivered`.
   var metersResponse = false
+  /// Whether content passes portion by portion, by `grantPortion`; `metersResponse` is set as well.
+  var isTallied = false
+  /// Whether the request's content has to be changed before it goes upstream.
+  var changesContent = false
   /// Whether messages of an upgraded connection are metered, and its seconds.
   var metersRequestMessages = false
   var metersResponseMessages = false

@@ -27,6 +27,11 @@ final class PricedRoute: Sendable {
   let idleTimeout: Duration
   let holdTimeout: Int64
   let maximumInFlight: UInt32
+  let usage: Settings.UsageReading
+  /// Whether a request's content has to be read before the request can be paid for.
+  let readsContent: Bool
+  /// The field in which the upstream reports units, in lower case.
+  let unitsField: [UInt8]
   /// How often the route may be asked, and what it is counted by.
   let rate: (key: Digest32, limit: RateLimit)?
   /// What the route was sold for before; challenges of it may still be paid.
@@ -46,6 +51,9 @@ final class PricedRoute: Sendable {
     self.label = label
     merchant = route.merchant
     freeMethods = route.freeMethods
+    usage = route.usage
+    readsContent = price.countsTokens
+    unitsField = Array(route.usage.unitsField.lowercased().utf8)
     self.former = former
     intents = Self.intents(of: route, price)
     chargeStatus = route.chargeStatus

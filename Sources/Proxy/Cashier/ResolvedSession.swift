@@ -15,7 +15,7 @@ final class ResolvedSession: Sendable {
   let id: Digest32
   /// The wallet's key.
   let wallet: Digest32
-  let currency: String
+  let price: Price
   private let metered: MeteredRates
 
   /// Takes from a price what each request needs of it.
@@ -23,7 +23,7 @@ final class ResolvedSession: Sendable {
     self.handle = handle
     self.id = id
     self.wallet = wallet
-    currency = price.currency.code
+    self.price = price
     requestCost = price.requestCost
     metered = MeteredRates(
       request: price.requestRate, response: price.responseRate, requestMessages: price.requestMessageRate,
@@ -31,6 +31,9 @@ final class ResolvedSession: Sendable {
     isMetered = !metered.isEmpty
     self.receipt = receipt
   }
+
+  /// The code of the session's currency.
+  var currency: String { price.currency.code }
 
   /// What a request is metered in: an upgraded connection in everything, others in the octets that they may have.
   func rates(of request: borrowing PaidRequest) -> MeteredRates {

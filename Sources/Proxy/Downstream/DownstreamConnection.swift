@@ -192,6 +192,10 @@ struct DownstreamConnection: ~Copyable {
   var deadline: Int64 = .max
   /// When a dry exchange is given up; 0: it is not dry.
   var holdDeadline: Int64 = 0
+  /// When the next second that is sold begins; `Int64.max`: none is.
+  var secondEnds: Int64 = .max
+  /// The time that is sold stands still, for want of money.
+  var isPaused = false
   /// When the request's head began to come, later its content.
   var since: Int64 = 0
   /// Content octets received since then.

@@ -25,7 +25,13 @@ extension Worker {
   private mutating func finishResponse(_ index: Int) {
     let connection = downstreams.pointer(index)
     var parts = FinalParts()
-    if connection.pointee.has(.paid) { parts = finishPaid(index, .complete) }
+    if connection.pointee.has(.paid) {
+      if connection.pointee.exchange.isTallied {
+        completePortions(index)
+        guard connection.pointee.state == .ending else { return }
+      }
+      parts = finishPaid(index, .complete)
+    }
     // The receipt at the end tells of an entry, and waits for it like everything else.
     setGate(index, parts.after)
     if !parts.event.isEmpty, connection.pointee.has(.eventStream) {
@@ -55,6 +61,8 @@ extension Worker {
     guard connection.pointee.has(.paid) else { return FinalParts() }
     connection.pointee.flags.subtract([.paid, .dry, .awaitsGrant, .requestHeld])
     connection.pointee.holdDeadline = 0
+    connection.pointee.secondEnds = .max
+    connection.pointee.isPaused = false
     paidCount -= 1
     let parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
     notePayment(index, cashier.takeSummary())

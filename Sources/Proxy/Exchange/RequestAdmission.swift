@@ -127,6 +127,7 @@ extension Worker {
       connection.pointee.flags.insert(.paid)
       paidCount += 1
       metrics.requestsPaid.add()
+      if exchange.changesContent { changeContent(index) }
       forward(index, octets, whole)
     }
   }
@@ -229,6 +230,14 @@ extension Worker {
       setDeadline(index, contentDeadline(index))
     }
     return used
+  }
+
+  /// Has the cashier change the content that was collected for it.
+  private mutating func changeContent(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    collectedCount -= connection.pointee.collected.count
+    cashier.changeContent(of: connection.pointee.exchange, &connection.pointee.collected)
+    collectedCount += connection.pointee.collected.count
   }
 
   /// Gives the memory of collected content back.

@@ -75,6 +75,9 @@ extension Worker {
       }
     // A call that failed before anything was said is no success, whatever HTTP calls it.
     let status = connection.pointee.has(.grpc) ? GRPCAnswer.status(of: head.pointee, octets) : head.pointee.status
+    if connection.pointee.exchange.isTallied {
+      cashier.read(connection.pointee.exchange, head: head.pointee, octets, isEventStream: isEventStream)
+    }
     let gate = cashier.answered(
       &connection.pointee.exchange, status: status, isEventStream: isEventStream, contentLength: length,
       fields: &fields, at: wall)
@@ -158,6 +161,9 @@ extension Worker {
     } else if connection.pointee.has(.eventStream) {
       connection.pointee.events.take(content, into: &connection.pointee.held)
       passHeld(index)
+    } else if connection.pointee.has(.paid), connection.pointee.exchange.isTallied {
+      connection.pointee.held.append(content)
+      passPortions(index)
     } else if connection.pointee.has(.paid), connection.pointee.exchange.metersResponse {
       deliverMetered(index, content, isWhole: isWhole)
     } else {
@@ -196,6 +202,7 @@ extension Worker {
   mutating func passHeld(_ index: Int) {
     let connection = downstreams.pointer(index)
     connection.pointee.flags.remove(.awaitsGrant)
+    if connection.pointee.exchange.isTallied { return passPortions(index) }
     while !connection.pointee.held.isEmpty {
       var wanted = connection.pointee.held.count
       var least = 1
@@ -240,7 +247,7 @@ extension Worker {
   }
 
   /// Puts content into the client's framing and sends it. What is whole waits for the end's octets, to leave with them.
-  private mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
+  mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
     let connection = downstreams.pointer(index)
     connection.pointee.contentSent &+= UInt64(content.count)
     switch connection.pointee.responseFraming {

@@ -164,7 +164,8 @@ extension Worker {
         serverAnswered(upstream.pointee.pool, status: responseHead.pointee.status)
         if responseHead.pointee.keepAlive { upstream.pointee.flags.insert(.persistent) }
         upstream.pointee.progress = ContentProgress(responseHead.pointee.framing)
-        if upstream.pointee.progress == .chunked { upstream.pointee.decoder.reset() }
+        // The trailers of an earlier response on this connection are not this one's, whatever its framing.
+        if upstream.pointee.progress == .chunked || !upstream.pointee.decoder.trailers.isEmpty { upstream.pointee.decoder.reset() }
         beginResponse(slot, index, head)
       }
       guard upstream.pointee.state == .busy else { return octets.count }
@@ -203,6 +204,7 @@ extension Worker {
         ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
       }
     }
+    if connection.pointee.exchange.isTallied { readTrailers(slot, index) }
     let isReusable =
       upstream.pointee.has(.persistent) && !upstream.pointee.has(.deaf) && upstream.pointee.unsentCount == 0 && connection.pointee.progress == .complete
       && !upstream.pointee.has(.peerClosing) && !upstream.pointee.has(.unsent) && (!upstream.pointee.has(.readable) || upstream.pointee.transport == .tls)
@@ -215,6 +217,19 @@ extension Worker {
     if isReusable { release(slot) } else { closeUpstream(slot) }
     if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { readIdle(upstream: slot) }
     continueEnding(index)
+  }
+
+  /// Shows the cashier the response's trailers.
+  private mutating func readTrailers(_ slot: Int, _ index: Int) {
+    let upstream = upstreams.pointer(slot)
+    let connection = downstreams.pointer(index)
+    if upstream.pointee.transport == .stream {
+      upstream.pointee.trailers.withUnsafeBytes { cashier.readTrailers(connection.pointee.exchange, $0) }
+    } else {
+      var lines = ByteBuffer()
+      ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &lines)
+      lines.withUnsafeBytes { cashier.readTrailers(connection.pointee.exchange, $0) }
+    }
   }
 
   // MARK: Ends

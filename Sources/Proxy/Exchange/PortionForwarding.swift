@@ -1,0 +1,121 @@
+import Bytes
+import Ledger
+
+// Content that is paid for by what it holds: events, tokens, or time.
+extension Worker {
+  /// Most octets that are looked at at once, and handed over together.
+  private static var portionLimit: Int { 16 << 10 }
+
+  /// Passes held content on portion by portion, as far as the budget goes: whole events of an event stream, elsewhere what has come.
+  mutating func passPortions(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard payTime(index) else { return }
+    var result = GrantResult.granted(0)
+    while case .granted = result, !connection.pointee.held.isEmpty {
+      var used = 0
+      portions.removeAll()
+      result = grantPortions(index, used: &used)
+      guard used > 0 else { break }
+      let content = portions.withUnsafeBytes { $0 }
+      if !content.isEmpty { pass(index, content, isWhole: false) }
+      // A send that failed has ended the exchange and let go of what was held.
+      guard connection.pointee.state != .closed, connection.pointee.held.count >= used else { return }
+      cashier.deliveredPortions(connection.pointee.exchange)
+      connection.pointee.held.removeFirst(used)
+      // The client's side is full: the rest is held, and paid for when it moves.
+      if connection.pointee.output.count >= RelayPlan.bufferLimit { break }
+    }
+    if connection.pointee.held.isEmpty { connection.pointee.held.release() }
+    scheduleSecond(index)
+    waitForGrant(index, result)
+  }
+
+  /// Asks for one portion after another and gathers what may leave.
+  private mutating func grantPortions(_ index: Int, used: inout Int) -> GrantResult {
+    let connection = downstreams.pointer(index)
+    // Safe because: `held` does not change before what was used of it has left.
+    let octets = connection.pointee.held.withUnsafeBytes { $0 }
+    while used < octets.count, portions.count < Self.portionLimit {
+      let rest = UnsafeRawBufferPointer(rebasing: octets[used...])
+      guard let count = portionCount(index, rest) else { break }
+      let portion = UnsafeRawBufferPointer(rebasing: rest[..<count])
+      let result = cashier.grantPortion(connection.pointee.exchange, portion, at: wall)
+      guard case .granted = result else { return result }
+      cashier.appendPortion(connection.pointee.exchange, to: &portions)
+      if connection.pointee.has(.eventStream) { connection.pointee.events.deliver(count, of: portion) }
+      used += count
+    }
+    return .granted(UInt64(used))
+  }
+
+  /// How many octets make up the next portion; nil while an event's end has not come.
+  private func portionCount(_ index: Int, _ rest: UnsafeRawBufferPointer) -> Int? {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.has(.eventStream) else { return min(rest.count, Self.portionLimit) }
+    let whole = connection.pointee.events.completeCount(heldCount: rest.count)
+    if whole > 0 { return connection.pointee.events.firstEvent(in: UnsafeRawBufferPointer(rebasing: rest[..<whole])) }
+    return rest.count >= Self.eventHoldLimit || connection.pointee.has(.responseWhole) ? rest.count : nil
+  }
+
+  /// Waits for what a grant waits for.
+  private mutating func waitForGrant(_ index: Int, _ result: GrantResult) {
+    switch result {
+    case .granted: break
+    case .waitDurable:
+      downstreams.pointer(index).pointee.flags.insert(.awaitsGrant)
+      makeWaiting(index)
+    case .dry(let dry): becomeDry(index, dry)
+    case .stop: stopResponse(index)
+    }
+  }
+
+  /// All of the response has been handed over: what the filter kept follows, and the exchange is settled by what was reported.
+  mutating func completePortions(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    portions.removeAll()
+    if cashier.completePortions(connection.pointee.exchange, into: &portions) {
+      metrics.usageMissing.add()
+      control.notices.usageMissing(route: plan.routes[Int(connection.pointee.route)].id, at: now)
+    }
+    let content = portions.withUnsafeBytes { $0 }
+    if !content.isEmpty { pass(index, content, isWhole: false) }
+  }
+
+  // MARK: Time
+
+  /// Sees that the next second is paid for when it begins.
+  private mutating func scheduleSecond(_ index: Int) {
+    let next = cashier.nextSecond(downstreams.pointer(index).pointee.exchange)
+    downstreams.pointer(index).pointee.secondEnds = next
+    if next != .max { wheel.schedule(index * 2, deadline: next) }
+  }
+
+  /// Pays for the seconds that have begun before anything else passes; false where the exchange waits, or is over.
+  private mutating func payTime(_ index: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.secondEnds <= now || connection.pointee.isPaused else { return true }
+    let result = cashier.grantTime(connection.pointee.exchange, at: wall)
+    switch result {
+    case .granted, .waitDurable:
+      connection.pointee.isPaused = false
+      scheduleSecond(index)
+      return true
+    case .dry, .stop:
+      connection.pointee.secondEnds = .max
+      connection.pointee.isPaused = true
+      waitForGrant(index, result)
+      return false
+    }
+  }
+
+  /// A second of an exchange has begun while nothing passed.
+  mutating func secondBegan(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.has(.paid), connection.pointee.state == .exchange || connection.pointee.state == .ending else {
+      connection.pointee.secondEnds = .max
+      return
+    }
+    guard payTime(index) else { return }
+    scheduleSecond(index)
+  }
+}
