@@ -1,5 +1,6 @@
 """Prices that count events, seconds and what the upstream reports, with bounds for each exchange: what is debited, and what happens where the budget ends."""
 
+import gzip
 import re
 import threading
 import time
@@ -95,7 +96,9 @@ def session(farebox, connection, wallet):
 
 
 def events_of(body):
-    return [dict(line.split(": ", 1) for line in event.split("\n") if ": " in line) for event in body.decode().split("\n\n") if event]
+    """The events of a stream; comments are none."""
+    blocks = [[line for line in block.split("\n") if line and not line.startswith(":")] for block in body.decode().split("\n\n")]
+    return [dict(line.split(": ", 1) for line in block) for block in blocks if block]
 
 
 # Five events, one that looks like the proxy's own, and the last one.
@@ -140,8 +143,10 @@ def test_a_stream_of_events_waits_for_a_top_up_between_two_events(session, fareb
 def test_nothing_is_delivered_beyond_the_budget(session, connection):
     opened = session("/ticks/events/5", 3 * EVENT)
     affordable = 3 - opened.before // EVENT
-    events = events_of(fetch(connection, "GET", "/ticks/events/5", opened.credential).body)
-    assert names(events)[affordable:] == ["payment-need-topup", "session-timeout"]
+    body = fetch(connection, "GET", "/ticks/events/5", opened.credential).body
+    assert names(events_of(body))[affordable:] == ["payment-need-topup", "session-timeout"]
+    # While it waits, its client hears that it is still there.
+    assert body.split(b"event: payment-need-topup")[1].count(b"\n\n: waiting for a top-up\n\n") >= 1
     assert opened.spent() == affordable * EVENT and opened.close()["refunded"] == "0"
 
 
@@ -269,3 +274,18 @@ def test_trailers_stay_with_their_response(session, connection, upstream):
         assert fetch(connection, "GET", "/ticks/tally/3", {**opened.credential, "TE": "trailers"}).trailers[0] == ("Metered-Units", "3")
         response = fetch(connection, "GET", "/ticks/stream/2", {**opened.credential, "TE": "trailers"})
         assert "Metered-Units" not in [name for name, _ in response.trailers], response.trailers
+
+
+def test_events_larger_than_any_buffer_pass_unaltered(session, connection):
+    opened = session("/ticks/echo", 100_000)
+    response = fetch(connection, "GET", "/ticks/large/300000", opened.credential)
+    assert response.body.startswith(b"data: " + b"y" * 300_000 + b"\n\ndata: end\n\nevent: payment-receipt\n")
+    assert opened.spent() == 2 * EVENT
+
+
+def test_encoded_events_pass_octet_for_octet(session, connection):
+    """Nothing of ours can stand between them; they are counted all the same."""
+    opened = session("/ticks/echo", 100_000)
+    response = fetch(connection, "GET", "/ticks/packed/7", opened.credential)
+    assert response.get("content-encoding") == "gzip" and gzip.decompress(response.body) == b"data: z\n\n" * 7
+    assert opened.spent() == 7 * EVENT

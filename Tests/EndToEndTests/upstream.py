@@ -8,6 +8,7 @@ PROXY protocol's header, which it remembers in `introductions`.
 """
 
 import base64
+import gzip
 import hashlib
 import json
 import socket
@@ -153,7 +154,7 @@ class Upstream:
         return False
 
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -180,6 +181,10 @@ class Upstream:
             return self.echo_frames(connection, reader, record)
         if action == "stream":
             return reply(200, b"data: x\n\n" * argument, content_type=b"text/event-stream")
+        if action == "large":
+            return reply(200, b"data: " + b"y" * argument + b"\n\ndata: end\n\n", content_type=b"text/event-stream")
+        if action == "packed":
+            return reply(200, gzip.compress(b"data: z\n\n" * argument), b"Content-Encoding: gzip\r\n", b"text/event-stream")
         if action == "units":
             return reply(200, b"{}", b"Metered-Units: %d\r\n" % argument)
         if action == "settle":

@@ -1,4 +1,5 @@
 import Bytes
+import Coding
 import Encoding
 import Gateway
 import HTTP
@@ -8,6 +9,16 @@ import Payments
 import Usage
 
 // Exchanges whose price is one sum over several counts: what is held, what may pass, and what the upstream reports.
+extension ResponseHead {
+  /// What was done to the content before it was sent.
+  func contentCoding(_ octets: UnsafeRawBufferPointer) -> ContentCoding {
+    var coding = ContentCoding.identity
+    guard has(.contentEncoding) else { return coding }
+    for field in fields where field.name == .contentEncoding { coding.add(ContentCoding(field.value(in: octets).bytes)) }
+    return coding
+  }
+}
+
 extension Cashier {
   // MARK: the request
 
@@ -118,14 +129,14 @@ extension Cashier {
   // MARK: the response
 
   /// Takes the response's head, before `answered`.
-  mutating func read(_ exchange: borrowing PaidExchange, head: borrowing ResponseHead, _ octets: UnsafeRawBufferPointer, isEventStream: Bool) {
+  mutating func read(_ exchange: borrowing PaidExchange, head: borrowing ResponseHead, _ octets: UnsafeRawBufferPointer) {
     guard exchange.place != PaidExchange.none, let tally = exchanges[exchange.place].tally,
       let route = routes[Int(exchanges[exchange.place].route)]
     else { return }
-    let isEncoded = head.has(.contentEncoding)
-    let contentType = isEncoded ? nil : head.first(.contentType).map { $0.value(in: octets) }
+    let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
     tally.answered(
-      contentType: contentType, isEventStream: isEventStream, removesUsage: exchange.changesContent && !route.usage.keepsUsageChunk)
+      contentType: head.first(.contentType)?.value(in: octets) ?? nothing, coding: head.contentCoding(octets),
+      isEventStream: head.mayBeEventStream(octets), removesUsage: exchange.changesContent && !route.usage.keepsUsageChunk)
     guard tally.price.countsUnits else { return }
     var report = UpstreamReport()
     for field in head.fields where field.name == .other {

@@ -1,4 +1,5 @@
 import Bytes
+import Coding
 import Configuration
 import Metering
 import Payments
@@ -32,9 +33,14 @@ final class Tally {
   private var reader: UsageReader?
   /// Takes the usage chunk out that the proxy asked for.
   private var filter: UsageChunkFilter?
+  /// Decodes content for the reader.
+  private var decoder: ContentDecoder?
   /// Counts events where there is no reader.
   private var lines = EventStreamLines()
+  /// The content is an event stream, in whatever coding.
   private var isEventStream = false
+  /// The content's coding cannot be read, or broke.
+  private var isUnreadable = false
   private var estimator: TokenEstimator
   /// The output tokens that were reported last.
   private var reportedOutput: UInt64?
@@ -70,14 +76,21 @@ final class Tally {
 
   /// Takes the response's head.
   ///
-  /// - Parameters:
-  ///   - contentType: nil where the content cannot be read.
-  ///   - removesUsage: whether the usage chunk was asked for by the proxy, and is not the client's.
-  func answered(contentType: UnsafeRawBufferPointer?, isEventStream: Bool, removesUsage: Bool) {
+  /// - Parameter removesUsage: whether the usage chunk was asked for by the proxy, and is not the client's. From encoded content nothing
+  ///   can be taken out.
+  func answered(contentType: UnsafeRawBufferPointer, coding: ContentCoding, isEventStream: Bool, removesUsage: Bool) {
     self.isEventStream = isEventStream
-    guard price.countsTokens, let contentType, let format, let framing = UsageFraming(contentType: contentType.bytes) else { return }
+    if coding != .identity {
+      do throws(CodingError) {
+        decoder = try ContentDecoder(coding)
+      } catch {
+        isUnreadable = true
+        return
+      }
+    }
+    guard price.countsTokens, let format, let framing = UsageFraming(contentType: contentType.bytes) else { return }
     reader = UsageReader(format: format, framing: framing)
-    if removesUsage, framing == .events { filter = UsageChunkFilter() }
+    if removesUsage, framing == .events, coding == .identity { filter = UsageChunkFilter() }
   }
 
   /// Takes what the upstream reports in the response's head: content leaves when that is paid for.
@@ -100,10 +113,24 @@ final class Tally {
     output.removeAll()
     if filter != nil { filter?.filter(portion, into: &output) } else { output.append(portion) }
     contentOctets &+= UInt64(portion.count)
-    if reader != nil { reader?.read(portion) } else if isEventStream { lines.count(portion.bytes) }
+    read(portion)
     isPending = true
     count()
     tick(at: clock)
+  }
+
+  private func read(_ portion: UnsafeRawBufferPointer) {
+    guard !isUnreadable else { return }
+    guard decoder != nil else { return look(portion) }
+    do throws(CodingError) {
+      try decoder?.decode(portion) { look($0) }
+    } catch {
+      isUnreadable = true
+    }
+  }
+
+  private func look(_ content: UnsafeRawBufferPointer) {
+    if reader != nil { reader?.read(content) } else if isEventStream { lines.count(content.bytes) }
   }
 
   private func count() {
@@ -113,7 +140,7 @@ final class Tally {
       shown.events = events - min(events, filter?.removedChunks ?? 0)
     }
     guard price.countsTokens else { return }
-    guard let reader else {
+    guard let reader, !isUnreadable else {
       shown.outputTokens = format == .openAIEmbeddings ? 0 : TokenEstimator.tokens(ofOctets: contentOctets, octetsPerToken: octetsPerToken)
       return
     }
@@ -226,9 +253,10 @@ final class Tally {
     shown.responseOctets &+= UInt64(output.count - before)
     tick(at: clock)
     defer { passed = shown }
+    isUnreported = isUnreadable && price.countsEvents && isEventStream
     guard price.countsTokens else { return }
     reader?.finish()
-    guard let reader, reader.hasFinalUsage, let usage = reader.usage else {
+    guard let reader, !isUnreadable, reader.hasFinalUsage, let usage = reader.usage else {
       isUnreported = true
       return
     }

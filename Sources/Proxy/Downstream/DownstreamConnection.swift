@@ -192,7 +192,7 @@ struct DownstreamConnection: ~Copyable {
   var deadline: Int64 = .max
   /// When a dry exchange is given up; 0: it is not dry.
   var holdDeadline: Int64 = 0
-  /// When the next second that is sold begins; `Int64.max`: none is.
+  /// When the next second that is sold begins, or while the exchange waits for money, when its client is told so again; `Int64.max`: never.
   var secondEnds: Int64 = .max
   /// The time that is sold stands still, for want of money.
   var isPaused = false

@@ -144,6 +144,7 @@ extension Worker {
     if connection.pointee.holdDeadline == 0 {
       metrics.streamsDry.add()
       connection.pointee.holdDeadline = now &+ connection.pointee.exchange.holdTimeout
+      scheduleKeepAlive(index)
     }
     insertEvent(index, dry.event)
     guard connection.pointee.state != .closed else { return }

@@ -26,7 +26,7 @@ extension Worker {
       if connection.pointee.output.count >= RelayPlan.bufferLimit { break }
     }
     if connection.pointee.held.isEmpty { connection.pointee.held.release() }
-    scheduleSecond(index)
+    if case .dry = result {} else { scheduleSecond(index) }
     waitForGrant(index, result)
   }
 
@@ -101,7 +101,6 @@ extension Worker {
       scheduleSecond(index)
       return true
     case .dry, .stop:
-      connection.pointee.secondEnds = .max
       connection.pointee.isPaused = true
       waitForGrant(index, result)
       return false
@@ -115,7 +114,34 @@ extension Worker {
       connection.pointee.secondEnds = .max
       return
     }
+    if connection.pointee.has(.dry) { return keepAlive(index) }
+    guard connection.pointee.exchange.isTallied else {
+      connection.pointee.secondEnds = .max
+      return
+    }
     guard payTime(index) else { return }
     scheduleSecond(index)
+  }
+
+  // MARK: Waiting
+
+  /// How often a client is told that its event stream is still there while it waits for money, nanoseconds; at least once in the route's
+  /// hold timeout. The HTML standard advises servers to send a comment every 15 seconds or so (section 9.2.7).
+  private static var keepAliveInterval: Int64 { 10_000_000_000 }
+  private static var keepAliveComment: [UInt8] { Array(": waiting for a top-up\n\n".utf8) }
+
+  /// Sees that the client of an event stream that waits for money hears of it now and then.
+  mutating func scheduleKeepAlive(_ index: Int) {
+    let next = now &+ min(Self.keepAliveInterval, downstreams.pointer(index).pointee.exchange.holdTimeout / 2)
+    downstreams.pointer(index).pointee.secondEnds = next
+    wheel.schedule(index * 2, deadline: next)
+  }
+
+  private mutating func keepAlive(_ index: Int) {
+    downstreams.pointer(index).pointee.secondEnds = .max
+    guard downstreams.pointer(index).pointee.has(.eventStream) else { return }
+    insertEvent(index, Self.keepAliveComment)
+    guard downstreams.pointer(index).pointee.state != .closed else { return }
+    scheduleKeepAlive(index)
   }
 }

@@ -66,7 +66,8 @@ extension Worker {
   private mutating func beginPaidResponse(_ slot: Int, _ index: Int, _ octets: UnsafeRawBufferPointer) -> Bool {
     let connection = downstreams.pointer(index)
     let head = responseHead
-    let isEventStream = head.pointee.mayBeEventStream(octets)
+    // Between the octets of encoded events nothing can stand.
+    let isEventStream = head.pointee.mayBeEventStream(octets) && head.pointee.contentCoding(octets) == .identity
     let length: UInt64? =
       switch head.pointee.framing {
       case .none: 0
@@ -76,7 +77,7 @@ extension Worker {
     // A call that failed before anything was said is no success, whatever HTTP calls it.
     let status = connection.pointee.has(.grpc) ? GRPCAnswer.status(of: head.pointee, octets) : head.pointee.status
     if connection.pointee.exchange.isTallied {
-      cashier.read(connection.pointee.exchange, head: head.pointee, octets, isEventStream: isEventStream)
+      cashier.read(connection.pointee.exchange, head: head.pointee, octets)
     }
     let gate = cashier.answered(
       &connection.pointee.exchange, status: status, isEventStream: isEventStream, contentLength: length,
