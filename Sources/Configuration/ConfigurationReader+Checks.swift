@@ -51,7 +51,8 @@ extension ConfigurationReader {
   }
 
   private func warnAboutUnused(_ root: TableReader) {
-    let upstreams = Set(settings.routes.map { settings.upstreams.indices.contains($0.upstream) ? settings.upstreams[$0.upstream].name : "" })
+    let places = settings.routes.flatMap { [$0.upstream] + ($0.pricer.map { [$0.upstream] } ?? []) }
+    let upstreams = Set(places.map { settings.upstreams.indices.contains($0) ? settings.upstreams[$0].name : "" })
     let merchants = Set(settings.routes.map(\.merchant))
     let currencies = Set(settings.routes.flatMap { $0.prices.map(\.currency.code) })
     for (kind, field, used) in [("upstream", "name", upstreams), ("merchant", "id", merchants), ("currency", "code", currencies)] {

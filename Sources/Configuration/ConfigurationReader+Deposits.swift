@@ -24,6 +24,11 @@ extension ConfigurationReader {
     let suggested = deposit(table, "suggested-deposit", price.currency)
     route.minimumDeposit = minimum ?? least
     route.suggestedDeposit = suggested ?? max(Self.suggestion(price), route.minimumDeposit)
+    // Each answer of a pricer has deposits of its own; what is written here is only their least.
+    if route.pricer != nil {
+      route.minimumDeposit = minimum ?? 0
+      route.suggestedDeposit = suggested ?? 0
+    }
     if !route.intents.contains(.session) {
       for key in ["minimum-deposit", "suggested-deposit"] where table.has(key) {
         table.report(.conflict, key, expected: "a route that sells sessions")
@@ -31,6 +36,7 @@ extension ConfigurationReader {
       return
     }
     let words = "\(price.currency.format(least)) \(price.currency.symbol)"
+    guard route.pricer == nil else { return }
     if let minimum, minimum < least {
       table.report(.outOfRange, "minimum-deposit", expected: "at least \(words), what one request costs")
     }

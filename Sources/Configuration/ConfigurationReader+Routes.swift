@@ -21,6 +21,7 @@ extension ConfigurationReader {
     if tables.count > Self.routeLimit {
       tables[Self.routeLimit].report(.outOfRange, "id", expected: "at most \(Self.routeLimit) routes")
     }
+    placePricers()
     reportConflicts(patterns)
   }
 
@@ -38,6 +39,7 @@ extension ConfigurationReader {
     readOffer(table, &route)
     Self.readUpgrade(table, &route)
     checkUpgrade(table, route)
+    Self.checkPricer(table, route)
     Self.readUsage(table, &route)
     Self.checkUsage(table, route.prices)
     route.description = table.string("description", expected: Self.descriptionExample, where: Self.isDescription)
@@ -198,7 +200,12 @@ extension ConfigurationReader {
     if isFree == true, hasModels {
       table.report(.conflict, "free", expected: "a price for each model, or \"free\" in its place", advice: "\"*\" = \"free\" stands for all other models")
     }
-    if let words, let price = price(table, "price", words), let price = bounded(table, price, bounds, isShared: hasModels) {
+    if Self.isAsked(words) {
+      for key in ["models", "minimum", "maximum"] where table.has(key) {
+        table.report(.conflict, key, expected: "a price in words: this one is asked for")
+      }
+      if let pricer = readPricer(table, words), let price = adopt(pricer, table, &route) { route.offer = .priced(price) }
+    } else if let words, let price = price(table, "price", words), let price = bounded(table, price, bounds, isShared: hasModels) {
       route.offer = .priced(price)
     }
     guard route.isPriced else {

@@ -92,8 +92,12 @@ public struct Explanation: Sendable {
       if route.variants.isEmpty { object.set("free", true) }
       return .object(object)
     }
-    object.set("price", .string(price.words))
-    object.set("priceVersion", .string(price.version))
+    if let pricer = route.pricer {
+      object.set("pricer", .object(pricer.json))
+    } else {
+      object.set("price", .string(price.words))
+      object.set("priceVersion", .string(price.version))
+    }
     object.set("merchant", .string(route.merchant))
     object.set("sell", .array(route.intentNames.map { .string($0) }))
     if route.intents.contains(.session) {
@@ -150,7 +154,10 @@ extension Settings.Route {
   }
 
   /// The price, or `free`.
-  public var priceWords: String { price?.words ?? "free" }
+  public var priceWords: String {
+    guard let pricer else { return price?.words ?? "free" }
+    return "asked of \(pricer.url)" + (pricer.fallback.map { ", or else \($0.words)" } ?? "")
+  }
 
   /// The names of the intents that are sold.
   public var intentNames: [String] {
@@ -161,7 +168,8 @@ extension Settings.Route {
   fileprivate var terms: String {
     guard let price else { return "" }
     var words = intentNames.joined(separator: ", ") + " to \(merchant)"
-    if intents.contains(.session) {
+    if let pricer { words += "; " + pricer.terms }
+    if intents.contains(.session), pricer == nil {
       words += "; deposit from \(price.currency.format(minimumDeposit)), suggested \(price.currency.format(suggestedDeposit)) \(price.currency.symbol)"
     }
     return words

@@ -15,6 +15,8 @@ extension Settings {
     public var selector = Selector.none
     /// The prices by what the request asks for.
     public var variants: [Variant] = []
+    /// Who is asked what a request costs; nil: the price is known. `offer` then holds what stands in for the answer.
+    public var pricer: Pricer?
     /// Methods of a priced route that cost nothing.
     public var freeMethods: MethodSet = []
     /// How a priced route may be paid.

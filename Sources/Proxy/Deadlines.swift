@@ -58,7 +58,8 @@ extension Worker {
     case .content:
       connection.pointee.flags.insert(.closing)
       fail(index, .contentTimeout)
-    case .beforeForward, .pendingAnswer: connection.pointee.deadline = .max
+    case .beforeForward: connection.pointee.deadline = .max
+    case .pendingAnswer: if !priceOverdue(index) { connection.pointee.deadline = .max }
     case .queued: fail(index, .upstreamBusy)
     case .exchange: exchangeExpired(index)
     case .tunnel: tunnelExpired(index)

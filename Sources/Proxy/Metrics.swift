@@ -44,6 +44,8 @@ final class WorkerMetrics: Sendable {
   let timeouts = Counter()
   let streamsDry = Counter()
   let usageMissing = Counter()
+  let pricesAsked = Counter()
+  let pricesFailed = Counter()
   let acceptsDeferred = Counter()
   let servers = ServerMetrics()
   let handshakes = Counter()
@@ -157,6 +159,8 @@ enum MetricsText {
     line(
       "usage_missing_total", "counter", "Responses sold by the token that reported no usage: the estimate stands.",
       sum { $0.usageMissing.read() })
+    line("prices_asked_total", "counter", "Requests that waited for a pricer.", sum { $0.pricesAsked.read() })
+    line("prices_failed_total", "counter", "Requests whose pricer did not say what they cost.", sum { $0.pricesFailed.read() })
     line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
   }
 }

@@ -234,7 +234,7 @@ extension RelayPlan.Route {
     let added = route.addedRequestFields.map { ($0.name, Array($0.value.utf8)) }
     fields = try UpstreamFields(
       host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added,
-      removed: route.removedRequestFields + withheld + overrides)
+      removed: route.removedRequestFields + withheld + overrides, codings: route.acceptedCodings)
     responseFields = try ResponseFields(
       added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields + overrides)
     upgrades = route.upgrades.map { Array($0.utf8) }
@@ -259,6 +259,16 @@ extension RelayPlan.Route {
     if endsWithSlash, beginsWithSlash { rest = UnsafeRawBufferPointer(rebasing: rest[1...]) }
     if !endsWithSlash, !beginsWithSlash { buffer.append("/") }
     buffer.append(rest)
+  }
+}
+
+extension Settings.Route {
+  /// The content codings that the upstream may answer in: where events are counted none, for whole events are what passes; where tokens
+  /// are, none or those that the reader of their usage can decode.
+  var acceptedCodings: AcceptedCodings {
+    if prices.contains(where: \.countsEvents) { return .identity }
+    guard prices.contains(where: \.countsTokens) else { return .asAsked }
+    return usage.decodesContent ? .readable : .identity
   }
 }
 

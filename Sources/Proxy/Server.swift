@@ -26,6 +26,7 @@ public final class Server: Sendable {
     var controls: [WorkerControl] = []
     var threads: [LoopThread] = []
     var watch: UpstreamWatch?
+    var prices: PriceDesk?
     var descriptorLimit = 0
     /// Counts signs of life that were asked for.
     var beat: UInt64 = 0
@@ -105,10 +106,14 @@ public final class Server: Sendable {
     let addresses = plan.servers.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []
     var boxes: [WorkerBox] = []
+    let prices: PriceDesk
     do {
+      prices = try PriceDesk(resolver: resolver, notices: notices)
+      prices.adopt(plan)
       for number in 0..<count {
         let control = try WorkerControl(
-          seed: UInt64(number), resolver: resolver, board: board, notices: notices, clients: clients, accessLog: accessLog)
+          seed: UInt64(number), resolver: resolver, board: board, notices: notices, clients: clients, accessLog: accessLog,
+          prices: prices)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, settings, control, addresses)))
       }
@@ -129,6 +134,7 @@ public final class Server: Sendable {
     state.withLock { state in
       state.plan = whole
       state.watch = watch
+      state.prices = prices
       state.listeners = listeners
       state.listenerCount = (listeners.map(\.number).max() ?? -1) + 1
       state.controls = controls
@@ -145,7 +151,7 @@ public final class Server: Sendable {
   private func makeWorker(
     _ plan: RelayPlan, _ settings: Settings, _ control: WorkerControl, _ addresses: [[SocketAddress]]
   ) throws -> Worker {
-    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates)
+    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates, prices: control.prices)
     let epoll = try Worker.makeEpoll(control)
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }
@@ -203,13 +209,14 @@ public final class Server: Sendable {
 
   /// Waits until all loops have ended.
   public func join() {
-    let (threads, watch) = state.withLock { state in
+    let (threads, watch, prices) = state.withLock { state in
       let threads = state.threads
       state.threads = []
-      return (threads, state.watch)
+      return (threads, state.watch, state.prices)
     }
     for thread in threads { thread.join() }
     watch?.stop()
+    prices?.stop()
     contexts.stop()
     accessLog.end()
   }

@@ -30,6 +30,8 @@ public enum ServerNotice: Sendable, Equatable {
   case breakerClosed(upstream: String)
   /// A response of a route that is sold by the token reported no usage that could be read: the estimate stands.
   case usageMissing(route: String)
+  /// A pricer could not be asked, or said what nobody understands.
+  case pricerFails(url: String)
   /// No descriptor is left to accept or connect with.
   case descriptorsExhausted
   /// As many clients are connected as may be.
@@ -59,7 +61,7 @@ extension ServerNotice.Fault {
     case .upstreamInsecure: self = .insecure
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy, .upstreamUnavailable,
       .upstreamWantsPayment, .contentMemoryUsed,
-      .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady:
+      .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady, .priceUnknown:
       return nil
     }
   }
@@ -76,6 +78,7 @@ final class NoticeBoard: Sendable {
     var last: [Int64]
     var lastExhausted: Int64 = .min / 2
     var lastMissing: Int64 = .min / 2
+    var lastPricer: Int64 = .min / 2
   }
 
   private let report: @Sendable (ServerNotice) -> Void
@@ -126,6 +129,16 @@ final class NoticeBoard: Sendable {
     }
     if areAllWell { isAnyFailing.store(false, ordering: .relaxed) }
     if let news { report(.upstreamServesAgain(upstream: news)) }
+  }
+
+  /// A pricer failed a question.
+  func pricerFailed(_ url: String, at now: Int64) {
+    let isNews = state.withLock { state in
+      guard now - state.lastPricer >= Self.interval else { return false }
+      state.lastPricer = now
+      return true
+    }
+    if isNews { report(.pricerFails(url: url)) }
   }
 
   /// A server or an upstream has changed its state.

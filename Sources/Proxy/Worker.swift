@@ -14,6 +14,8 @@ enum WorkerMessage: Sendable {
   case stop
   /// The addresses of a server were looked up again.
   case resolved(server: Int, addresses: [SocketAddress])
+  /// A pricer has answered the question that a connection waits for, or has failed.
+  case priced(connection: Int, ticket: UInt64, key: Digest32, PriceAnswer)
   /// Use another configuration for what begins from now on.
   case reload(Reload)
   /// Hand connections over to another process, finish what runs, then end.
@@ -126,6 +128,9 @@ struct Worker: ~Copyable {
   var paidCount = 0
   /// Octets of request content that connections keep for the cashier.
   var collectedCount = 0
+  /// What connections wait for whose price was asked for, by their places; and how many have.
+  var priceTickets: [Int: PriceTicket] = [:]
+  var ticketCount: UInt64 = 0
 
   /// What is gathered for the access log, by the place that a connection names.
   var accessRecords: [AccessRecord] = []
@@ -369,6 +374,7 @@ struct Worker: ~Copyable {
       startDraining()
     case .stop: isStopped = true
     case .resolved(let server, let found): addressesChanged(server, found)
+    case .priced(let connection, let ticket, let key, let answer): priced(connection, ticket: ticket, key: key, answer)
     case .reload(let reload): adopt(reload)
     case .handOver(let channel): startHandover(channel)
     case .beat(let number): control.beat.store(number, ordering: .relaxed)

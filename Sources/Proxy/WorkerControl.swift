@@ -15,14 +15,16 @@ final class WorkerControl: Sendable {
   /// The last sign of life that was asked for and given.
   let beat = Atomic<UInt64>(0)
   let accessLog: AccessLog?
+  let prices: PriceDesk?
 
   /// Differs from worker to worker.
   let seed: UInt64
 
   init(
     seed: UInt64, resolver: UpstreamResolver, board: UpstreamBoard, notices: NoticeBoard, clients: ClientConnections,
-    accessLog: AccessLog? = nil
+    accessLog: AccessLog? = nil, prices: PriceDesk? = nil
   ) throws(IOError) {
+    self.prices = prices
     self.accessLog = accessLog
     waker = try Waker()
     mailbox = Mailbox(waker: waker)

@@ -107,6 +107,7 @@ struct ServeCommand: ParsableCommand {
     case .breakerOpened(let upstream):
       log.write(.error, "too much of an upstream fails: requests are answered 503 for a while", ["upstream": upstream])
     case .breakerClosed(let upstream): log.write(.notice, "an upstream gets requests again", ["upstream": upstream])
+    case .pricerFails(let url): log.write(.error, "a pricer does not say what requests cost", ["pricer": url])
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
     case .usageMissing(let route):

@@ -17,6 +17,14 @@ struct Cashier: ~Copyable {
   private(set) var settings: Settings
   let ledger: Ledger?
   let keyRing: KeyRing
+  /// Asks what requests cost, where prices are asked for.
+  let prices: PriceDesk?
+  /// What is known of the price of the request that is being decided about.
+  var pricing = RequestPricing()
+  /// The answer that the request which is being decided about waited for.
+  var offered: OfferedPrice?
+  /// Routes at prices that were asked for.
+  var quotedRoutes: [QuotedRouteKey: PricedRoute] = [:]
   /// A copy of the key ring's keys, and the generation that it was made at.
   private(set) var keys: KeyRing.Keys
   private var keyGeneration: UInt64
@@ -27,7 +35,7 @@ struct Cashier: ~Copyable {
   /// The settings' origin, for requests that name no host.
   private(set) var ownOrigin: [UInt8]
   /// By route index; nil where a route is free. Routes of former configurations stay while exchanges refer to them.
-  private(set) var routes: [PricedRoute?]
+  var routes: [PricedRoute?]
   /// By route index, the routes that have several prices; nil elsewhere, and at the places of their variants.
   private(set) var variants: [VariantTable?]
   /// What discovery lists, in the settings' order.
@@ -54,11 +62,14 @@ struct Cashier: ~Copyable {
   ///
   /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
   ///
-  /// - Parameter rates: counts for all workers; nil: for this cashier alone.
-  init(settings: Settings, ledger: Ledger?, keys: KeyRing, rates: RateTable? = nil) throws(PaymentError) {
+  /// - Parameters:
+  ///   - rates: counts for all workers; nil: for this cashier alone.
+  ///   - prices: who asks what requests cost; nil: nobody is asked.
+  init(settings: Settings, ledger: Ledger?, keys: KeyRing, rates: RateTable? = nil, prices: PriceDesk? = nil) throws(PaymentError) {
     self.settings = settings
     self.ledger = ledger
     keyRing = keys
+    self.prices = prices
     keyGeneration = keys.generation
     self.keys = keys.keys
     cors = CORS(origins: settings.cors.origins, exposed: settings.cors.exposedFields)
@@ -118,6 +129,7 @@ struct Cashier: ~Copyable {
     offers = sale.offers
     admission.limits = AdmissionLimits(settings)
     keepsSummaries = settings.accessLog.target != .none
+    quotedRoutes.removeAll()
     // An entry names its route by its place, which may be another's now.
     cache = CredentialCache(seed: Self.randomSeed())
     discovery = Discovery(settings: settings, offers: offers, keys: keys.publicKeys)
@@ -149,7 +161,12 @@ struct Cashier: ~Copyable {
     if let preflight = preflight(request) { return preflight }
     let verdict: Verdict
     switch choose(request, index, at: now) {
-    case .route(let chosen): verdict = decide(request, chosen, at: now)
+    case .route(let chosen):
+      if let route = routes[Int(chosen)], let pricing = route.pricing {
+        verdict = decideByPricer(request, chosen, route, pricing, at: now)
+      } else {
+        verdict = decide(request, chosen, at: now)
+      }
     case .free: return .free
     case .collect(let limit): return .collectBody(limit: limit)
     case .answer(let answer): verdict = .answer(answer)
@@ -158,7 +175,7 @@ struct Cashier: ~Copyable {
     return withCORS(verdict, request)
   }
 
-  private mutating func decide(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
+  mutating func decide(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
     if let value = PresentedCredential.only(request.octets, request.head), let verdict = cached(request, index, value, at: now) {
       return verdict
     }
@@ -204,6 +221,7 @@ struct Cashier: ~Copyable {
       return .paid(exchange)
     case .free: return .free
     case .collectBody(let limit): return .collectBody(limit: limit)
+    case .awaitPrice(let question): return .awaitPrice(question)
     }
   }
 

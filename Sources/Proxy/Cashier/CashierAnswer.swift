@@ -59,13 +59,19 @@ extension Cashier {
     guard problem.status == 402 else { return self.problem(problem, detail: detail, members: members) }
     // A challenge invites to pay, and the payment would be refused.
     guard isSelling else { return unavailable() }
-    if !isCounted {
+    // Where a price had to be asked for, the client was counted before.
+    if !isCounted, pricing.known == nil, offered == nil {
       switch admission.challenge(request.client, at: request.monotonic) {
       case .admitted: break
       case .refused(let seconds): return self.problem(.rateLimited, retryAfter: seconds)
       }
     }
-    guard let route = routes[Int(index)] else { return unavailable() }
+    if pricing.isUnknown {
+      // Never sent: the request is decided about again when the price is known.
+      pricing.isNeeded = true
+      return Answer(status: 402, fields: [], body: [])
+    }
+    guard let route = pricing.known ?? routes[Int(index)] else { return unavailable() }
     var origin = ByteBuffer()
     appendOrigin(of: request, to: &origin)
     let method = UnsafeRawBufferPointer(rebasing: request.octets[request.head.pointee.methodRange])
@@ -95,7 +101,7 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ problem: PaymentProblem, detail: String? = nil,
     members: JSONObject? = nil, at now: Timestamp
   ) -> Answer {
-    admission.failed(request.client, at: request.monotonic)
+    if pricing.known == nil, offered == nil { admission.failed(request.client, at: request.monotonic) }
     return challenge(request, index, problem, detail: detail, members: members, at: now)
   }
 

@@ -54,7 +54,7 @@ extension Cashier {
       withUnsafeBytes(of: UInt64(octets.count).littleEndian) { hash.update($0) }
       hash.update(octets)
     }
-    Array(route.id.utf8).withUnsafeBytes { add($0) }
+    Array(route.name.utf8).withUnsafeBytes { add($0) }
     add(UnsafeRawBufferPointer(rebasing: request.octets[request.head.pointee.methodRange]))
     add(request.path)
     if let query = request.query { add(query) }

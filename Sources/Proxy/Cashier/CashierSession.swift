@@ -112,7 +112,8 @@ extension Cashier {
   mutating func cached(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, at now: Timestamp
   ) -> Verdict? {
-    guard let session = cache.find(value, route: index) else { return nil }
+    // What a request costs whose price is asked for does not follow from its credential.
+    guard routes[Int(index)]?.pricing == nil, let session = cache.find(value, route: index) else { return nil }
     if let verdict = read(request, index) { return verdict }
     if let refused = refused(request, index, wallet: session.wallet, session: session.id) { return .answer(refused) }
     do throws(Refusal) {
@@ -148,9 +149,16 @@ extension Cashier {
         quote.currency == view.terms.currency, quote.recipient == view.terms.merchant
       else { return .answer(failed(request, index, .invalidChallenge, detail: "The challenge was issued for another session.", at: now)) }
     }
+    if pricing.isUnknown {
+      // Decided about again when the price is known.
+      pricing.isNeeded = true
+      return .answer(unavailable())
+    }
     let price: Price
     if let recorded = view.terms.routes.first(where: { $0.routeID == route.id }) {
       price = recorded.price
+    } else if hasAccepted(view, route) {
+      price = route.price
     } else {
       if let refusal = addTerms(request, index, route, credential, handle, view, at: now) { return .answer(refusal) }
       price = route.price
@@ -163,7 +171,7 @@ extension Cashier {
     if let refused = refused(request, index, wallet: view.wallet, session: session) { return .answer(refused) }
     do throws(Refusal) {
       let verdict = try serve(request, index, resolved, at: now)
-      if let value = PresentedCredential.only(request.octets, request.head) { cache.insert(value, route: index, resolved) }
+      if route.pricing == nil, let value = PresentedCredential.only(request.octets, request.head) { cache.insert(value, route: index, resolved) }
       return verdict
     } catch {
       return .answer(answer(error, request, index, credential, nil, at: now))

@@ -13,7 +13,14 @@ import Payments
 ///
 /// A class, since each request looks at its route several times: a copy would count references to all of its arrays.
 final class PricedRoute: Sendable {
+  /// What bindings and terms call it: the settings' name, and behind it the price where that was asked for.
   let id: String
+  /// What the settings call it.
+  let name: String
+  /// Who is asked what a request costs; nil: the price is known.
+  let pricing: RoutePricing?
+  /// Whether the price is an answer to that.
+  let isQuoted: Bool
   let price: Price
   let printer: ChallengePrinter
   let label: RouteLabel
@@ -41,12 +48,19 @@ final class PricedRoute: Sendable {
   ///
   /// - Throws: where a name of the settings cannot be sent or bound, which `farebox check` reports better.
   ///
-  /// - Parameter service: names what the route's rate is counted by, where it is a variant of another route.
+  /// - Parameters:
+  ///   - service: names what the route's rate is counted by, where it is a variant of another route.
+  ///   - pricing: who is asked what requests cost.
+  ///   - mark: what is put behind the id where the price is an answer to that.
   init?(
-    _ route: Settings.Route, settings: Settings, label: RouteLabel, former: [FormerOffer] = [], service: String? = nil
+    _ route: Settings.Route, settings: Settings, label: RouteLabel, former: [FormerOffer] = [], service: String? = nil, pricing: RoutePricing? = nil,
+    mark: String? = nil
   ) throws(PaymentError) {
     guard let price = route.price else { return nil }
-    id = route.id
+    name = route.id
+    id = route.id + (mark ?? "")
+    self.pricing = pricing
+    isQuoted = mark != nil
     self.price = price
     self.label = label
     merchant = route.merchant
@@ -66,7 +80,7 @@ final class PricedRoute: Sendable {
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum
     printer = try ChallengePrinter(
-      route: route.id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
+      route: id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
       selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
       offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits))
   }

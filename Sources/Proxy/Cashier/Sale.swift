@@ -34,7 +34,7 @@ struct Sale: Sendable {
     var offers: [RouteOffers] = []
     for (index, route) in settings.routes.enumerated() {
       let place = layout.routes[index]
-      let priced = try Self.priced(route, settings, former, ledger)
+      let priced = try Self.priced(route, settings, former, ledger, layout: layout)
       routes.append((place, priced, VariantTable(route, place: place, variants: layout.variants[index])))
       offers.append(RouteOffers(own: priced?.printer.offers ?? []))
     }
@@ -50,9 +50,13 @@ struct Sale: Sendable {
   }
 
   private static func priced(
-    _ route: Settings.Route, _ settings: Settings, _ former: FormerOffers, _ ledger: Ledger?, service: String? = nil
+    _ route: Settings.Route, _ settings: Settings, _ former: FormerOffers, _ ledger: Ledger?, service: String? = nil,
+    layout: PlanLayout? = nil
   ) throws(PaymentError) -> PricedRoute? {
     let label = ledger?.label(route: route.id) ?? .none
-    return try PricedRoute(route, settings: settings, label: label, former: former[route.id], service: service)
+    let pricing = route.pricer.flatMap { pricer in
+      layout.map { RoutePricing(route: route, pricer: pricer, label: label, upstream: $0.upstreams[pricer.upstream]) }
+    }
+    return try PricedRoute(route, settings: settings, label: label, former: former[route.id], service: service, pricing: pricing)
   }
 }

@@ -47,7 +47,7 @@ enum OpenAPIDocument {
     let offers = operation.variants.flatMap { variant in
       let words = variant.price.map { "\(operation.selector) \(variant.name): \($0)" }
       return variant.offers.map { JSONValue.object(offer($0, price: words)) }
-    } + operation.offers.map { .object(offer($0, price: operation.price)) }
+    } + operation.offers.map { .object(offer($0, price: operation.price, isDynamic: operation.isDynamic)) }
     if !offers.isEmpty {
       object.set("x-payment-info", ["offers": .array(offers)])
       responses.set("402", .object(paymentRequired))
@@ -68,9 +68,9 @@ enum OpenAPIDocument {
   }
 
   /// The offer object has no other members (its schema forbids them).
-  private static func offer(_ offer: Offer, price: String?) -> JSONObject {
+  private static func offer(_ offer: Offer, price: String?, isDynamic: Bool = false) -> JSONObject {
     var object: JSONObject = [
-      "intent": .string(offer.intent), "method": .string(offer.method), "amount": .string(String(offer.amount)),
+      "intent": .string(offer.intent), "method": .string(offer.method), "amount": isDynamic ? .null : .string(String(offer.amount)),
       "currency": .string(offer.currency),
     ]
     if let price { object.set("description", .string(price)) }

@@ -32,6 +32,8 @@ struct DiscoveryOperation: Sendable {
     /// The price in words; nil where it is free.
     let price: String?
   }
+  /// Whether each request has a price of its own, which only its challenge tells.
+  var isDynamic = false
 
   /// Lists the operations in the order of the routes.
   static func list(settings: Settings, offers: [RouteOffers]) -> [DiscoveryOperation] {
@@ -44,8 +46,9 @@ struct DiscoveryOperation: Sendable {
           list.append(
             DiscoveryOperation(
               route: route.id, path: path, method: method, hosts: route.hosts, description: route.description,
-              offers: isFree || index >= offers.count ? [] : offers[index].own, price: isFree ? nil : route.price?.words,
-              selector: route.selector.words, variants: isFreeMethod || index >= offers.count ? [] : variants(route, offers[index])))
+              offers: isFree || index >= offers.count ? [] : offers[index].own, price: isFree ? nil : words(route),
+              selector: route.selector.words, variants: isFreeMethod || index >= offers.count ? [] : variants(route, offers[index]),
+              isDynamic: route.pricer != nil))
         }
       }
     }
@@ -57,6 +60,9 @@ struct DiscoveryOperation: Sendable {
       Variant(name: variant.name, description: variant.description, offers: offers, price: variant.price?.words)
     }
   }
+
+  /// The route's own price as people read it.
+  private static func words(_ route: Settings.Route) -> String? { route.pricer == nil ? route.price?.words : "priced for each request" }
 
   /// HEAD goes without saying where GET is; a route for every method is shown with the usual two.
   private static func methods(of route: Settings.Route) -> [HTTP.Method] {

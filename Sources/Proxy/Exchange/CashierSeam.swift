@@ -79,6 +79,8 @@ enum Verdict {
   case pending(PendingAnswer)
   /// Buffer the whole content (413 where it is longer) and ask again.
   case collectBody(limit: Int)
+  /// Ask what the request costs, keep it, and ask again.
+  case awaitPrice(PriceQuestion)
   /// Forward it, paid.
   case paid(PaidExchange)
 }

@@ -100,7 +100,7 @@ extension Worker {
         requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
         safe: connection.pointee.method.isSafe)
     case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamBusy, .upstreamUnavailable,
-      .upstreamWantsPayment, .contentMemoryUsed, .descriptorsExhausted, .notReady:
+      .upstreamWantsPayment, .contentMemoryUsed, .descriptorsExhausted, .notReady, .priceUnknown:
       return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
     case .ledgerUnavailable: return .ledgerLost
     case .sessionEnded:

@@ -31,6 +31,8 @@ enum Failure: Equatable {
   case ledgerUnavailable
   case sessionEnded
   case notReady
+  /// What the request costs is not known.
+  case priceUnknown
 
   /// The status of the answer.
   var status: UInt16 {
@@ -43,7 +45,7 @@ enum Failure: Equatable {
     case .hostUnknown: 421
     case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamInsecure, .upstreamWantsPayment: 502
     case .upstreamRefusesTime, .upstreamSilent: 504
-    case .upstreamBusy, .upstreamUnavailable, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 503
+    case .upstreamBusy, .upstreamUnavailable, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady, .priceUnknown: 503
     case .sessionEnded: 410
     }
   }
@@ -72,6 +74,7 @@ enum Failure: Equatable {
     case .ledgerUnavailable: "Payments cannot be recorded at the moment. Whether this one was shows when the same credential is sent again."
     case .sessionEnded: "The session was closed while the request was served."
     case .notReady: "This server is not ready."
+    case .priceUnknown: "The price of this request cannot be determined at the moment. Nothing is charged."
     }
   }
 
@@ -79,7 +82,7 @@ enum Failure: Equatable {
   var retryAfter: UInt32? {
     switch self {
     case .upstreamUnavailable(let seconds): seconds
-    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady: 1
+    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady, .priceUnknown: 1
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown,
       .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamWantsPayment,
       .sessionEnded:

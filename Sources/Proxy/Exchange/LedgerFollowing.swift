@@ -177,7 +177,7 @@ extension Worker {
       // What was begun after the ledger had been read back is as good as ever.
       let isConcerned =
         (connection.pointee.has(.paid) && connection.pointee.exchange.epoch != epoch && !isPaidWhole(index))
-        || (connection.pointee.gate != 0 && connection.pointee.gateEpoch != epoch) || connection.pointee.state == .pendingAnswer
+        || (connection.pointee.gate != 0 && connection.pointee.gateEpoch != epoch) || (connection.pointee.state == .pendingAnswer && connection.pointee.pending != nil)
       guard connection.pointee.state != .closed, isConcerned else { continue }
       connection.pointee.gate = 0
       connection.pointee.pending = nil

@@ -122,6 +122,7 @@ extension Worker {
     case .answer(let reply): answer(index, reply)
     case .pending(let pending): awaitOthers(index, pending)
     case .collectBody(let limit): startCollecting(index, octets, limit: limit)
+    case .awaitPrice(let question): awaitPrice(index, octets, question)
     case .paid(let exchange):
       connection.pointee.exchange = exchange
       connection.pointee.flags.insert(.paid)
@@ -136,7 +137,7 @@ extension Worker {
   @inline(__always)
   mutating func refusedByAddress(_ index: Int) -> Answer? {
     let connection = downstreams.pointer(index)
-    guard !connection.pointee.has(.collected) else { return nil }
+    guard !connection.pointee.has(.collected), cashier.offered == nil else { return nil }
     return cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now))
   }
 
@@ -186,8 +187,10 @@ extension Worker {
     if case .length(let count) = connection.pointee.progress, count > UInt64(max(0, limit)) {
       return fail(index, .contentTooLarge)
     }
-    connection.pointee.keptHead.removeAll()
-    connection.pointee.keptHead.append(octets)
+    if connection.pointee.keptHead.withUnsafeBytes({ $0.baseAddress != octets.baseAddress }) {
+      connection.pointee.keptHead.removeAll()
+      connection.pointee.keptHead.append(octets)
+    }
     releaseCollected(index)
     connection.pointee.collectLimit = limit
     connection.pointee.state = .content
