@@ -70,7 +70,7 @@ let package = Package(
         "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
         "Ledger",
       ]),
-    module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Payments", "Metering", "Methods"]),
+    module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Usage", "Payments", "Metering", "Methods"]),
     .executableTarget(
       name: "farebox",
       dependencies: ["Proxy", "Agent", "Configuration", "TLS", "Ledger", "Payments", "Methods", "Metering", "HTTP", "Encoding", "Crypto", "Bytes", argumentParser],
@@ -93,7 +93,7 @@ let package = Package(
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
-    tests("AgentTests", ["Agent", "TLS", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
+    tests("AgentTests", ["Agent", "TLS", "Usage", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
     tests("FuzzTests", ["HTTP", "HTTP2", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),
   ],

@@ -133,7 +133,7 @@ extension AgentError {
     case .connection, .connectionLost, .cutShort, .malformedResponse: true
     case .timeout(let phase): phase != .whole
     case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution,
-      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .noWalletKey, .refusedByPolicy, .rejected, .answerLost,
+      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .refusedByPolicy, .rejected, .answerLost,
       .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
       false
     }

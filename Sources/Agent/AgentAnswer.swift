@@ -1,4 +1,5 @@
 import Encoding
+import Metering
 import Methods
 import Payments
 
@@ -26,22 +27,38 @@ public struct AgentPayment: Sendable {
 }
 
 /// Hands on the answer to a request as a stream, and keeps it flowing: where it runs dry, the session is topped up within
-/// what the caller allows.
+/// what the caller allows; where the connection is lost, the rest is asked for if that costs nothing again.
 public final class AgentAnswer {
   /// The head of the answer that the payment brought.
   public let head: ReceivedHead
   /// What was paid; nil where the answer was free, or an error that cost nothing.
-  public private(set) var payment: AgentPayment?
+  public internal(set) var payment: AgentPayment?
   /// The octets of the body that were handed out.
   public private(set) var byteCount: UInt64 = 0
 
-  private let purchase: Purchase
-  private let body: ResponseBody
-  private var prefix: [UInt8]
-  private var scanner: PaymentEventScanner?
+  var purchase: Purchase
+  var body: ResponseBody
+  var prefix: [UInt8]
+  var meter: StreamMeter?
+  var tally: StreamTally
+  /// What came before the connection was lost.
+  var earlier = Quantities()
+  var scanner: PaymentEventScanner?
+  var ownEventCount: UInt64 = 0
+  /// The upstream's events that came before the connection was lost.
+  var earlierEventCount: UInt64 = 0
+  /// Follows an event stream.
+  var position: EventStreamPosition?
+  var resumption = Resumption(way: .none)
+  /// What was handed out, where a replayed answer has to begin with it.
+  var delivered: [UInt8] = []
+  /// A top-up that the minute does not allow before this moment.
+  var pause: (until: Instant, failure: AgentError)?
+  /// Whether the server ended the stream because nothing was topped up.
+  var hasTimedOut = false
+
   private var silence = StreamSilence()
   private var pendingFailure: AgentError?
-  private var meter: StreamMeter?
   private var isFinished = false
 
   init(purchase: Purchase, answer: RawAnswer) throws(AgentError) {
@@ -49,41 +66,57 @@ public final class AgentAnswer {
     head = answer.head
     body = answer.body
     prefix = answer.prefix
-    try settle()
+    tally = StreamTally(requestOctets: (try? purchase.request.content.byteCount()) ?? 0)
+    try settle(head)
+    tally.readUsage(of: purchase.request, head: head)
+    resumption = Resumption(way: wayOn)
+    if isEventStream {
+      position = EventStreamPosition(withholds: resumption.way == .events)
+      if payment?.session != nil { scanner = PaymentEventScanner() }
+    }
   }
 
   /// What is known of the session's budget, nil where no session pays.
   public var budget: SessionBudget? {
     guard let session = payment?.session else { return nil }
-    let estimate = isFinished ? session.spent : meter?.spent(after: byteCount) ?? session.spent
+    let estimate = isFinished ? session.spent : meter?.spent(after: tally.quantities) ?? session.spent
     return SessionBudget(
       currency: session.currency, deposit: session.deposit, spent: min(max(estimate, session.spent), session.deposit))
   }
 
+  /// What the answer has used by now, in the words of its session's price, each part of it; empty where no session pays.
+  public var used: [UsedUnits] {
+    guard let meter else { return [] }
+    let all = earlier.adding(tally.quantities)
+    return meter.price.parts.map { part in
+      UsedUnits(
+        name: UsedUnits.name(of: part.unit), count: UsedUnits.count(of: part.unit, in: all),
+        isEstimate: part.unit.kind == .token && tally.isEstimate)
+    }
+  }
+
   /// Waits for the next octets of the body; nil at its end.
   ///
-  /// - Throws: `.overMaximum` where the stream needs more than the caller allows, `.cutShort` where it ends too early, and
-  ///   what else can go wrong on the way. What was handed out before stays paid.
+  /// - Throws: `.overMaximum` or `.overRate` where the stream needs more than the caller allows, `.cutShort` where it ends too early,
+  ///   and what else can go wrong on the way. What was handed out before stays paid.
   public func next() throws(AgentError) -> [UInt8]? {
-    if !prefix.isEmpty {
-      let octets = prefix
-      prefix = []
-      byteCount += UInt64(octets.count)
-      return octets
-    }
-    if let pendingFailure { throw pendingFailure }
     while true {
-      let isSession = payment?.session != nil
-      switch try body.next(until: isSession ? Instant.now() + silence.interval : nil) {
+      if !prefix.isEmpty {
+        let octets = prefix
+        prefix = []
+        return hand(octets)
+      }
+      if let pendingFailure { throw pendingFailure }
+      switch try read() {
+      case nil: continue
       case .octets(let octets):
         silence.end()
-        byteCount += UInt64(octets.count)
-        scan(octets)
-        return octets
+        let passed = take(octets)
+        if !passed.isEmpty { return hand(passed) }
       case .silent: try lookAfterSilence()
       case .end:
-        try finish()
-        return nil
+        if let rest = try end() { return hand(rest) }
+        if isFinished { return nil }
       }
     }
   }
@@ -91,64 +124,48 @@ public final class AgentAnswer {
   /// Reads the rest of the body, whatever it is, so that the final receipt is known and the connection can be used again.
   public func drain() throws(AgentError) { while try next() != nil {} }
 
-  // MARK: - The head's receipt
-
-  private func settle() throws(AgentError) {
-    switch purchase.presented {
-    case .nothing: return
-    case .transfer(let offer):
-      payment = AgentPayment(kind: .charge, currency: offer.currency)
-      try take(head.first("payment-receipt"), .charge(offer), offer.challenge)
-    case .open(let offer, let session):
-      try settleOpen(offer, session)
-    case .bearer(let session, let challenge):
-      if session.state == .opening { try purchase.agent.note(session.sessionID) { $0.state = .open } }
-      payment = AgentPayment(kind: .session, currency: session.currency, session: session)
-      meter = StreamMeter(challenge: challenge, spent: session.spent)
-      let echoed = purchase.usesShortForm(with: challenge) ? nil : challenge
-      try take(head.first("payment-receipt"), .bearer(sessionID: session.sessionID), echoed)
-    }
-    if head.mediaType == "text/event-stream" { scanner = PaymentEventScanner() }
+  private func hand(_ octets: [UInt8]) -> [UInt8] {
+    byteCount += UInt64(octets.count)
+    if resumption.way == .replay { delivered += octets }
+    return octets
   }
 
-  private func settleOpen(_ offer: PrepaidOffer, _ session: KeptSession) throws(AgentError) {
-    var open = session
-    open.state = .open
-    // Whatever the status, an answer that is no refusal says that the session was opened.
-    try purchase.agent.note(session.sessionID) { $0.state = .open }
-    payment = AgentPayment(kind: .opened, currency: offer.currency, session: open)
-    meter = StreamMeter(challenge: offer.challenge, spent: 0)
-    try take(head.first("payment-receipt"), .open(sessionID: session.sessionID, deposit: session.deposit), offer.challenge)
-  }
+  // MARK: - Reading
 
-  /// Checks a receipt; one is promised on 2xx only, and elsewhere its absence says nothing.
-  private func take(
-    _ value: String?, _ expectation: ReceiptCheck.Expectation, _ challenge: Challenge?
-  ) throws(AgentError) {
-    guard (200..<300).contains(head.status) || value != nil else { return }
-    let check = ReceiptCheck(
-      expectation: expectation, challengeID: challenge?.id, request: purchase.request,
-      keys: expectation.isSigned ? try purchase.agent.keys(for: head, at: purchase.request.address) : [:])
-    switch check.check(value) {
-    case .success(let receipt): try note(receipt, isSigned: expectation.isSigned)
-    case .failure(let problem):
-      payment?.fault = problem.fault
-      purchase.observe(.receiptFault(problem.fault))
+  /// Reads what comes next; nil where the connection was lost and the body goes on over another one.
+  private func read() throws(AgentError) -> ResponseBody.Part? {
+    let isWatched = payment?.session != nil
+    do throws(AgentError) {
+      return try body.next(until: isWatched ? Instant.now() + silence.interval : nil)
+    } catch {
+      guard error.losesBody else { throw error }
+      return try resume(after: pause?.failure ?? error) ? nil : .end
     }
   }
 
-  private func note(_ receipt: Receipt, isSigned: Bool) throws(AgentError) {
-    payment?.receipt = receipt
-    purchase.observe(.receipt(receipt, isSigned: isSigned))
-    guard let figures = receipt.session, payment?.session?.sessionID == figures.id else { return }
-    let (deposit, overflow) = figures.spent.addingReportingOverflow(figures.remaining)
-    guard !overflow else { return }
-    payment?.session?.spent = figures.spent
-    payment?.session?.deposit = deposit
-    try purchase.agent.note(figures.id) { session in
-      session.spent = figures.spent
-      session.deposit = deposit
+  /// The upstream's events that are whole by now, the proxy's own left out.
+  var eventCount: UInt64 {
+    guard let count = position?.eventCount, count > ownEventCount else { return 0 }
+    return count - ownEventCount
+  }
+
+  private func take(_ octets: [UInt8]) -> [UInt8] {
+    let passed = position?.take(octets) ?? octets
+    scan(octets)
+    tally.take(octets, events: eventCount > earlierEventCount ? eventCount - earlierEventCount : 0, at: .now())
+    if purchase.spending.isPaced, let estimate = meter?.spent(after: tally.quantities) {
+      purchase.spending.learn(spent: estimate, at: .now())
     }
+    if !passed.isEmpty { _ = resumption.receive(.progressed) }
+    return passed
+  }
+
+  /// The body has ended: returns what was withheld of it; nil where nothing was, or where its rest was asked for.
+  private func end() throws(AgentError) -> [UInt8]? {
+    if hasTimedOut, try resume(after: pause?.failure ?? .cutShort(received: byteCount)) { return nil }
+    let rest = position?.finish() ?? []
+    try finish()
+    return rest.isEmpty ? nil : rest
   }
 
   // MARK: - Running dry
@@ -159,6 +176,7 @@ public final class AgentAnswer {
     var events: [PaymentEventScanner.PaymentEvent] = []
     scanner?.scan(octets) { events.append($0) }
     for event in events {
+      ownEventCount += 1
       do throws(AgentError) {
         try act(on: event)
       } catch {
@@ -170,21 +188,25 @@ public final class AgentAnswer {
   private func act(on event: PaymentEventScanner.PaymentEvent) throws(AgentError) {
     switch event.name {
     case .needTopUp:
-      guard let object = (try? JSON.parse(event.data))?.objectValue,
-        object["sessionId"]?.stringValue == payment?.session?.sessionID
-      else { return }
+      guard isOwn(event) else { return }
       try lookForDryness()
     case .receipt:
       guard let receipt = try? Receipt.parse(event.data), receipt.session?.id == payment?.session?.sessionID else { return }
       try note(receipt, isSigned: false)
-    case .timeout: return
+    case .timeout: if isOwn(event) { hasTimedOut = true }
     }
+  }
+
+  private func isOwn(_ event: PaymentEventScanner.PaymentEvent) -> Bool {
+    let object = (try? JSON.parse(event.data))?.objectValue
+    return object != nil && object?["sessionId"]?.stringValue == payment?.session?.sessionID
   }
 
   /// A second of silence: the upstream may be slow, or the budget used up. Only the server knows.
   private func lookAfterSilence() throws(AgentError) {
     silence.grow()
     if silence.total >= purchase.agent.options.limits.bodySilence { throw .timeout(.receivingBody) }
+    if let pause, Instant.now() < pause.until { return }
     try lookForDryness()
   }
 
@@ -200,12 +222,23 @@ public final class AgentAnswer {
     }
     payment?.session?.deposit = state.deposit
     payment?.session?.spent = min(state.spent, state.deposit)
+    purchase.spending.learn(spent: state.spent, at: .now())
     guard state.required > 0, state.phase == .open, let now = payment?.session else { return }
-    let code = now.currency.code
-    purchase.observe(.waiting(Amount(units: state.required, currency: code), now.currency))
-    let wanted = meter?.rest(after: byteCount, of: head.contentLength, remaining: state.remaining) ?? now.suggestedDeposit
-    let plan = SpendingPlan(options: purchase.agent.options, outlay: purchase.outlay)
-    payment?.session = try purchase.raise(now, by: try plan.topUp(state.required, wanted: wanted, in: now.currency))
+    try topUp(now, required: state.required, remaining: state.remaining)
+  }
+
+  private func topUp(_ session: KeptSession, required: UInt128, remaining: UInt128) throws(AgentError) {
+    let rest = meter?.rest(after: tally.quantities, of: head.contentLength, remaining: remaining)
+    if pause == nil { purchase.observe(.waiting(Amount(units: required, currency: session.currency.code), session.currency)) }
+    switch try purchase.spending.topUp(required, rest: rest, of: session, at: .now()) {
+    case .add(let amount):
+      pause = nil
+      payment?.session = try purchase.raise(session, by: amount)
+    case .wait(let moment):
+      if pause == nil { purchase.observe(.pacing(moment - Instant.now())) }
+      let rate = purchase.agent.options.rate?.units(in: session.currency) ?? 0
+      pause = (moment, .overRate(price: required, rate: rate, currency: session.currency))
+    }
     silence.end()
   }
 
@@ -214,33 +247,20 @@ public final class AgentAnswer {
   private func finish() throws(AgentError) {
     guard !isFinished else { return }
     isFinished = true
-    guard let session = payment?.session else { return }
-    if let value = body.trailers.first(where: { $0.name.lowercased() == "payment-receipt" })?.value,
-      let receipt = try? Receipt.parse(value), receipt.session?.id == session.sessionID
-    {
-      return try note(receipt, isSigned: false)
-    }
-    if meter?.countsOctets == true { try learnFigures(of: session) }
+    try learnCost()
   }
+}
 
-  /// Asks what a metered body has cost. A trailer with the final receipt is not asked for, since the length of the body
-  /// would be lost by it, and with it the progress and the exact amount of a top-up.
-  private func learnFigures(of session: KeptSession) throws(AgentError) {
-    for round in 1...Self.figuresLimit {
-      guard let state = try? purchase.agent.status(of: session), state.deposit >= state.spent else { return }
-      payment?.session?.deposit = state.deposit
-      payment?.session?.spent = state.spent
-      guard state.held == 0 || round == Self.figuresLimit else {
-        Pause.wait(round)
-        continue
-      }
-      return try purchase.agent.note(session.sessionID) { session in
-        session.deposit = state.deposit
-        session.spent = state.spent
-      }
+extension AgentError {
+  /// Whether a body ended because of the connection, so that its rest might come over another one.
+  var losesBody: Bool {
+    switch self {
+    case .cutShort, .connectionLost: true
+    case .timeout(let phase): phase == .receivingBody
+    case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution, .connection, .malformedResponse,
+      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .refusedByPolicy, .rejected, .answerLost,
+      .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
+      false
     }
   }
-
-  /// The questions after a body until the proxy has given back what it held.
-  private static let figuresLimit = 3
 }

@@ -40,6 +40,8 @@ public enum AgentError: Error, Equatable, Sendable {
   /// The price, or what a session needs, is over what may still leave the wallet; both in base units, nil where the
   /// caller allows nothing.
   case overMaximum(price: UInt128, maximum: UInt128?, currency: Currency)
+  /// The price, or what a session needs, is more than a minute may cost; both in base units.
+  case overRate(price: UInt128, rate: UInt128, currency: Currency)
   /// A payment is asked for, and the agent has no wallet key.
   case noWalletKey
   /// The wallet's policy forbids the payment (403 `policy-denied`).

@@ -4,7 +4,8 @@ import Payments
 public struct AgentOptions: Sendable {
   /// Which kind of payment is wanted.
   public enum Preference: Sendable {
-    /// An open session where one fits, else a charge where one is offered, else a new session.
+    /// An open session where one fits; a session where a stream is asked for or what comes is metered; else a charge where one is
+    /// offered, else a new session.
     case offered
     case charge
     case session
@@ -14,20 +15,32 @@ public struct AgentOptions: Sendable {
   public var limits = HTTPLimits()
   /// Allows plain HTTP to other machines; payments can then be read on the way.
   public var allowsPlaintext = false
-  /// The most that may leave the wallet for one call: its charge, or its deposit and top-ups. Nothing may without it.
+  /// The most that may leave the wallet for one call: its charge, or its deposit and top-ups. Without it `budget` is the maximum too, and
+  /// without both nothing may leave.
   ///
   /// What an open session still holds has left the wallet before, and is used whatever this says.
   public var maximum: SpendingLimit?
+  /// The most that one call may cost in all. A session that holds more is not used, unless the answer's price is known and fits.
+  public var budget: SpendingLimit?
+  /// The most that one call may cost within any minute. A top-up waits until the minute allows it; what can never be allowed is not paid.
+  public var rate: SpendingLimit?
   /// The first deposit of a new session, in place of what the server suggests; without a maximum it is the maximum too.
   public var deposit: SpendingLimit?
+  /// What one top-up adds; without it the suggested deposit, twice as much each time, or what the rest costs where that is known.
+  public var step: SpendingLimit?
   /// Which kind of payment is made where both are offered.
   public var preference = Preference.offered
+  /// Whether an answer whose connection was lost is continued where that costs nothing again.
+  public var continuesLostAnswers = true
 
   /// Makes options by which nothing is paid.
   public init() {}
 
   /// The most that may leave the wallet, in base units; nil where nothing may.
-  func allowance(in currency: Currency) -> UInt128? { (maximum ?? deposit)?.units(in: currency) }
+  func allowance(in currency: Currency) -> UInt128? { (maximum ?? deposit ?? budget)?.units(in: currency) }
+
+  /// The currency that the caller's limits name, nil where there are none.
+  var currencyCode: String? { (maximum ?? deposit ?? budget ?? rate ?? step)?.code }
 }
 
 /// Tells an observer what happens while a request is paid for.
@@ -42,15 +55,21 @@ public enum AgentEvent: Sendable {
   case repeating(count: Int)
   /// A stream waits for this much more.
   case waiting(Amount, Currency)
+  /// A top-up has to wait this long, for the minute has cost what it may.
+  case pacing(Duration)
   /// A session's budget was raised by the first amount, to the second.
   case toppedUp(Amount, deposit: Amount, Currency)
+  /// The connection was lost in the middle of an answer; its rest is asked for after a wait.
+  case resuming(after: Duration, attempt: Int)
+  /// The rest of the answer comes.
+  case resumed
   /// A receipt came; `isSigned` says that its signature was verified.
   case receipt(Receipt, isSigned: Bool)
   /// A receipt came that does not hold, or none came.
   case receiptFault(AgentError.ReceiptFault)
 }
 
-/// What is known of a session's budget; between receipts an estimate from the octets that have come.
+/// What is known of a session's budget; between receipts an estimate from what has come.
 public struct SessionBudget: Equatable, Sendable {
   /// The currency of the figures.
   public let currency: Currency

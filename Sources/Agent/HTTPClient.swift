@@ -23,6 +23,13 @@ final class HTTPClient {
   /// Starts the time that a call may take altogether.
   func restartClock(at now: Instant) { deadline = limits.whole.map { now + $0 } }
 
+  /// Waits, no longer than everything may take.
+  func pause(for duration: Duration) throws(AgentError) {
+    guard let deadline, Instant.now() + duration >= deadline else { return Pause.wait(for: duration) }
+    Pause.wait(for: deadline - Instant.now())
+    throw .timeout(.whole)
+  }
+
   /// Sends one request and reads the head of its answer.
   ///
   /// - Parameter extra: the agent's own fields, such as a credential; they follow the caller's.

@@ -64,18 +64,29 @@ public struct PrepaidOffer: Sendable {
     }
   }
 
-  /// The price in words, for people: `0.002 USDC`, or `0.01 USDC per 1000000 bytes`.
+  /// The price in words, for people: `0.002 USDC`, or `0.01 USDC per MB`.
   public var priceText: String {
     switch terms {
     case .charge(let charge): "\(currency.format(charge.amount)) \(currency.symbol)"
-    case .session(let session): session.rates.map { rateText($0) }.joined(separator: " + ")
+    case .session(let session): session.price?.words ?? ""
     }
   }
 
-  private func rateText(_ rate: Rate) -> String {
-    let amount = "\(currency.format(rate.amount)) \(currency.symbol)"
-    return rate.unitSize == 1
-      ? "\(amount) per \(rate.unit.wireName)" : "\(amount) per \(rate.unitSize) \(rate.unit.wireName)s"
+  /// Whether what comes decides what an answer costs.
+  public var isMetered: Bool {
+    switch terms {
+    case .charge: false
+    case .session(let session): session.price?.isMetered ?? true
+    }
+  }
+
+  /// The most that one answer costs, in base units; nil where what comes decides and nothing bounds it.
+  var mostForAnswer: UInt128? {
+    switch terms {
+    case .charge(let charge): charge.amount
+    case .session(let session):
+      session.price.flatMap { $0.isMetered ? ($0.maximum < .max ? $0.maximum : nil) : $0.leastAmount }
+    }
   }
 
   /// Whether a kept session can buy by these terms: the same ledger, currency and recipient in the same realm.

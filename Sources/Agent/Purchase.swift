@@ -17,8 +17,8 @@ final class Purchase {
   let agent: Agent
   let request: AgentRequest
   let observe: (AgentEvent) -> Void
-  /// What has left the wallet because of this call, in base units of its one currency.
-  private(set) var outlay: UInt128 = 0
+  /// What the call may spend and has spent.
+  var spending: Spending
   var presented = Presented.nothing
   /// What the last 402 offers, after every check.
   var offer: PrepaidOffer?
@@ -31,11 +31,15 @@ final class Purchase {
   private var progress: PaymentProgress
   private var extra: [AgentRequest.Field] = []
   private let idempotencyKey: AgentRequest.Field?
+  /// Whether the rest of an answer is asked for, which nothing new is paid for but top-ups.
+  let isContinuation: Bool
 
   init(agent: Agent, request: AgentRequest, observe: @escaping (AgentEvent) -> Void) {
     self.agent = agent
     self.request = request
     self.observe = observe
+    isContinuation = false
+    spending = Spending(options: agent.options)
     let isKeyedByCaller = request.has("idempotency-key")
     idempotencyKey =
       request.isSafe || isKeyedByCaller
@@ -43,7 +47,42 @@ final class Purchase {
     progress = PaymentProgress(isKeyed: isKeyedByCaller || !request.isSafe, isSafe: request.isSafe, bearsKeptSession: false)
   }
 
-  func run() throws(AgentError) -> AgentAnswer {
+  /// Asks for the rest of an answer, with the same session if it was paid for, and on the same account.
+  init(continuing purchase: Purchase, request: AgentRequest) {
+    agent = purchase.agent
+    self.request = request
+    observe = purchase.observe
+    isContinuation = true
+    spending = purchase.spending
+    idempotencyKey = nil
+    progress = PaymentProgress(isKeyed: false, isSafe: true, bearsKeptSession: false)
+  }
+
+  func run() throws(AgentError) -> AgentAnswer { try AgentAnswer(purchase: self, answer: try answered()) }
+
+  /// Whether the server can tell a repetition of the request by a key.
+  var isKeyed: Bool {
+    if request.has("idempotency-key") { return true }
+    guard idempotencyKey != nil else { return false }
+    return switch presented {
+    case .nothing: false
+    case .transfer, .open, .bearer: true
+    }
+  }
+
+  /// Sends the last request again as it was; nil where the answer is not the one that was kept.
+  func replayed() throws(AgentError) -> RawAnswer? {
+    guard isKeyed else { return nil }
+    return switch try exchange() {
+    case .answered: answer
+    case .lost, .inFlight, .unavailable: throw failure ?? .connectionLost(.awaitingHead, code: 0)
+    case .chargeOffered, .openOffered, .bearerOffered, .nothingOffered, .budgetShort, .toppedUp, .alreadyOpen, .settledBefore, .denied,
+      .sessionGone, .refused, .untouched, .touched:
+      nil
+    }
+  }
+
+  func answered() throws(AgentError) -> RawAnswer {
     var action = PaymentProgress.Action.ask
     if let session = try keptSession() {
       progress = PaymentProgress(isKeyed: progress.isKeyed, isSafe: progress.isSafe, bearsKeptSession: true)
@@ -65,7 +104,7 @@ final class Purchase {
         action = progress.receive(try exchange())
       case .inspect: action = progress.receive(try inspect())
       case .topUp: action = progress.receive(try topUp())
-      case .deliver: return try deliver()
+      case .deliver: return try delivered()
       case .stop(let stop): throw error(for: stop)
       }
     }
@@ -86,16 +125,21 @@ final class Purchase {
     guard agent.options.preference != .charge else { return nil }
     let origin = request.address.origin
     for session in try agent.sessions() where session.origin == origin && isUsable(session) {
-      guard session.challenge(method: request.method, path: request.address.path) != nil else { continue }
-      if let open = try agent.settled(session) { return open }
+      guard let challenge = session.challenge(method: request.method, path: request.address.path) else { continue }
+      guard let open = try agent.settled(session), admits(open, PrepaidOffer(challenge)) else { continue }
+      return open
     }
     return nil
+  }
+
+  private func admits(_ session: KeptSession, _ offer: PrepaidOffer?) -> Bool {
+    spending.admits(session, price: offer?.mostForAnswer, at: .now())
   }
 
   /// An open session that can buy by the offer's terms.
   func session(fitting offer: PrepaidOffer) throws(AgentError) -> KeptSession? {
     for session in try agent.sessions() where offer.fits(session, origin: request.address.origin) && isUsable(session) {
-      if let open = try agent.settled(session) { return open }
+      if let open = try agent.settled(session), admits(open, offer) { return open }
     }
     return nil
   }
@@ -103,13 +147,14 @@ final class Purchase {
   /// Whether a session is of the wallet and the currency that the caller named, where he named any.
   private func isUsable(_ session: KeptSession) -> Bool {
     if let key = agent.walletKey, key.wallet != session.wallet { return false }
-    guard let code = (agent.options.maximum ?? agent.options.deposit)?.code else { return true }
+    guard let code = agent.options.currencyCode else { return true }
     return session.currency.code == code
   }
 
   private func present(_ session: KeptSession, challenge: Challenge?) {
     guard let challenge, let secret = SessionSecret(hex: session.preimage) else { return }
     presented = .bearer(session, challenge)
+    spending.use(session, price: PrepaidOffer(challenge)?.mostForAnswer)
     if usesShortForm(with: challenge) {
       set(AgentRequest.Field(name: PrepaidSessionField.name, value: PrepaidSessionField.print(secret)))
     } else {
@@ -129,7 +174,7 @@ final class Purchase {
 
   private func payCharge() throws(AgentError) -> PaymentProgress.Event {
     guard let offer, case .charge(let charge) = offer.terms, let key = agent.walletKey else { return .nothingOffered }
-    outlay = charge.amount
+    spending.charge(charge.amount, at: .now())
     presented = .transfer(offer)
     observe(.paying(Amount(units: charge.amount, currency: charge.currency), offer.currency))
     set(agent.field(offer.challenge, PrepaidCredential.transfer(offer.challenge, wallet: key.signingKey)))
@@ -138,7 +183,7 @@ final class Purchase {
 
   private func openSession() throws(AgentError) -> PaymentProgress.Event {
     guard let offer, case .session(let terms) = offer.terms, let key = agent.walletKey else { return .nothingOffered }
-    let deposit = try SpendingPlan(options: agent.options, outlay: outlay).deposit(for: terms, in: offer.currency)
+    let deposit = try spending.deposit(for: terms, in: offer.currency, at: .now())
     let secret = SessionSecret.generate()
     var session = KeptSession(
       sessionID: secret.id.hex, preimage: secret.hex, origin: request.address.origin, realm: offer.challenge.realm,
@@ -147,7 +192,7 @@ final class Purchase {
     session.remember(offer.challenge, method: request.method, path: request.address.path)
     // Written down before the deposit leaves: whatever happens now, the secret that gets it back is kept.
     try agent.keep(session)
-    outlay = deposit
+    spending.open(session)
     presented = .open(offer, session)
     observe(.paying(Amount(units: deposit, currency: offer.currency.code), offer.currency))
     let credential = PrepaidCredential.open(offer.challenge, deposit: deposit, secret: secret, wallet: key.signingKey)
@@ -228,17 +273,30 @@ final class Purchase {
 
   private func topUp() throws(AgentError) -> PaymentProgress.Event {
     guard case .bearer(let session, let challenge) = presented else { return .refused }
-    let plan = SpendingPlan(options: agent.options, outlay: outlay)
-    let amount = try plan.topUp(required, wanted: session.suggestedDeposit, in: session.currency)
-    let raised = try raise(session, by: amount)
-    offer = nil
-    present(raised, challenge: challenge)
-    return .toppedUp
+    var current = session
+    if spending.isPaced, let state = try? agent.status(of: session) {
+      current.deposit = state.deposit
+      current.spent = min(state.spent, state.deposit)
+      spending.learn(spent: current.spent, at: .now())
+    }
+    while true {
+      let now = Instant.now()
+      switch try spending.topUp(required, rest: nil, of: current, at: now) {
+      case .wait(let moment):
+        observe(.pacing(moment - now))
+        try agent.client.pause(for: moment - now)
+      case .add(let amount):
+        let raised = try raise(current, by: amount)
+        offer = nil
+        present(raised, challenge: challenge)
+        return .toppedUp
+      }
+    }
   }
 
   /// Raises a session's budget and tells the observer.
   func raise(_ session: KeptSession, by amount: UInt128) throws(AgentError) -> KeptSession {
-    outlay &+= amount
+    spending.add(amount)
     let receipt = try agent.topUp(session, by: amount, request: request)
     var raised = session
     raised.deposit &+= amount
@@ -251,9 +309,9 @@ final class Purchase {
 
   // MARK: - The end
 
-  private func deliver() throws(AgentError) -> AgentAnswer {
+  private func delivered() throws(AgentError) -> RawAnswer {
     guard let answer else { throw failure ?? .noUsableOffer }
-    return try AgentAnswer(purchase: self, answer: answer)
+    return answer
   }
 
   private func error(for stop: PaymentProgress.Stop) -> AgentError {

@@ -85,23 +85,22 @@ extension Purchase {
         let session = try session(fitting: offer)
       {
         try verify(offer, answer)
-        try SpendingPlan(options: agent.options, outlay: outlay).check(terms: offer)
+        try spending.check(terms: offer)
         if !presents(sessionFitting: offer) { presented = .bearer(session, offer.challenge) }
         self.offer = offer
         return .bearerOffered
       }
-      guard let offer = preferred(offers) else { return .nothingOffered }
+      guard !isContinuation, let offer = preferred(offers) else { return .nothingOffered }
       try verify(offer, answer)
       guard agent.walletKey != nil else { throw .noWalletKey }
       try agent.admit(offer, of: origin)
-      let plan = SpendingPlan(options: agent.options, outlay: outlay)
       self.offer = offer
       switch offer.terms {
       case .charge(let charge):
-        try plan.check(charge: charge.amount, in: offer.currency)
+        try spending.check(charge: charge.amount, in: offer.currency, at: .now())
         return .chargeOffered
       case .session(let terms):
-        _ = try plan.deposit(for: terms, in: offer.currency)
+        _ = try spending.deposit(for: terms, in: offer.currency, at: .now())
         return .openOffered
       }
     } catch {
@@ -125,13 +124,21 @@ extension Purchase {
 
   /// The first offer of the kind that the caller wants, in a currency that the limit names.
   private func preferred(_ offers: [PrepaidOffer]) -> PrepaidOffer? {
-    let code = (agent.options.maximum ?? agent.options.deposit)?.code
+    let code = agent.options.currencyCode
     let payable = offers.filter { code == nil || $0.currency.code == code }
     switch agent.options.preference {
     case .charge: return payable.first { !$0.isSession }
     case .session: return payable.first { $0.isSession }
-    case .offered: return payable.first { !$0.isSession } ?? payable.first
+    case .offered: return (prefersSession(payable) ? nil : payable.first { !$0.isSession }) ?? payable.first { $0.isSession } ?? payable.first
     }
+  }
+
+  /// Whether a session is the better way: for a stream, or where what comes decides the price; but not where its least deposit is more
+  /// than may leave.
+  private func prefersSession(_ payable: [PrepaidOffer]) -> Bool {
+    guard let offer = payable.first(where: { $0.isSession }), case .session(let terms) = offer.terms else { return false }
+    guard offer.isMetered || request.asksForStream else { return false }
+    return (try? spending.deposit(for: terms, in: offer.currency, at: .now())) != nil
   }
 
   private func verify(_ offer: PrepaidOffer, _ answer: RawAnswer) throws(AgentError) {

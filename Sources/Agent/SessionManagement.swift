@@ -68,7 +68,7 @@ extension Agent {
     guard let walletKey else { throw .noWalletKey }
     guard let sessionID = Digest32(hex: session.sessionID) else { throw .sessionGone }
     let probe = try AgentRequest(method: request.method == "HEAD" ? "GET" : request.method, address: request.address)
-    let challenge = try freshChallenge(for: session, probe: probe)
+    let challenge = try freshChallenge(for: session, probe: probe, request: request)
     let credential = PrepaidCredential.topUp(
       challenge, additionalDeposit: amount, session: sessionID, wallet: walletKey.signingKey)
     let head: ReceivedHead
@@ -86,10 +86,18 @@ extension Agent {
     return try? check.check(head.first("payment-receipt")).get()
   }
 
-  private func freshChallenge(for session: KeptSession, probe: AgentRequest) throws(AgentError) -> Challenge {
-    let (head, octets) = try ask(probe)
+  /// Asks for a challenge, without content first; where the content decides the price, with it.
+  private func freshChallenge(
+    for session: KeptSession, probe: AgentRequest, request: AgentRequest
+  ) throws(AgentError) -> Challenge {
+    var asked = probe
+    var (head, octets) = try ask(probe)
+    if head.status != 402, !request.content.isEmpty, !request.has("authorization") {
+      asked = request
+      (head, octets) = try ask(request)
+    }
     guard head.status == 402 else { throw .unexpectedStatus(head.status, .topUp) }
-    let check = OfferCheck(request: probe, now: Timestamp.now())
+    let check = OfferCheck(request: asked, now: Timestamp.now())
     let offers = ChallengeList.parse(head.all("www-authenticate")).compactMap { PrepaidOffer($0) }
     guard let offer = offers.first(where: { $0.fits(session, origin: probe.address.origin) }) else {
       throw .noUsableOffer

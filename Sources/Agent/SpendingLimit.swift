@@ -23,6 +23,14 @@ public struct SpendingLimit: Equatable, Sendable {
     self.code = code
   }
 
+  /// Reads words such as `0.01 USDC/min` or `0.01 USDC per minute`.
+  ///
+  /// - Returns: nil where they are not an amount for each minute.
+  public init?(perMinute words: String) {
+    guard let ending = ["/min", "/minute", " per minute", " per min"].first(where: { words.hasSuffix($0) }) else { return nil }
+    self.init(String(words.dropLast(ending.count)))
+  }
+
   /// The limit in base units; nil where the currency is another one or has fewer decimals than were written.
   func units(in currency: Currency) -> UInt128? {
     guard currency.code == code else { return nil }

@@ -12,7 +12,18 @@ struct Pay: ParsableCommand {
       to standard output or to the file of -o. Redirects are not followed.
 
       A session that is open from an earlier call is used first, whatever --max says: its deposit has left the wallet \
-      already. Where a stream waits for money, the session is topped up within --max.
+      already. A session is opened where a stream is asked for ("Accept: text/event-stream", or "stream": true in JSON data) \
+      and where what comes is metered; else a charge pays where one is offered. --session and --charge decide otherwise.
+
+      Where a stream waits for money, the session is topped up: by what the rest costs where its length is known, else by \
+      --step, or the suggested deposit and then twice as much each time. --max bounds what leaves the wallet, --budget what the \
+      call may cost in all (a session that holds more is then left alone), --rate what any minute of it may cost: a top-up \
+      waits until the minute allows it, and what no minute allows is not paid.
+
+      Where the connection is lost in the middle, the rest is asked for if it costs nothing again (the answer is free, or paid by \
+      what is delivered): of an event stream by Last-Event-ID after the time that its "retry" names, of a download by Range where the \
+      server has a strong entity tag. Event streams are then written event by event. A POST is sent again only with an \
+      Idempotency-Key, which is made up where there is none, so that the server can tell.
 
       Keys, open sessions and the servers' keys are kept in $XDG_CONFIG_HOME/farebox (by default ~/.config/farebox).
 
@@ -34,11 +45,7 @@ struct Pay: ParsableCommand {
     guard url != nil || action.close || action.newKey else { throw ValidationError("Missing expected argument '<URL>'.") }
     guard !(payment.session && payment.charge) else { throw ValidationError("--session and --charge exclude each other.") }
     guard !(request.head && !request.content.isEmpty) else { throw ValidationError("--head sends no data.") }
-    for (name, words) in [("--max", payment.max), ("--deposit", payment.deposit)] {
-      if let words, SpendingLimit(words) == nil {
-        throw ValidationError("'\(words)' is no amount for \(name): it needs a number and a currency, such as \"0.05 USDC\".")
-      }
-    }
+    try payment.check()
     if let seconds = request.maxTime, !(seconds > 0 && seconds < 1_000_000) {
       throw ValidationError("--max-time needs a number of seconds above 0.")
     }
@@ -63,6 +70,9 @@ struct Pay: ParsableCommand {
     options.allowsPlaintext = request.plaintext
     options.maximum = payment.max.flatMap { SpendingLimit($0) }
     options.deposit = payment.deposit.flatMap { SpendingLimit($0) }
+    options.budget = payment.budget.flatMap { SpendingLimit($0) }
+    options.rate = payment.rate.flatMap { SpendingLimit(perMinute: $0) }
+    options.step = payment.step.flatMap { SpendingLimit($0) }
     options.preference = payment.charge ? .charge : payment.session ? .session : .offered
     options.limits.whole = request.maxTime.map { .milliseconds(Int64($0 * 1000)) }
     return try failing { () throws(AgentError) in
@@ -138,6 +148,15 @@ struct PaymentOptions: ParsableArguments {
   @Option(help: ArgumentHelp("The most that may leave the wallet for this call, such as \"0.05 USDC\".", valueName: "amount"))
   var max: String?
 
+  @Option(help: ArgumentHelp("The most that this call may cost in all, what an open session holds included.", valueName: "amount"))
+  var budget: String?
+
+  @Option(help: ArgumentHelp("The most that this call may cost within any minute, such as \"0.01 USDC/min\".", valueName: "amount/min"))
+  var rate: String?
+
+  @Option(help: ArgumentHelp("What one top-up adds, in place of growing steps.", valueName: "amount"))
+  var step: String?
+
   @Flag(help: "Pay by a session, opening one if need be.")
   var session = false
 
@@ -149,6 +168,25 @@ struct PaymentOptions: ParsableArguments {
 
   @Option(help: ArgumentHelp("The wallet's key, in place of the kept one.", valueName: "file"))
   var key: String?
+
+  /// Throws where an amount is none, or where two of them are of different currencies.
+  func check() throws {
+    var codes: Set<String> = []
+    for (name, words) in [("--max", max), ("--deposit", deposit), ("--budget", budget), ("--step", step)] {
+      guard let words else { continue }
+      guard let limit = SpendingLimit(words) else {
+        throw ValidationError("'\(words)' is no amount for \(name): it needs a number and a currency, such as \"0.05 USDC\".")
+      }
+      codes.insert(limit.code)
+    }
+    if let rate {
+      guard let limit = SpendingLimit(perMinute: rate) else {
+        throw ValidationError("'\(rate)' is no amount for --rate: it needs a number, a currency and \"/min\", such as \"0.01 USDC/min\".")
+      }
+      codes.insert(limit.code)
+    }
+    guard codes.count <= 1 else { throw ValidationError("The amounts must be of one currency.") }
+  }
 }
 
 struct ActionOptions: ParsableArguments {

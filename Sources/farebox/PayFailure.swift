@@ -28,6 +28,7 @@ enum PayExit: Int32, CaseIterable {
   case receiptWrong = 86
   case keeper = 87
   case plaintext = 88
+  case overRate = 89
 
   /// What the number means, for `--help`.
   var meaning: String {
@@ -44,7 +45,8 @@ enum PayExit: Int32, CaseIterable {
     case .noTLS: "TLS with the host did not come about"
     case .malformedAnswer: "the server does not speak HTTP/1.1 as it should"
     case .connectionLost: "the connection broke"
-    case .overMaximum: "the price, or what a stream needs, is over --max"
+    case .overMaximum: "the price, or what a stream needs, is over --max or --budget"
+    case .overRate: "the price, or what a stream needs, is over --rate"
     case .refusedByPolicy: "the wallet's policy forbids the payment"
     case .rejected: "the payment was rejected"
     case .notPayable: "there is no offer that can be paid, or no wallet key to pay with"
@@ -102,6 +104,7 @@ struct PayFailure: Error {
     case .noUsableOffer, .noWalletKey: .notPayable
     case .offer, .serverKeys: .notBelieved
     case .overMaximum: .overMaximum
+    case .overRate: .overRate
     case .refusedByPolicy: .refusedByPolicy
     case .rejected, .sessionGone: .rejected
     case .answerLost: .answerLost
@@ -131,6 +134,8 @@ struct PayFailure: Error {
       "the server asks for a payment, and none of its offers can be paid with a prepaid wallet as the options say"
     case .offer(let fault): "not paid: \(text(fault))"
     case .overMaximum(let price, let maximum, let currency): overMaximumText(price, maximum, currency)
+    case .overRate(let price, let rate, let currency):
+      "\(currency.format(price)) \(currency.symbol) are asked for, and --rate allows \(currency.format(rate)) a minute"
     case .noWalletKey: "there is no wallet key; make one with: farebox pay --new-key"
     case .refusedByPolicy(let detail): detail.isEmpty ? "refused by the wallet's policy" : "refused: \(detail)"
     case .rejected(let status, let problem, let detail):
@@ -151,7 +156,7 @@ struct PayFailure: Error {
   private static func overMaximumText(_ price: UInt128, _ maximum: UInt128?, _ currency: Currency) -> String {
     let asked = "\(currency.format(price)) \(currency.symbol)"
     guard let maximum else { return "\(asked) are asked for, and without --max nothing is paid" }
-    return "\(asked) are asked for, and --max leaves \(currency.format(maximum)) \(currency.symbol)"
+    return "\(asked) are asked for, and --max or --budget leaves \(currency.format(maximum)) \(currency.symbol)"
   }
 
   private static func text(_ error: TLSError) -> String {

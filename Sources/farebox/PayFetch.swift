@@ -30,9 +30,9 @@ struct PayFetch {
         narrator.progress?.interrupt()
         throw error
       }
-      narrator.progress?.show(answer.byteCount, budget: answer.budget, at: .now())
+      narrator.progress?.show(answer.byteCount, used: answer.used, budget: answer.budget, at: .now())
     }
-    narrator.progress?.show(answer.byteCount, budget: answer.budget, at: .now(), isLast: true)
+    narrator.progress?.show(answer.byteCount, used: answer.used, budget: answer.budget, at: .now(), isLast: true)
   }
 
   private func next(_ answer: AgentAnswer, _ narrator: PayNarrator) throws(PayFailure) -> [UInt8]? {
@@ -68,6 +68,8 @@ struct PayFetch {
         summary.set("receipt", .string(String(decoding: receipt.encoded, as: UTF8.self)))
       }
       if let session = payment.session {
+        let used = answer.used.compactMap { unit in unit.count.map { (unit.name, JSONValue.string(String($0))) } }
+        summary.set("units", .object(JSONObject(used)))
         summary.set("session", .string(session.sessionID))
         summary.set("deposit", .string(String(session.deposit)))
         summary.set("spent", .string(String(session.spent)))

@@ -38,6 +38,10 @@ final class PayNarrator {
       say("using session \(session.sessionID.prefix(16))…, \(session.currency.format(session.remaining)) \(session.currency.symbol) left")
     case .repeating(let count): say("no answer; sending the same credential again (\(count))", onlyVerbose: false)
     case .waiting(let amount, let currency): say("the stream waits for \(amount.formatted(in: currency)) more")
+    case .pacing(let wait): say("--rate is reached; the next top-up waits \(Self.seconds(wait)) s", onlyVerbose: false)
+    case .resuming(let wait, let attempt):
+      say("the connection was lost; asking for the rest in \(Self.seconds(wait)) s (\(attempt))", onlyVerbose: false)
+    case .resumed: say("the rest comes")
     case .toppedUp(let amount, let deposit, let currency):
       say("topped up by \(amount.formatted(in: currency)), deposit now \(deposit.formatted(in: currency))")
     case .receipt(let receipt, let isSigned): tell(receipt, isSigned)
@@ -51,6 +55,12 @@ final class PayNarrator {
     say("  for \(resource.method) \(resource.url), realm \(offer.challenge.realm), until \(offer.challenge.expires ?? "?")")
     if let description = offer.challenge.description { say("  \(description)") }
     say("  invoice verified: issuer \(invoice.issuer), \(invoice.offers.count) offer(s), this challenge among them")
+  }
+
+  /// Seconds with one decimal, rounded up.
+  private static func seconds(_ duration: Duration) -> String {
+    let tenths = duration.components.seconds * 10 + (duration.components.attoseconds + 99_999_999_999_999_999) / 100_000_000_000_000_000
+    return tenths % 10 == 0 ? "\(tenths / 10)" : "\(tenths / 10).\(tenths % 10)"
   }
 
   private func tell(_ receipt: Receipt, _ isSigned: Bool) {

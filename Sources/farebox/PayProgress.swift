@@ -2,7 +2,7 @@ import Agent
 import Encoding
 import Payments
 
-/// Draws one line on a terminal while an answer arrives: octets, rate, what was spent and what is left.
+/// Draws one line on a terminal while an answer arrives: octets, rate, the units of the price, what was spent and what is left.
 struct PayProgress {
   /// The shortest time between two drawings.
   private static let interval = Duration.milliseconds(200)
@@ -20,11 +20,11 @@ struct PayProgress {
   }
 
   /// Draws the line anew, unless that was done just now.
-  mutating func show(_ byteCount: UInt64, budget: SessionBudget?, at now: Instant, isLast: Bool = false) {
+  mutating func show(_ byteCount: UInt64, used: [UsedUnits], budget: SessionBudget?, at now: Instant, isLast: Bool = false) {
     guard isShown else { return }
     if let drawn, now - drawn < Self.interval, !isLast { return }
     drawn = now
-    let line = Self.line(byteCount, of: total, elapsed: now - began, budget: budget)
+    let line = Self.line(byteCount, of: total, elapsed: now - began, used: used, budget: budget)
     let padding = String(repeating: " ", count: max(0, width - line.count))
     width = line.count
     StandardError.write("\r" + line + padding + (isLast ? "\n" : ""))
@@ -38,7 +38,7 @@ struct PayProgress {
     width = 0
   }
 
-  static func line(_ byteCount: UInt64, of total: UInt64?, elapsed: Duration, budget: SessionBudget?) -> String {
+  static func line(_ byteCount: UInt64, of total: UInt64?, elapsed: Duration, used: [UsedUnits], budget: SessionBudget?) -> String {
     var parts: [String] = []
     if let total, total > 0 {
       let share = min(1, Double(byteCount) / Double(total))
@@ -51,11 +51,19 @@ struct PayProgress {
     }
     let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
     if seconds > 0 { parts.append("\(size(Double(byteCount) / seconds))/s") }
+    parts += used.compactMap { words($0) }
     if let budget {
       parts.append("spent \(budget.currency.format(budget.spent))")
       parts.append("left \(budget.currency.format(budget.remaining)) \(budget.currency.symbol)")
     }
     return parts.joined(separator: "  ")
+  }
+
+  /// A number of units in the price's own words; nil where there is nothing to tell that is not told already.
+  private static func words(_ used: UsedUnits) -> String? {
+    guard let count = used.count, used.name != "octets", count > 0 || !used.isEstimate else { return nil }
+    let name = count == 1 && used.name.hasSuffix("s") ? String(used.name.dropLast()) : used.name
+    return "\(used.isEstimate ? "~" : "")\(count) \(name)"
   }
 
   /// A number of octets in the largest decimal unit that leaves at least 1, with one decimal.

@@ -263,7 +263,7 @@ def test_exit_codes_of_the_transport(payer, tmp_path):
 
 def test_every_documented_exit_code_is_in_the_help(payer):
     text = payer.run("--help").stdout
-    for code in (0, 3, 6, 7, 18, 22, 23, 26, 28, 52, 56, 80, 81, 82, 83, 84, 85, 86, 87, 88):
+    for code in (0, 3, 6, 7, 18, 22, 23, 26, 28, 52, 56, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89):
         assert re.search(rf"^\s+{code}\s\s\w", text, re.MULTILINE), code
 
 

@@ -1,7 +1,8 @@
 """An HTTP API that does what it is told by its path, good and bad: the upstream of the end-to-end tests.
 
 The last segments of the path name the behaviour, whatever prefix the route has: /echo, /status/503, /bytes/1000, /chunked/1000,
-/events/5, /slow/500, /die, /cut/1000, /forge, /count. Every request that arrives is remembered in `requests`.
+/events/5, /slow/500, /die, /cut/1000, /forge, /count. /ticker/20/7 has 20 events with ids, goes on behind Last-Event-ID, and breaks off after every 7; /part/1000/400
+is a file that can be had in parts, and breaks off after every 400 octets. Every request that arrives is remembered in `requests`.
 
 A server can be told to answer everything alike (`status`), be killed and started again on its port, listen on a Unix socket, and expect the
 PROXY protocol's header, which it remembers in `introductions`.
@@ -153,8 +154,34 @@ class Upstream:
                 break
         return False
 
+    @staticmethod
+    def tick(send, count, most, record):
+        last = int(next((v for n, v in record["headers"] if n.lower() == "last-event-id"), 0))
+        if last == count:
+            return bool(send(b"HTTP/1.1 204 X\r\n\r\n") or True)
+        send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nretry: 40\n\n\r\n")
+        for number in range(last + 1, min(last + most, count) + 1):
+            event = b"id: %d\ndata: %s\n\n" % (number, b"x" * 100)
+            send(b"%x\r\n%s\r\n" % (len(event), event))
+        if last + most >= count:
+            return bool(send(b"0\r\n\r\n") or True)
+        send(b"10\r\nid: 1000\ndata: c\r\n")
+        time.sleep(0.05)
+        return False
+
+    @staticmethod
+    def part(send, count, most, record):
+        fields = {n.lower(): v for n, v in record["headers"]}
+        start = int(fields["range"].removeprefix("bytes=").removesuffix("-")) if fields.get("if-range") == '"v1"' else 0
+        head = b"HTTP/1.1 %s X\r\nContent-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\nETag: \"v1\"\r\nContent-Length: %d\r\n" % (b"206" if start else b"200", count - start)
+        send(head + (b"Content-Range: bytes %d-%d/%d\r\n" % (start, count - 1, count) if start else b"") + b"\r\n")
+        whole = BLOCK * (count // len(BLOCK) + 1)
+        send(whole[start : min(start + most, count)])
+        time.sleep(0.05)
+        return start + most >= count
+
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "ticker", "part"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -208,6 +235,10 @@ class Upstream:
                 send(block)
                 remaining -= len(block)
             return action == "bytes"
+        if action == "ticker":
+            return self.tick(send, argument, int(segments[index + 2]), record)
+        if action == "part":
+            return self.part(send, argument, int(segments[index + 2]), record)
         if action == "drip":
             send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
             for _ in range(argument):
