@@ -141,6 +141,9 @@ class ModelServer:
         body = json.loads(octets) if octets else {}
         script = Script(fields.get("x-script"), body)
         path, _, query = target.partition("?")
+        if path.endswith(("/embeddings", "/embed")):
+            # Neither vendor tells what came from a cache.
+            script.output = script.cached = 0
         record = {
             "method": method, "path": path, "query": query, "fields": fields, "body": body, "state": "running", "delivered": 0,
             "usage": {"input": script.input - script.cached, "cached": script.cached, "output": script.output},
@@ -361,7 +364,6 @@ class Embeddings(OpenAI):
     def document(path, body, script):
         entries = body["input"] if isinstance(body["input"], list) else [body["input"]]
         vectors = [{"object": "embedding", "index": i, "embedding": [round(script.random.uniform(-1, 1), 6) for _ in range(8)]} for i, _ in enumerate(entries)]
-        script.output = 0
         usage = {"usage": {"prompt_tokens": script.input, "total_tokens": script.input}} if script.reports else {}
         return {"object": "list", "data": vectors, "model": body["model"], **usage}
 
@@ -504,7 +506,6 @@ class Ollama:
     @classmethod
     def document(cls, path, body, script):
         if path.endswith("/embed"):
-            script.output = 0
             return {"model": body["model"], "embeddings": [[0.25, -0.5]], "total_duration": 1, "load_duration": 1, "prompt_eval_count": script.input}
         return cls.part(path, body, script, script.text, True)
 

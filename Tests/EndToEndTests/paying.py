@@ -123,7 +123,7 @@ class Purse:
     def exchange(self, request):
         """Sends a request with what pays for it; returns the answer."""
         origin, credential, opened = origin_of(request.url), None, False
-        for _ in range(5):
+        for _ in range(6):
             session = self.sessions.get(origin)
             if credential is None and session:
                 credential = ("Prepaid-Session", session.secret.short_form)
@@ -137,6 +137,13 @@ class Purse:
                 self.left_wallet -= self.sessions.pop(origin).deposit
                 yield answer
                 raise PaymentRefused(f"the payment was refused: {answer.json().get('detail', answer.text)}", request=request)
+            if opened and answer.status_code == 409:
+                # The session is open, and its deposit does not cover this request yet: it is asked again by the session.
+                yield answer
+                if not answer.json()["type"].endswith("/already-open"):
+                    return answer
+                credential, opened = None, False
+                continue
             if answer.status_code != 402:
                 self.note(answer)
                 return answer
