@@ -5,6 +5,8 @@ import os
 import pty
 import re
 import select
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -12,7 +14,6 @@ import time
 import pytest
 
 from harness import CONFIGURATION, Farebox
-from models import ModelServer
 from test_agent import Payer
 from upstream import BLOCK
 
@@ -173,6 +174,98 @@ def test_a_download_without_a_tag_is_cut_short(payer, upstream):
     before = len(upstream.requests)
     done = payer.get("/files/cut/100000", "--max", "1 USDC", "-o", "/dev/null")
     assert done.returncode == CUT_SHORT and len(upstream.requests) == before + 1
+
+
+class BreakingLine:
+    """A line between client and proxy that breaks after so many octets of a stream or file, the first `breaks` times."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target, self.breaks, self.limit = None, 0, 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.relay, args=(client,), daemon=True).start()
+
+    def relay(self, client):
+        passed = None
+        with client, socket.create_connection(("127.0.0.1", self.target)) as server:
+            while ready := select.select([client, server], [], [], 20)[0]:
+                for source in ready:
+                    octets = source.recv(65536)
+                    if not octets:
+                        return
+                    if source is client:
+                        server.sendall(octets)
+                        continue
+                    if passed is None and self.breaks and (b"text/event-stream" in octets or b"octet-stream" in octets):
+                        passed = 0
+                    if passed is None:
+                        client.sendall(octets)
+                        continue
+                    client.sendall(octets[: self.limit - passed])
+                    passed += len(octets)
+                    if passed >= self.limit:
+                        self.breaks -= 1
+                        time.sleep(0.05)
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        return
+
+
+@pytest.fixture(scope="module")
+def line(binary, upstream, tmp_path_factory):
+    line = BreakingLine()
+    configuration = CONFIGURATION.replace('origin = "http://127.0.0.1:{port}"', f'origin = "http://127.0.0.1:{line.port}"')
+    proxy = Farebox(binary, tmp_path_factory.mktemp("line"), upstream.port, configuration=configuration + ROUTES)
+    line.target = proxy.port
+    proxy.origin = f"http://127.0.0.1:{line.port}"
+    yield line, proxy
+    line.listener.close()
+    proxy.stop()
+    proxy.assert_books_balance()
+
+
+def test_a_lost_line_in_an_event_stream(line, tmp_path):
+    line, proxy = line
+    payer = Payer(proxy, tmp_path)
+    line.breaks, line.limit = 3, 1500
+    done = payer.get("/ticked/ticker/40/100", "--max", "1 USDC")
+    assert done.returncode == 0 and line.breaks == 0, done.stderr
+    assert re.findall(r"^id: (\d+)$", done.stdout, re.MULTILINE) == [str(n) for n in range(1, 41)]
+    assert len(payer.sessions()) == 1, "the session survives"
+    # What was handed to a connection that broke is paid: at most all of it, each time.
+    assert 4000 <= spent(payer) <= 4 * 4000
+
+
+def test_a_lost_line_in_a_download(line, tmp_path):
+    line, proxy = line
+    payer = Payer(proxy, tmp_path)
+    line.breaks, line.limit = 2, 300_000
+    done = payer.get("/files/part/1000000/1000000", "--max", "1 USDC", "-o", str(tmp_path / "file"))
+    assert done.returncode == 0 and line.breaks == 0, done.stderr
+    assert (tmp_path / "file").read_bytes() == (BLOCK * 16)[:1_000_000]
+    assert len(payer.sessions()) == 1
+    assert 10_000 <= spent(payer) <= 3 * 10_000
+
+
+@pytest.mark.parametrize("kind", ["--charge", "--session"])
+def test_a_lost_line_in_the_answer_to_a_post(line, tmp_path, upstream, kind):
+    """It is asked for again by its `Idempotency-Key`, which `farebox pay` makes up; the upstream runs once, and is paid once."""
+    line, proxy = line
+    payer = Payer(proxy, tmp_path)
+    before = len(upstream.requests)
+    line.breaks, line.limit = 1, 20_000
+    done = payer.get("/api/bytes/50000", kind, "--max", "1 USDC", "-d", "order=1", "-o", str(tmp_path / "file"))
+    assert done.returncode == 0 and line.breaks == 0, done.stderr
+    assert (tmp_path / "file").read_bytes() == BLOCK[:50_000]
+    assert len(upstream.requests) == before + 1
+    assert spent(payer) == 1000
 
 
 # What it shows.

@@ -1,6 +1,7 @@
 """Models by the token: the official packages, and the wire formats that have none, stream through Farebox, and the debit is the usage times the price, exactly."""
 
 import asyncio
+import json
 import re
 import time
 from fractions import Fraction
@@ -15,6 +16,7 @@ from harness import Farebox
 from models import ModelServer
 from paying import AsyncPrepaidTransport, PaymentRefused, PrepaidTransport, Purse
 from prepaid import PrepaidWallet
+from test_agent import Payer
 from test_sdks import CALLS, CONFIGURATION, LINE_ENDS, PROMPT, Recorder, clients, spent_of
 
 # Base units for a token.
@@ -318,3 +320,38 @@ def test_a_session_pays_for_every_model_by_its_own_price(farebox, models, purse)
     assert len(purse.sessions) == 1 and spent_of(farebox, purse) == total
     with pytest.raises(openai.BadRequestError):
         o.chat.completions.create(model="unknown", messages=[])
+
+
+# The agent's own command.
+
+
+def test_farebox_pay_streams_from_a_model(farebox, models, tmp_path):
+    payer = Payer(farebox, tmp_path)
+    body = json.dumps({"model": "gpt-small", "stream": True, "max_tokens": 100, "stream_options": {"include_usage": True}, "messages": [{"role": "user", "content": PROMPT}]})
+    # The deposit is too small for the worst case, and the challenge for a top-up is for this content only.
+    done = payer.run(
+        *("-v", "--json", "-o", str(tmp_path / "answer"), "--deposit", "0.01 USDC", "--max", "1 USDC", "-d", body),
+        *("-H", "X-Script: words=40; slow=2", payer.url("/named/v1/chat/completions")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "topped up" in done.stderr
+    answer = (tmp_path / "answer").read_bytes()
+    assert answer.startswith(models.last()["octets"][:-20]) and b"data: [DONE]" in answer
+    summary = json.loads(done.stdout)
+    assert summary["units"] == {"output tokens": "40"} and summary["spent"] == str(40 * 700)
+    assert payer.run("--close").returncode == 0
+    assert payer.balance() == 10_000_000 - 40 * 700
+
+
+def test_farebox_pay_keeps_to_its_budget(farebox, models, tmp_path):
+    payer = Payer(farebox, tmp_path)
+    body = json.dumps({"model": "gpt", "stream": True, "messages": [{"role": "user", "content": PROMPT}]})
+    arguments = ("--budget", "0.05 USDC", "-d", body, "-H", "X-Script: words=150; slow=2")
+    before = len(models.exchanges)
+    assert payer.get("/dear/v1/chat/completions", *arguments).returncode == 80
+    assert len(models.exchanges) == before, "its worst case is beyond the budget"
+    assert payer.run("--close").returncode == 0
+    started = payer.get("/ceiling/v1/chat/completions", *arguments)
+    assert started.returncode == 80 and "data: {" in started.stdout, started.stderr
+    assert payer.run("--close").returncode == 0
+    assert 30_000 < 10_000_000 - payer.balance() <= 50_000
