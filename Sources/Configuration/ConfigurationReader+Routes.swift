@@ -40,6 +40,7 @@ extension ConfigurationReader {
     Self.readUpgrade(table, &route)
     checkUpgrade(table, route)
     Self.checkPricer(table, route)
+    readVolume(table, &route)
     Self.readUsage(table, &route)
     Self.checkUsage(table, route.prices)
     route.description = table.string("description", expected: Self.descriptionExample, where: Self.isDescription)

@@ -48,7 +48,8 @@ public struct Explanation: Sendable {
       return [route.id, match, words] + (route.price == nil ? [] : [route.terms])
     }
     let own = row(route, route.patternWords, isSold: route.variants.isEmpty)
-    return [own] + route.variants.map { row(route.route(of: $0), "  \(route.selector.words) \($0.name)", isSold: true) }
+    let volume = route.freeUnits.map { ["", "  free", $0.words] } + route.tiers.map { ["", "  tier", $0.words] }
+    return [own] + volume + route.variants.map { row(route.route(of: $0), "  \(route.selector.words) \($0.name)", isSold: true) }
   }
 
   /// The same as JSON, for programs.
@@ -98,6 +99,8 @@ public struct Explanation: Sendable {
       object.set("price", .string(price.words))
       object.set("priceVersion", .string(price.version))
     }
+    if !route.freeUnits.isEmpty { object.set("freeUnits", .array(route.freeUnits.map { .string($0.words) })) }
+    if !route.tiers.isEmpty { object.set("tiers", .array(route.tiers.map { .string($0.words) })) }
     object.set("merchant", .string(route.merchant))
     object.set("sell", .array(route.intentNames.map { .string($0) }))
     if route.intents.contains(.session) {

@@ -70,6 +70,10 @@ extension Settings {
     public var upgrades: [String] = []
     /// Whether a request that does not switch is refused with 426.
     public var requiresUpgrade = false
+    /// What is free, for each wallet and each address.
+    public var freeUnits: [Settings.FreeUnits] = []
+    /// Lower prices for wallets that ask for much, in rising order; all of one period.
+    public var tiers: [Settings.Tier] = []
     /// How the usage of exchanges is learned where the price counts it.
     public var usage = UsageReading()
     /// Most exchanges of one session at once.

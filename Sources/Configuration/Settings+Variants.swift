@@ -60,6 +60,7 @@ extension Settings.Route {
     route.suggestedDeposit = variant.suggestedDeposit
     route.selector = .none
     route.variants = []
+    route.tiers = []
     return route
   }
 

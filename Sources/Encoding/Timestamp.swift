@@ -34,6 +34,12 @@ public struct Timestamp: Hashable, Sendable {
   @inlinable
   public var day: Int32 { Int32(truncatingIfNeeded: microseconds / 86_400_000_000) }
 
+  /// Whole months since January 1970 in UTC.
+  public var month: Int32 {
+    let date = CivilDate(daysSince1970: Int(day))
+    return Int32(truncatingIfNeeded: (date.year - 1970) * 12 + date.month - 1)
+  }
+
   /// Moves an instant; the result stays inside the range, and what is below a microsecond is dropped.
   public static func + (time: Timestamp, duration: Duration) -> Timestamp {
     let (sum, overflows) = time.microseconds.addingReportingOverflow(duration.clampedMicroseconds)

@@ -8,7 +8,7 @@ import Payments
 extension LedgerState {
   /// Kinds in the order in which they must be read.
   static var readingOrder: [RecordKind] {
-    [.meta, .currency, .merchant, .wallet, .session, .balance, .hold, .claim, .closed, .outcome, .reference]
+    [.meta, .currency, .merchant, .wallet, .session, .balance, .hold, .claim, .closed, .outcome, .reference, .volume]
   }
 
   /// What reading needs to know beside the state.
@@ -39,6 +39,7 @@ extension LedgerState {
     case .closed: try readClosed(&reader, key.digest)
     case .outcome: try readOutcome(&reader, key.digest)
     case .reference: references[key.digest] = try reader.digest()
+    case .volume: try readVolume(&reader, key.digest)
     case .charge: return
     }
     try reader.end()

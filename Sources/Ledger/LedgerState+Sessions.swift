@@ -306,6 +306,7 @@ extension LedgerState {
     for item in expiries.take(limit: Self.sweepLimit, at: now) {
       switch item {
       case .claim(let id): forgetClaim(id)
+      case .volume(let key): forgetVolume(key, at: now)
       case .closed(let id):
         guard let record = closed.removeValue(forKey: id) else { continue }
         redo.removeRecord(RecordKey(.closed, id))

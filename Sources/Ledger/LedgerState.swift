@@ -49,6 +49,8 @@ struct LedgerState: ~Copyable {
   var outcomeOctets = 0
   /// What unique references were used for; also the keys that were replaced.
   var references: [Digest32: Digest32] = [:]
+  /// How much was used in a period, by what was used and by whom.
+  var volumes: [Digest32: Volume] = [:]
   var expiries = ExpiryQueue()
   /// Where the next sweep for idle sessions goes on.
   var sweepIndex = 0
@@ -207,6 +209,7 @@ struct ExpiryQueue {
     case claim(Digest32)
     case closed(Digest32)
     case outcome(Digest32)
+    case volume(Digest32)
   }
 
   private var buckets: [Int64: [Item]] = [:]

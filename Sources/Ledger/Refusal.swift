@@ -52,7 +52,7 @@ public enum Refusal: Error, Equatable, Sendable {
 
 /// The limits of the ledger's memory, and their values.
 public enum LedgerLimit: UInt8, Sendable, Equatable {
-  case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces
+  case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces, volumes
 
   /// The most there may be at once.
   public var most: Int {
@@ -68,7 +68,7 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .outcomes: 1_000_000
     case .labels: 65_535
     case .currencies: 255
-    case .nonces: 1_000_000
+    case .nonces, .volumes: 1_000_000
     }
   }
 }

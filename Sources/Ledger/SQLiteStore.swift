@@ -10,7 +10,7 @@ import Glibc
 final class SQLiteStore: Store, @unchecked Sendable {
   // Safe because: one thread at a time uses a store; the ledger hands it from the opener to the committer.
   static let applicationID: Int64 = 0x4661_7265
-  static let version: Int64 = 3
+  static let version: Int64 = 4
   /// How much redo waits at most before it is moved to the records.
   static let redoLimit = 4 << 20
   /// How many batches wait at most: moving costs by the records that changed, however often each of them did.

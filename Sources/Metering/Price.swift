@@ -87,6 +87,41 @@ public struct Price: Sendable, Hashable {
     version = Self.version(of: parts, currency: currency, minimum: minimum, maximum: maximum)
   }
 
+  /// What costs nothing, in a currency: the price of an exchange within an allowance. It has no parts, and no words that could be read.
+  public static func free(_ currency: Currency) -> Price { Price(free: currency) }
+
+  private init(free currency: Currency) {
+    self.currency = currency
+    parts = []
+    minimum = 0
+    maximum = 0
+    isMetered = false
+    isComposite = false
+    needsUpgrade = false
+    countsTokens = false
+    countsEvents = false
+    countsUnits = false
+    countsSeconds = false
+    requestCost = .zero
+    requestRate = nil
+    responseRate = nil
+    requestMessageRate = nil
+    responseMessageRate = nil
+    secondRate = nil
+    version = "free"
+  }
+
+  /// Whether no exchange costs more by this price than by another of the same currency: each part is there, and none is dearer.
+  public func isAtMost(_ other: Price) -> Bool {
+    guard currency == other.currency, minimum <= other.minimum, maximum <= other.maximum else { return false }
+    return parts.allSatisfy { part in
+      guard let rate = other.rate(of: part.unit) else { return false }
+      let own = part.amount.multipliedFullWidth(by: UInt128(rate.unitSize))
+      let others = rate.amount.multipliedFullWidth(by: UInt128(part.unitSize))
+      return (own.high, own.low) <= (others.high, others.low)
+    }
+  }
+
   /// The same price with other bounds; nil where the minimum is above the maximum.
   public func bounded(minimum: UInt128, maximum: UInt128) -> Price? {
     Price(currency: currency, parts: parts, minimum: minimum, maximum: maximum)

@@ -46,6 +46,8 @@ public final class Server: Sendable {
   let contexts: TLSContexts
   /// Counts rates for all workers.
   let rates: RateTable
+  /// Counts what clients' addresses have free, for all workers.
+  let addressVolumes = AddressVolumes()
 
   /// Prepares a server. Without a ledger, priced routes answer 503. `notify` is called on any loop's thread, and must be
   /// quick.
@@ -151,7 +153,7 @@ public final class Server: Sendable {
   private func makeWorker(
     _ plan: RelayPlan, _ settings: Settings, _ control: WorkerControl, _ addresses: [[SocketAddress]]
   ) throws -> Worker {
-    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates, prices: control.prices)
+    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates, prices: control.prices, addresses: addressVolumes)
     let epoll = try Worker.makeEpoll(control)
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }

@@ -111,7 +111,7 @@ public struct PrepaidSession: Sendable, Hashable {
     if minimum > 0 { details.set("minimum", .string(String(minimum))) }
     if maximum < .max { details.set("maximum", .string(String(maximum))) }
     if rates.count > 1 || leading.unit.wireDirection != nil {
-      details.set("prices", .array(rates.map { .object(Self.entry($0)) }))
+      details.set("prices", Self.list(rates))
     }
     var object: JSONObject = [
       "amount": .string(String(leading.amount)), "currency": .string(currency), "recipient": .string(recipient),
@@ -121,6 +121,9 @@ public struct PrepaidSession: Sendable, Hashable {
     if let description { object.set("description", .string(description)) }
     return object
   }
+
+  /// Rates as `prices` lists them.
+  public static func list(_ rates: [Rate]) -> JSONValue { .array(rates.map { .object(entry($0)) }) }
 
   private static func entry(_ rate: Rate) -> JSONObject {
     var entry: JSONObject = [

@@ -41,6 +41,7 @@ struct Cashier: ~Copyable {
   /// What discovery lists, in the settings' order.
   private var offers: [RouteOffers]
   private(set) var admission: Admission
+  let addressVolumes: AddressVolumes
   var cache: CredentialCache
   var exchanges = ExchangeTable()
   var scratch = ChallengeScratch()
@@ -65,7 +66,11 @@ struct Cashier: ~Copyable {
   /// - Parameters:
   ///   - rates: counts for all workers; nil: for this cashier alone.
   ///   - prices: who asks what requests cost; nil: nobody is asked.
-  init(settings: Settings, ledger: Ledger?, keys: KeyRing, rates: RateTable? = nil, prices: PriceDesk? = nil) throws(PaymentError) {
+  ///   - addresses: counts the requests that addresses have free, for all workers.
+  init(
+    settings: Settings, ledger: Ledger?, keys: KeyRing, rates: RateTable? = nil, prices: PriceDesk? = nil,
+    addresses: AddressVolumes = AddressVolumes()
+  ) throws(PaymentError) {
     self.settings = settings
     self.ledger = ledger
     keyRing = keys
@@ -81,6 +86,7 @@ struct Cashier: ~Copyable {
     offers = sale.offers
     discovery = Discovery(settings: settings, offers: sale.offers, keys: keys.publicKeys)
     admission = Admission(limits: AdmissionLimits(settings), table: rates ?? Self.rateTable(settings))
+    addressVolumes = addresses
     cache = CredentialCache(seed: Self.randomSeed())
     keepsSummaries = settings.accessLog.target != .none
   }
@@ -235,6 +241,7 @@ struct Cashier: ~Copyable {
 
   /// Answers a request without a credential.
   private mutating func unpaid(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
+    if isFreeForAddress(request, index, at: now) { return .free }
     guard isSelling else { return .answer(unavailable()) }
     // A client that waits for 100 (Continue) is told the price first; its digest is bound when it comes again.
     if let limit = digestLimit(request, index), !request.head.pointee.expectsContinue {

@@ -104,6 +104,7 @@ extension Cashier {
       if let key = exchanges[place].idempotency, ledger.isCurrent(handle) { ledger.release(key) }
     case .vacant, .ended: return
     }
+    uncount(place, at: now)
     exchanges[place].idempotency = nil
     exchanges[place].payment = .ended
   }

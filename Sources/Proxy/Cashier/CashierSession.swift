@@ -72,7 +72,7 @@ extension Cashier {
           method: Prepaid.method, sessionID: payload.session.hex, challengeID: credential.challenge.id, currency: quote.currency,
           recipient: quote.recipient))
       do throws(Refusal) {
-        var exchange = try begin(request, index, session, key: key, at: now)
+        var exchange = try beginByVolume(request, index, session, key: key, at: now)
         // An open is durable before the upstream is asked, whatever the method.
         exchange.forwardAfter = max(exchange.replyAfter, lsn)
         exchanges[exchange.place].opening = stub
@@ -118,7 +118,7 @@ extension Cashier {
     if let refused = refused(request, index, wallet: session.wallet, session: session.id) { return .answer(refused) }
     do throws(Refusal) {
       if request.head.pointee.has(.idempotencyKey) { return try serve(request, index, session, at: now) }
-      return .paid(try begin(request, index, session, key: nil, at: now))
+      return .paid(try beginByVolume(request, index, session, key: nil, at: now))
     } catch {
       switch error {
       // The session has ended, or the ledger was read back: the credential is resolved again.
@@ -201,17 +201,17 @@ extension Cashier {
   private mutating func serve(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, at now: Timestamp
   ) throws(Refusal) -> Verdict {
-    guard request.head.pointee.has(.idempotencyKey) else { return .paid(try begin(request, index, session, key: nil, at: now)) }
+    guard request.head.pointee.has(.idempotencyKey) else { return .paid(try beginByVolume(request, index, session, key: nil, at: now)) }
     switch outcome(request, index, payer: session.wallet) {
     case .verdict(let verdict): return verdict
-    case .fresh(let key): return .paid(try begin(request, index, session, key: key, at: now))
+    case .fresh(let key): return .paid(try beginByVolume(request, index, session, key: key, at: now))
     }
   }
 
   // MARK: debits
 
   /// Debits a session's request: its own price, and the first steps of what is metered.
-  private mutating func begin(
+  mutating func begin(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, key: OutcomeKey?, at now: Timestamp
   ) throws(Refusal) -> PaidExchange {
     if session.price.isComposite, !request.isUpgrade { return try beginTallied(request, index, session, key: key, at: now) }

@@ -73,6 +73,8 @@ struct ExchangeRecord {
   var receipt: [UInt8] = []
   /// Field lines for pages of other origins.
   var corsLines: [UInt8] = []
+  /// What was counted for the request, on a route where that decides over the price.
+  var counted: [CountedVolume] = []
 
   /// Forgets the exchange and keeps the storage.
   mutating func reset() {
@@ -102,6 +104,7 @@ struct ExchangeRecord {
     resource.removeAll(keepingCapacity: true)
     receipt.removeAll(keepingCapacity: true)
     corsLines.removeAll(keepingCapacity: true)
+    if !counted.isEmpty { counted.removeAll() }
   }
 
   /// Begins a session's request.

@@ -41,6 +41,8 @@ final class PricedRoute: Sendable {
   let unitsField: [UInt8]
   /// How often the route may be asked, and what it is counted by.
   let rate: (key: Digest32, limit: RateLimit)?
+  /// What is free or cheaper by volume; nil where nothing is.
+  let volume: VolumePlan?
   /// What the route was sold for before; challenges of it may still be paid.
   let former: [FormerOffer]
 
@@ -76,13 +78,15 @@ final class PricedRoute: Sendable {
     idleTimeout = route.idleTimeout
     holdTimeout = Self.nanoseconds(route.holdTimeout)
     rate = route.rate.map { (SHA256.hash(Array((service ?? route.id).utf8)), $0) }
+    let volume = VolumePlan(route, scope: service ?? route.id)
+    self.volume = volume
     maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum
     printer = try ChallengePrinter(
       route: id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
       selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
-      offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits))
+      offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits, volume: volume))
   }
 
   /// A charge pays for a known amount, so a metered route is sold by session only.
@@ -118,7 +122,8 @@ final class PricedRoute: Sendable {
   }
 
   private static func offers(
-    _ route: Settings.Route, _ price: Price, intents: Settings.Intents, settings: Settings, deposits: (minimum: UInt128, suggested: UInt128)
+    _ route: Settings.Route, _ price: Price, intents: Settings.Intents, settings: Settings, deposits: (minimum: UInt128, suggested: UInt128),
+    volume: VolumePlan?
   ) -> [Offer] {
     // The resource is filled in for each request.
     let details = PrepaidDetails(decimals: price.currency.decimals, ledger: settings.ledger.name, resource: Resource(method: "", url: ""))
@@ -141,15 +146,16 @@ final class PricedRoute: Sendable {
       offers.append(
         Offer(
           method: Prepaid.method, intent: "session", amount: leading.amount, currency: session.currency, recipient: session.recipient,
-          description: route.description, request: withoutResource(session.object)))
+          description: route.description, request: withoutResource(session.object, volume)))
     }
     return offers
   }
 
-  private static func withoutResource(_ request: JSONObject) -> JSONObject {
+  private static func withoutResource(_ request: JSONObject, _ volume: VolumePlan? = nil) -> JSONObject {
     var request = request
     guard var details = request["methodDetails"]?.objectValue else { return request }
     details.remove("resource")
+    volume?.tell(&details)
     request.set("methodDetails", .object(details))
     return request
   }

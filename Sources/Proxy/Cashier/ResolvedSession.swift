@@ -32,6 +32,9 @@ final class ResolvedSession: Sendable {
     self.receipt = receipt
   }
 
+  /// The same session, for an exchange at another price.
+  func at(_ price: Price) -> ResolvedSession { ResolvedSession(handle: handle, id: id, wallet: wallet, price: price, receipt: receipt) }
+
   /// The code of the session's currency.
   var currency: String { price.currency.code }
 

@@ -57,12 +57,16 @@ struct DiscoveryOperation: Sendable {
 
   private static func variants(_ route: Settings.Route, _ offers: RouteOffers) -> [Variant] {
     zip(route.variants, offers.variants).map { variant, offers in
-      Variant(name: variant.name, description: variant.description, offers: offers, price: variant.price?.words)
+      Variant(
+        name: variant.name, description: variant.description, offers: offers,
+        price: variant.price.map { ([$0.words] + route.volumeWords).joined(separator: "; ") })
     }
   }
 
   /// The route's own price as people read it.
-  private static func words(_ route: Settings.Route) -> String? { route.pricer == nil ? route.price?.words : "priced for each request" }
+  private static func words(_ route: Settings.Route) -> String? {
+    route.pricer == nil ? route.price.map { ([$0.words] + route.volumeWords).joined(separator: "; ") } : "priced for each request"
+  }
 
   /// HEAD goes without saying where GET is; a route for every method is shown with the usual two.
   private static func methods(of route: Settings.Route) -> [HTTP.Method] {
