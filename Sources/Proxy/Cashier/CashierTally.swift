@@ -42,7 +42,7 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, key: OutcomeKey?, at now: Timestamp
   ) throws(Refusal) -> PaidExchange {
     guard let ledger, let route = routes[Int(index)] else { throw .unavailable }
-    let facts = self.facts.take() ?? RequestFacts(request, usage: route.usage)
+    let facts = self.facts.take() ?? (session.price.countsTokens ? RequestFacts(request, usage: route.usage) : RequestFacts())
     let content = Self.contentOctets(request)
     guard let least = session.price.cost(of: Self.least(facts, content)),
       let most = session.price.cost(of: Self.most(facts, content, units: route.usage.mostUnits)), least <= most

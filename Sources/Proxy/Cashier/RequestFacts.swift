@@ -27,6 +27,9 @@ struct RequestFacts {
   /// Servers may read the request differently from this reading, and what it costs depends on that.
   var isAmbiguous = false
 
+  /// Knows nothing: the price does not count tokens.
+  init() {}
+
   /// Reads a request.
   init(_ request: borrowing PaidRequest, usage: Settings.UsageReading) {
     format = usage.format.flatMap { UsageFormat(name: $0) } ?? UsageFormat(path: request.path.bytes)
