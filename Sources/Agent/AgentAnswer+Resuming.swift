@@ -97,6 +97,8 @@ extension AgentAnswer {
     }
     let again = try AgentRequest(method: request.method, address: request.address, fields: fields, content: request.content)
     let next = Purchase(continuing: purchase, request: again)
+    // What was topped up counts, even where no answer came.
+    defer { purchase.spending = next.spending }
     let answer = try next.answered()
     purchase = next
     guard continues(answer.head) else {

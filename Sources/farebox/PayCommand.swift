@@ -7,7 +7,7 @@ struct Pay: ParsableCommand {
     commandName: "pay",
     abstract: "Request a URL, and pay for it from a prepaid wallet.",
     discussion: """
-      Nothing is paid without --max (or --deposit): then the price is shown, and the exit status is 80. With it, the server's \
+      Nothing is paid without --max (or --deposit, or --budget): then the price is shown, and the exit status is 80. With it, the server's \
       challenge and invoice are checked, the price is compared with --max, and the payment is made once; the answer goes \
       to standard output or to the file of -o. Redirects are not followed.
 

@@ -40,7 +40,7 @@ final class PayNarrator {
     case .waiting(let amount, let currency): say("the stream waits for \(amount.formatted(in: currency)) more")
     case .pacing(let wait): say("--rate is reached; the next top-up waits \(Self.seconds(wait)) s", onlyVerbose: false)
     case .resuming(let wait, let attempt):
-      say("the connection was lost; asking for the rest in \(Self.seconds(wait)) s (\(attempt))", onlyVerbose: false)
+      say("the answer broke off; asking for the rest in \(Self.seconds(wait)) s (\(attempt))", onlyVerbose: false)
     case .resumed: say("the rest comes")
     case .toppedUp(let amount, let deposit, let currency):
       say("topped up by \(amount.formatted(in: currency)), deposit now \(deposit.formatted(in: currency))")

@@ -14,6 +14,7 @@ What it answers follows from the request alone, so that a second asking brings t
     status   answers with this status and the format's error document
     usage    `none`: no usage is reported
     cached   input tokens that came from a cache
+    gzip     1: compresses the content for whoever takes that
 """
 
 import asyncio
@@ -22,6 +23,7 @@ import random
 import socket
 import struct
 import threading
+import zlib
 
 WORDS = ["The ", "fare ", "is ", "two ", "coins,\n", "käse ", "😀 ", "\"quoted\" ", "back\\slash ", "data: ", "event: ping\n\n", "[DONE] ", "usage ", "\t", "{\"usage\":1} ", "end. "]
 ENDS = {"lf": b"\n", "crlf": b"\r\n", "cr": b"\r"}
@@ -59,6 +61,7 @@ class Script:
         self.status = int(members.get("status", 200))
         self.reports = members.get("usage") != "none"
         self.cached = int(members.get("cached", 0))
+        self.packs = members.get("gzip") == "1"
         self.random = random.Random(self.seed)
         options = body.get("options") or body.get("generationConfig") or {}
         limits = [body.get(n) for n in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")]
@@ -140,6 +143,7 @@ class ModelServer:
             octets = await reader.readexactly(int(fields.get("content-length", 0)))
         body = json.loads(octets) if octets else {}
         script = Script(fields.get("x-script"), body)
+        script.packs = script.packs and "gzip" in fields.get("accept-encoding", "")
         path, _, query = target.partition("?")
         if path.endswith(("/embeddings", "/embed")):
             # Neither vendor tells what came from a cache.
@@ -161,11 +165,11 @@ class ModelServer:
     async def answer(self, reader, writer, path, query, body, script, record):
         vendor = next((v for suffix, v in VENDORS if path.endswith(suffix)), None)
         if vendor is None:
-            return await self.document(writer, 404, {"error": {"message": "no such path"}}, record)
+            return await self.document(writer, 404, {"error": {"message": "no such path"}}, script, record)
         if script.status != 200:
-            return await self.document(writer, script.status, vendor.error(script.status), record)
+            return await self.document(writer, script.status, vendor.error(script.status), script, record)
         if not vendor.streams(path, query, body):
-            return await self.document(writer, 200, vendor.document(path, body, script), record)
+            return await self.document(writer, 200, vendor.document(path, body, script), script, record)
         kind, ends = vendor.framing(query)
         frames = list(vendor.frames(path, query, body, script))
         encoded = [self.encode(kind, frame, script, ends) for frame in frames]
@@ -180,15 +184,22 @@ class ModelServer:
         end = ENDS.get(name) or script.random.choice(list(ENDS.values()))
         return end.join(frame) + end + end
 
-    async def document(self, writer, status, document, record):
+    async def document(self, writer, status, document, script, record):
         octets = compact(document)
-        writer.write(b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\nx-request-id: req_1\r\n\r\n%s" % (status, len(octets), octets))
+        coding = b""
+        if script.packs:
+            packer = zlib.compressobj(wbits=31)
+            octets, coding = packer.compress(octets) + packer.flush(), b"Content-Encoding: gzip\r\n"
+        head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\nx-request-id: req_1\r\n\r\n" % (status, coding, len(octets))
+        writer.write(head + octets)
         await writer.drain()
         record["octets"] = octets
         return True
 
     async def stream(self, reader, writer, kind, encoded, vendor, script, record, ends):
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\nx-request-id: req_1\r\n\r\n" % kind.encode())
+        coding = b"Content-Encoding: gzip\r\n" if script.packs else b""
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\n%sCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\nx-request-id: req_1\r\n\r\n" % (kind.encode(), coding))
+        packer = zlib.compressobj(wbits=31)
         record["octets"] = b""
         pending = b""
         cuts = random.Random(script.seed + 1)
@@ -223,7 +234,7 @@ class ModelServer:
                 ping = vendor.ping()
                 if ping:
                     pending += self.encode(kind, ping, script, ends)
-            pending += octets
+            pending += packer.compress(octets) + packer.flush(zlib.Z_SYNC_FLUSH) if script.packs else octets
             record["delivered"] = number + 1
             # What is held or slow is not left half in the buffer.
             await pass_on(bool(script.slow or script.hold or cuts.random() < 0.3))
@@ -233,6 +244,8 @@ class ModelServer:
                 while not (reader.at_eof() or writer.is_closing()):
                     await asyncio.sleep(0.005)
                 raise ConnectionResetError
+        if script.packs:
+            pending += packer.flush()
         await pass_on(True)
         writer.write(b"0\r\n\r\n")
         await writer.drain()

@@ -110,6 +110,10 @@ class Recorder(httpx2.BaseTransport):
 
         return httpx2.Response(answer.status_code, headers=answer.headers, stream=Kept(), extensions=answer.extensions)
 
+    def last(self):
+        """The last body, but for line ends at its end: a client that has seen `[DONE]` need not read the second half of one."""
+        return bytes(self.bodies[-1]).rstrip(b"\r\n")
+
     def close(self):
         self.inner.close()
 
@@ -197,7 +201,7 @@ def test_events_are_those_of_the_direct_stream(farebox, models, purse, call, end
     for seed in range(4):
         script = {"X-Script": f"seed={seed}; ends={ends}; pings={seed}; cached={seed}"}
         assert CALLS[call](*paid, script) == CALLS[call](*plain, script)
-        assert paying.bodies[-1] == direct.bodies[-1] and len(direct.bodies[-1]) > 100
+        assert paying.last() == direct.last() and len(direct.bodies[-1]) > 100
         count += 1
     assert spent_of(farebox, purse) == count * PRICE
     closed = paying.inner.close_sessions()
@@ -250,7 +254,7 @@ def test_a_stream_is_topped_up_in_the_middle(farebox, models, purse, call):
     script = {"X-Script": "seed=3; words=200; pings=20"}
     expected = CALLS[call](*clients(models.origin, direct), script)
     assert CALLS[call](*clients(farebox.origin + "/octets", paying), script) == expected
-    assert paying.bodies[-1] == direct.bodies[-1]
+    assert paying.last() == direct.last()
     assert purse.top_ups > 2
     assert spent_of(farebox, purse) == ceil(Fraction(3 * len(direct.bodies[-1]), 10))
 

@@ -47,6 +47,13 @@ strip-prefix = "/kept"
 keep-usage-chunk = true
 
 [[route]]
+id = "packed"
+prefix = "/packed/"
+price = "0.15 USDC per M input tokens + 0.05 USDC per M cached input tokens + 0.60 USDC per M output tokens"
+strip-prefix = "/packed"
+content-coding = "decode"
+
+[[route]]
 id = "ceiling"
 prefix = "/ceiling/"
 price = "100 USDC per M input tokens + 30 USDC per M cached input tokens + 700 USDC per M output tokens"
@@ -120,7 +127,7 @@ def test_every_event_as_it_is_and_the_debit_exact(farebox, models, purse, call, 
             assert without_usage(CALLS[call](*paid, script)) == expected
         else:
             assert CALLS[call](*paid, script) == expected
-            assert paying.bodies[-1] == direct.bodies[-1]
+            assert paying.last() == direct.last()
         total += cost(models.last()["usage"], FINE)
     # One sum over everything, rounded up once.
     assert spent_of(farebox, purse) == ceil(total)
@@ -154,7 +161,10 @@ def test_other_wire_formats(farebox, models, purse, wire):
         assert spent_of(farebox, purse) == ceil(total)
 
 
-def test_asynchronous_clients_at_once(farebox, models, purse):
+@pytest.mark.parametrize("route,price,deposit", [("fine", FINE, 1_000_000), ("ceiling", DEAR, 30_000)])
+def test_asynchronous_clients_at_once(farebox, models, purse, route, price, deposit):
+    purse.deposit = deposit
+
     async def run(origin, transport):
         async with httpx2.AsyncClient(transport=transport, timeout=30) as web:
             o = openai.AsyncOpenAI(base_url=origin + "/v1", api_key="x", max_retries=0, http_client=web)
@@ -173,10 +183,11 @@ def test_asynchronous_clients_at_once(farebox, models, purse):
 
     direct = asyncio.run(run(models.origin, httpx2.AsyncHTTPTransport()))
     start = len(models.exchanges)
-    assert asyncio.run(run(farebox.origin + "/fine", AsyncPrepaidTransport(purse))) == direct
-    total = sum((cost(exchange["usage"], FINE) for exchange in models.exchanges[start:]), Fraction(0))
+    assert asyncio.run(run(farebox.origin + "/" + route, AsyncPrepaidTransport(purse))) == direct
+    total = sum((cost(exchange["usage"], price) for exchange in models.exchanges[start:]), Fraction(0))
     assert len(models.exchanges) - start == 12
     assert farebox.balance(purse.wallet) == 10_000_000 - ceil(total)
+    assert (purse.top_ups > 1) == (route == "ceiling")
 
 
 # The usage that is asked for.
@@ -194,6 +205,25 @@ def test_usage_is_asked_for_and_its_chunk_taken_out(farebox, models, purse):
     assert CALLS["chat stream"](*clients(farebox.origin + "/fine", transport), {}) == expected and expected[-1]["usage"]
 
 
+@pytest.mark.parametrize("route", ["fine", "packed"])
+@pytest.mark.parametrize("call", [name for name in CALLS if name != "chat stream without usage"])
+def test_compressed_answers(farebox, models, purse, call, route):
+    direct, paying = Recorder(httpx2.HTTPTransport()), Recorder(PrepaidTransport(purse))
+    total = Fraction(0)
+    for seed in range(3):
+        script = {"X-Script": f"seed={seed}; gzip=1; words={30 + seed}; cached={seed}"}
+        expected = CALLS[call](*clients(models.origin, direct), script)
+        assert "gzip" in models.last()["fields"]["accept-encoding"]
+        assert CALLS[call](*clients(farebox.origin + "/" + route, paying), script) == expected
+        # Either nothing that could not be read is asked for, or it is decoded to be read.
+        assert ("gzip" in models.last()["fields"].get("accept-encoding", "")) == (route == "packed")
+        # The end of the packed octets is not read by all: `[DONE]` comes before it.
+        common = min(len(paying.bodies[-1]), len(direct.bodies[-1]))
+        assert (paying.bodies[-1][:common] == direct.bodies[-1][:common]) == (route == "packed")
+        total += cost(models.last()["usage"], FINE)
+    assert spent_of(farebox, purse) == ceil(total)
+
+
 @pytest.mark.parametrize("call", [name for name in CALLS if name != "embeddings"])
 def test_without_usage_the_estimate_stands(farebox, models, purse, call):
     before = missing(farebox)
@@ -206,7 +236,7 @@ def test_without_usage_the_estimate_stands(farebox, models, purse, call):
             CALLS[call](*clients(farebox.origin + "/dear", paying), script)
     else:
         assert CALLS[call](*clients(farebox.origin + "/dear", paying), script) == expected
-    assert paying.bodies[-1] == direct.bodies[-1]
+    assert paying.last() == direct.last()
     # About a token for four octets of what was said and asked.
     assert 60 * 700 // 4 < spent_of(farebox, purse) < 60 * 700 * 4
     assert missing(farebox) == before + 1
@@ -232,7 +262,7 @@ def test_an_error_in_the_middle_is_paid_as_far_as_it_came(farebox, models, purse
         except (openai.APIError, anthropic.APIError) as error:
             endings.append((type(error), str(error)))
     assert endings[0] == endings[1]
-    assert paying.bodies[-1] == direct.bodies[-1]
+    assert paying.last() == direct.last()
     assert 20 * 700 // 3 < spent_of(farebox, purse) < 30 * 700 * 3
 
 
@@ -247,7 +277,7 @@ def test_topped_up_before_or_in_the_middle(farebox, models, purse, call, route):
     script = {"X-Script": "seed=5; words=150; pings=20; slow=1"}
     expected = CALLS[call](*clients(models.origin, direct), script)
     assert CALLS[call](*clients(farebox.origin + "/" + route, paying), script) == expected
-    assert paying.bodies[-1] == direct.bodies[-1]
+    assert paying.last() == direct.last()
     assert purse.top_ups >= 1
     assert spent_of(farebox, purse) == ceil(cost(models.last()["usage"], DEAR))
 
