@@ -57,7 +57,7 @@ let package = Package(
     module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
     module(
       "Configuration",
-      ["Bytes", "Encoding", "HTTP", "TLS", "Payments", "Metering", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
+      ["Bytes", "Encoding", "HTTP", "TLS", "Payments", "Metering", "MCP", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
 
     // 3: the outside world.
     module("IO", ["Bytes", "CLinux"]),
@@ -67,7 +67,7 @@ let package = Package(
     module(
       "Proxy",
       [
-        "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
+        "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "MCP", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
         "Ledger",
       ]),
     module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Usage", "Payments", "Metering", "Methods"]),
@@ -92,7 +92,7 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
-    tests("ProxyTests", ["Proxy", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
+    tests("ProxyTests", ["Proxy", "MCP", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "TLS", "Usage", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
     tests("FuzzTests", ["HTTP", "HTTP2", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("TidyTests", []),

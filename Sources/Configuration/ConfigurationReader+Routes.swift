@@ -185,7 +185,7 @@ extension ConfigurationReader {
   private mutating func readOffer(_ table: TableReader, _ route: inout Settings.Route) {
     let isFree = table.boolean("free")
     let words = table.string("price", expected: Self.priceExample)
-    let hasModels = table.has("models")
+    let hasModels = table.has("models") || table.has("calls")
     if table.has("price"), table.has("free") {
       table.report(.conflict, "free", expected: "either a price or free = true")
     } else if !table.has("price"), isFree != true, !hasModels {
@@ -198,6 +198,7 @@ extension ConfigurationReader {
     readPayment(table, &route)
     let bounds = Bounds(table)
     readModels(table, bounds, &route)
+    readCalls(table, bounds, &route)
     if isFree == true, hasModels {
       table.report(.conflict, "free", expected: "a price for each model, or \"free\" in its place", advice: "\"*\" = \"free\" stands for all other models")
     }

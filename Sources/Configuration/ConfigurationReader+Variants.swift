@@ -30,7 +30,7 @@ extension ConfigurationReader {
     checkCurrencies(table, route)
   }
 
-  private func readVariant(_ models: TableReader, _ name: String, _ bounds: Bounds) -> Settings.Variant? {
+  func readVariant(_ models: TableReader, _ name: String, _ bounds: Bounds) -> Settings.Variant? {
     guard let node = models.node(name) else { return nil }
     let star = name.firstIndex(of: "*")
     guard (1...Settings.Variant.nameLimit).contains(name.utf8.count), name.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F }),

@@ -47,7 +47,7 @@ public struct Explanation: Sendable {
       let words = route.price == nil && !isSold ? "not sold" : route.priceWords
       return [route.id, match, words] + (route.price == nil ? [] : [route.terms])
     }
-    let own = row(route, route.patternWords, isSold: route.variants.isEmpty)
+    let own = row(route, route.patternWords, isSold: route.variants.isEmpty || route.selector == .mcp)
     let volume = route.freeUnits.map { ["", "  free", $0.words] } + route.tiers.map { ["", "  tier", $0.words] }
     return [own] + volume + route.variants.map { row(route.route(of: $0), "  \(route.selector.words) \($0.name)", isSold: true) }
   }

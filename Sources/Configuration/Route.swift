@@ -17,6 +17,8 @@ extension Settings {
     public var variants: [Variant] = []
     /// Who is asked what a request costs; nil: the price is known. `offer` then holds what stands in for the answer.
     public var pricer: Pricer?
+    /// How calls are settled where messages of an MCP endpoint decide.
+    public var calls = Calls()
     /// Methods of a priced route that cost nothing.
     public var freeMethods: MethodSet = []
     /// How a priced route may be paid.

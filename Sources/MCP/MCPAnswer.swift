@@ -37,6 +37,8 @@ public struct MCPAnswer: Sendable {
     let oddMeta: Range<Int>?
     let lists: [Range<Int>?]
     let capabilities: Range<Int>?
+    /// Who may keep the result: of one that was paid for, nobody but the client.
+    let cacheScope: Range<Int>?
   }
 
   public let isBatch: Bool
@@ -150,6 +152,7 @@ public struct MCPAnswer: Sendable {
       if let meta = message.rootMeta, meta.isConcerned { edits.replace(meta.range, Self.metaText(meta, nil, scanner)) }
       if let result = message.result {
         let receipt = message.receipt.map { (name: PaymentMember.receipt, value: $0) }
+        if receipt != nil, let scope = result.cacheScope { edits.replace(scope, Array("\"private\"".utf8)) }
         if let meta = result.meta {
           if meta.isConcerned || receipt != nil { edits.replace(meta.range, Self.metaText(meta, receipt, scanner)) }
         } else if let receipt {
@@ -181,7 +184,7 @@ public struct MCPAnswer: Sendable {
 }
 
 extension MCPAnswer.Message {
-  private static let members: [StaticString] = ["_meta", "isError", "resultType", "capabilities", "tools", "resources", "prompts"]
+  private static let members: [StaticString] = ["_meta", "isError", "resultType", "capabilities", "tools", "resources", "prompts", "cacheScope"]
 
   fileprivate init(_ message: RPCMessage, in scanner: JSONScanner) throws(MCPError) {
     range = message.range
@@ -202,7 +205,7 @@ extension MCPAnswer.Message {
     let meta = try PaymentMeta(found[0], in: scanner)
     result = MCPAnswer.ResultParts(
       range: range, isEmpty: isEmpty, meta: meta, oddMeta: meta == nil ? found[0] : nil,
-      lists: found[4...].map { $0.flatMap { scanner.isArray($0) ? $0 : nil } }, capabilities: found[3])
+      lists: found[4...6].map { $0.flatMap { scanner.isArray($0) ? $0 : nil } }, capabilities: found[3], cacheScope: found[7])
     if let flag = found[1], scanner.isTrue(flag) {
       outcome = .failure
     } else if let type = found[2], (try? JSON.parse(scanner.octets(type)))?.stringValue == "input_required" {

@@ -60,15 +60,19 @@ public enum RPCReply {
 
   /// Prints the result of a request that manages a session, in the shape that its method's results have: clients read nothing else.
   public static func management(_ id: RPCIdentifier, _ kind: CallKind, text: String, receipt: JSONObject?) -> [UInt8] {
-    var result = JSONObject()
+    // Since 2026-07-28 every result says that it is complete; older readers pass over it.
+    var result: JSONObject = ["resultType": "complete"]
     let block: JSONObject = ["type": "text", "text": .string(text)]
     switch kind {
     case .tool:
       result.set("content", .array([.object(block)]))
-      result.set("isError", .bool(false))
+      // The tool was not run: without this, clients would hold the text against the schema of the tool's output.
+      result.set("isError", .bool(true))
     case .resource:
       let content: JSONObject = ["uri": "about:blank", "mimeType": "application/json", "text": .string(text)]
       result.set("contents", .array([.object(content)]))
+      result.set("cacheScope", "private")
+      result.set("ttlMs", 0)
     case .prompt:
       let message: JSONObject = ["role": "assistant", "content": .object(block)]
       result.set("messages", .array([.object(message)]))

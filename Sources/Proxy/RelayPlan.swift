@@ -14,6 +14,8 @@ struct RelayPlan: Sendable {
     var id: [UInt8]
     var upstream: Int
     var isPriced: Bool
+    /// Which calls cost what, where the route leads to an MCP endpoint.
+    var mcp: MCPRoute?
     /// Whether clients of gRPC are told errors in its own words.
     var tellsGRPC: Bool
     /// Host, Via and what the route injects.
@@ -144,6 +146,7 @@ struct RelayPlan: Sendable {
         throw .fieldsInvalid(route: index, error)
       }
       made.upstream = layout.upstreams[route.upstream]
+      made.mcp = MCPRoute(route, places: layout.variants[index])
       Self.put(made, at: Int(layout.routes[index]), in: &routes)
     }
     // The router never leads to a variant's place; it is filled so that tables have no gaps.
@@ -264,8 +267,9 @@ extension RelayPlan.Route {
 
 extension Settings.Route {
   /// The content codings that the upstream may answer in: where events are counted none, for whole events are what passes; where tokens
-  /// are, none or those that the reader of their usage can decode.
+  /// are, none or those that the reader of their usage can decode. Messages of MCP are read, so there are none either.
   var acceptedCodings: AcceptedCodings {
+    if selector == .mcp { return .identity }
     if prices.contains(where: \.countsEvents) { return .identity }
     guard prices.contains(where: \.countsTokens) else { return .asAsked }
     return usage.decodesContent ? .readable : .identity

@@ -47,6 +47,9 @@ import Testing
     #expect(
       try add(#"{"jsonrpc":"2.0","id":1,"result":{"_meta":null}}"#)
         == #"{"jsonrpc":"2.0","id":1,"result":{"_meta":{"org.paymentauth/receipt":{"status":"success"}}}}"#)
+    #expect(
+      try add(#"{"jsonrpc":"2.0","id":1,"result":{"cacheScope":"public","_meta":{}}}"#)
+        == #"{"jsonrpc":"2.0","id":1,"result":{"cacheScope":"private","_meta":{"org.paymentauth/receipt":{"status":"success"}}}}"#)
     // An error carries none.
     let error = #"{"jsonrpc":"2.0","id":1,"error":{"code":-1,"message":"x"}}"#
     #expect(try add(error) == error)

@@ -214,7 +214,7 @@ struct Cashier: ~Copyable {
   }
 
   /// Lets a page of another origin read the verdict's answer, or the response that it will lead to.
-  private mutating func withCORS(_ verdict: consuming Verdict, _ request: borrowing PaidRequest) -> Verdict {
+  mutating func withCORS(_ verdict: consuming Verdict, _ request: borrowing PaidRequest) -> Verdict {
     switch consume verdict {
     case .answer(var answer):
       answer.fields += corsLines(request)
@@ -293,6 +293,13 @@ struct Cashier: ~Copyable {
     } catch {
       return .answer(failed(request, index, error.problem, detail: error.detail, at: now))
     }
+    return resolve(request, index, credential, isAlone: request.content.isNone, at: now)
+  }
+
+  /// Verifies a credential, wherever it came in. `isAlone` says that the request asks for nothing besides.
+  mutating func resolve(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, isAlone: Bool, at now: Timestamp
+  ) -> Verdict {
     guard credential.challenge.method == Prepaid.method,
       credential.challenge.intent == "charge" || credential.challenge.intent == "session"
     else { return .answer(failed(request, index, .methodUnsupported, at: now)) }
@@ -305,11 +312,12 @@ struct Cashier: ~Copyable {
     } catch {
       return .answer(failed(request, index, .invalidPayload, detail: error.detail, at: now))
     }
-    return dispatch(request, index, credential, payload, at: now)
+    return dispatch(request, index, credential, payload, isAlone: isAlone, at: now)
   }
 
   private mutating func dispatch(
-    _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: PrepaidPayload, at now: Timestamp
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: PrepaidPayload, isAlone: Bool,
+    at now: Timestamp
   ) -> Verdict {
     switch payload {
     case .transfer(let wallet, let signature):
@@ -320,7 +328,7 @@ struct Cashier: ~Copyable {
     case .bearer(let session, let secret):
       return bearer(request, index, session: session, secret: secret, credential: credential, at: now)
     case .topUp, .status, .close:
-      guard case .none = request.content else {
+      guard isAlone else {
         return .answer(problem(.badRequest, detail: "A request that manages a session has no content."))
       }
       return manage(request, index, credential, payload, at: now)

@@ -62,13 +62,13 @@ extension Cashier {
     return settle(place, outcome: keptOutcome(place, head: Array(fields), body: body.map { Array($0) }), at: now)
   }
 
-  private func keptOutcome(_ place: UInt32, head: [UInt8], body: [UInt8]?) -> StoredOutcome? {
+  func keptOutcome(_ place: UInt32, head: [UInt8], body: [UInt8]?) -> StoredOutcome? {
     guard exchanges[place].idempotency != nil else { return nil }
     return StoredOutcome(status: exchanges[place].status, head: head, body: body, receipt: exchanges[place].receipt)
   }
 
   /// Moves a charge's money to the merchant, or keeps the outcome of a session's request; its debit stands already.
-  private mutating func settle(_ place: UInt32, outcome: StoredOutcome?, at now: Timestamp) -> LSN {
+  mutating func settle(_ place: UInt32, outcome: StoredOutcome?, at now: Timestamp) -> LSN {
     guard let ledger else { return Self.never }
     do throws(Refusal) {
       switch exchanges[place].payment {
@@ -91,7 +91,7 @@ extension Cashier {
   }
 
   /// Gives everything back: the exchange costs nothing.
-  private mutating func giveBack(_ place: UInt32, cause: VoidCause, at now: Timestamp) {
+  mutating func giveBack(_ place: UInt32, cause: VoidCause, at now: Timestamp) {
     guard let ledger else { return }
     switch exchanges[place].payment {
     case .held(let hold):
@@ -124,7 +124,7 @@ extension Cashier {
 
   /// Prints the receipt of what has been paid so far: signed for charges and opens, by the session's prepared one else. False
   /// where the session is not known any more.
-  private mutating func printReceipt(_ place: UInt32, to out: inout ByteBuffer, at now: Timestamp) -> Bool {
+  mutating func printReceipt(_ place: UInt32, to out: inout ByteBuffer, at now: Timestamp) -> Bool {
     guard let ledger else { return false }
     guard let session = exchanges[place].session else {
       guard case .held(let hold) = exchanges[place].payment else { return false }

@@ -171,7 +171,10 @@ extension Cashier {
     if let refused = refused(request, index, wallet: view.wallet, session: session) { return .answer(refused) }
     do throws(Refusal) {
       let verdict = try serve(request, index, resolved, at: now)
-      if route.pricing == nil, let value = PresentedCredential.only(request.octets, request.head) { cache.insert(value, route: index, resolved) }
+      // A field says nothing about a credential that came in a message.
+      if route.pricing == nil, !request.isCall, let value = PresentedCredential.only(request.octets, request.head) {
+        cache.insert(value, route: index, resolved)
+      }
       return verdict
     } catch {
       return .answer(answer(error, request, index, credential, nil, at: now))

@@ -33,6 +33,7 @@ enum LLMSDocument {
     for variant in operation.variants {
       text += "  - `\(variant.name)`" + (variant.description.map { ": \(line($0))" } ?? "") + " — \(price(variant.price, variant.offers))\n"
     }
+    if operation.selector == Settings.Selector.mcp.words { return text + "  - any other — free\n" }
     return text + (operation.price == nil ? "  - any other: not sold\n" : "  - any other — \(price(operation.price, operation.offers))\n")
   }
 

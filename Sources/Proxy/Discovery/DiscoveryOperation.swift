@@ -70,6 +70,8 @@ struct DiscoveryOperation: Sendable {
 
   /// HEAD goes without saying where GET is; a route for every method is shown with the usual two.
   private static func methods(of route: Settings.Route) -> [HTTP.Method] {
+    // Messages are POSTed; the streams that GET and DELETE open and end are no part of what is sold.
+    if route.selector == .mcp { return [.post] }
     if route.methods == .any || route.methods.isEmpty { return [.get, .post] }
     return route.methods.named.filter { $0 != .head || !route.methods.allows(.get) }
   }

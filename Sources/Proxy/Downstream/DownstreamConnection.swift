@@ -235,6 +235,8 @@ struct DownstreamConnection: ~Copyable {
   var exchange = PaidExchange()
   var events = EventPassage()
   var pending: PendingAnswer?
+  /// What is known of the exchange where its route leads to an MCP endpoint.
+  var mcp: MCPExchange?
   /// Trailer lines of a stream's request.
   var requestTrailers = ByteBuffer()
   /// Trailer lines of the response, to be sent behind its last chunk.

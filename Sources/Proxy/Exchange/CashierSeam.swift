@@ -45,6 +45,14 @@ enum RequestContent {
   case buffered(UnsafeRawBufferPointer)
   /// It is still to come; nil where it is chunked.
   case streaming(length: UInt64?)
+
+  /// Whether there is none.
+  var isNone: Bool {
+    switch self {
+    case .none: true
+    case .buffered, .streaming: false
+    }
+  }
 }
 
 /// One request as the cashier sees it. Everything points into the worker's buffers and is valid during the call.
@@ -67,6 +75,8 @@ struct PaidRequest: ~Copyable {
   let monotonic: Instant
   /// Whether it asks for another protocol that its route passes on.
   var isUpgrade = false
+  /// Whether it is a call whose credential stands in its message.
+  var isCall = false
 }
 
 /// What the cashier decides about a request.

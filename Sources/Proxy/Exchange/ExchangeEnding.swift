@@ -11,7 +11,12 @@ extension Worker {
   mutating func continueEnding(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state == .ending else { return }
-    if connection.pointee.has(.withheld) { releaseWithheld(index, isWhole: true) }
+    if connection.pointee.has(.withheld) {
+      if let exchange = connection.pointee.mcp, !rewriteMessages(index, exchange) { return messagesBroken(index) }
+      releaseWithheld(index, isWhole: true)
+    } else if let exchange = connection.pointee.mcp, exchange.passage == .events {
+      finishEvents(index, exchange)
+    }
     guard connection.pointee.state == .ending else { return }
     if connection.pointee.has(.eventStream) { connection.pointee.events.finish(into: &connection.pointee.held) }
     let isStalled = connection.pointee.has(.dry) || connection.pointee.has(.awaitsGrant)
@@ -64,7 +69,8 @@ extension Worker {
     connection.pointee.secondEnds = .max
     connection.pointee.isPaused = false
     paidCount -= 1
-    let parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
+    var parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
+    if let exchange = connection.pointee.mcp { parts.after = max(parts.after, finishCalls(exchange, end)) }
     notePayment(index, cashier.takeSummary())
     connection.pointee.exchange = PaidExchange()
     return parts
@@ -192,7 +198,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed, !connection.pointee.has(.gone) else { return }
     let isTrailersOnly = connection.pointee.has(.grpc) && plain.status >= 400
-    let reply = isTrailersOnly ? GRPCAnswer.make(plain) : plain
+    let reply = isTrailersOnly ? GRPCAnswer.make(plain) : connection.pointee.mcp?.translated(plain) ?? plain
     releaseCollected(index)
     connection.pointee.keptHead.release()
     connection.pointee.prepared.release()

@@ -158,7 +158,7 @@ extension Worker {
   private mutating func stopWhatMustStop() {
     for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
       let connection = downstreams.pointer(index)
-      guard connection.pointee.has(.paid), cashier.mustStop(connection.pointee.exchange) else { continue }
+      guard connection.pointee.has(.paid), cashier.mustStop(connection.pointee.exchange) || mustStopCalls(index) else { continue }
       switch connection.pointee.state {
       case .beforeForward, .queued: fail(index, .sessionEnded)
       case .exchange: breakExchange(index, .sessionEnded)
@@ -203,6 +203,6 @@ extension Worker {
   private func isPaidWhole(_ index: Int) -> Bool {
     let connection = downstreams.pointer(index)
     return connection.pointee.has(.departed) && connection.pointee.has(.headSeen) && connection.pointee.gate == 0
-      && !connection.pointee.exchange.isMetered
+      && !connection.pointee.exchange.isMetered && connection.pointee.mcp?.awaitsResponses != true
   }
 }

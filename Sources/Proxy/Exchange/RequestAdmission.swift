@@ -18,6 +18,7 @@ extension Worker {
     connection.pointee.attempt = 0
     connection.pointee.interimCount = 0
     connection.pointee.tried = []
+    connection.pointee.mcp = nil
     connection.pointee.since = now
     connection.pointee.contentCount = 0
     connection.pointee.progress = ContentProgress(head.pointee.framing)
@@ -103,6 +104,9 @@ extension Worker {
       refused.fields += cashier.corsLines(paidRequest(index, route, octets, path, query))
       return answer(index, refused)
     }
+    if let mcp = plan.routes[Int(route)].mcp {
+      return admitMessages(index, mcp, Asked(octets: octets, path: path, query: query, whole: whole))
+    }
     guard plan.routes[Int(route)].isPriced else {
       if let refused = refusedWithoutUpgrade(index) ?? refusedByRoute(index) { return answer(index, refused) }
       return forward(index, octets, whole)
@@ -142,7 +146,7 @@ extension Worker {
   }
 
   /// 429 where a request that costs nothing comes beyond its route's rate; the cashier looks at it for those that pay.
-  private mutating func refusedByRoute(_ index: Int) -> Answer? {
+  mutating func refusedByRoute(_ index: Int) -> Answer? {
     guard let rate = plan.routes[Int(downstreams.pointer(index).pointee.route)].rate else { return nil }
     return cashier.refusedByService(wallet: nil, session: nil, rate: rate, at: Instant(nanoseconds: now))
   }
@@ -278,7 +282,7 @@ extension Worker {
 
   // MARK: Answers that wait for others
 
-  private mutating func awaitOthers(_ index: Int, _ pending: PendingAnswer) {
+  mutating func awaitOthers(_ index: Int, _ pending: PendingAnswer) {
     let connection = downstreams.pointer(index)
     connection.pointee.pending = pending
     connection.pointee.state = .pendingAnswer

@@ -54,7 +54,9 @@ extension Worker {
     connection.pointee.trailers.removeAll()
     if connection.pointee.progress == .complete { setDeadline(index, now &+ times(index).idle) }
     fields.removeAll()
-    if connection.pointee.has(.paid) {
+    if connection.pointee.mcp != nil {
+      guard beginMessages(slot, index, octets) else { return }
+    } else if connection.pointee.has(.paid) {
       guard beginPaidResponse(slot, index, octets) else { return }
     } else if connection.pointee.has(.carriesCredential) {
       fields.append("Cache-Control: private\r\n")
@@ -111,7 +113,7 @@ extension Worker {
     let isNew = connection.pointee.minorVersion == 1
     var chosen = framing
     let mayGrow =
-      connection.pointee.has(.eventStream)
+      connection.pointee.has(.eventStream) || connection.pointee.mcp?.passage == .events
       || (connection.pointee.has(.paid) && connection.pointee.exchange.wantsTrailer && connection.pointee.has(.acceptsTrailers))
     switch framing {
     case .none: break
@@ -158,7 +160,12 @@ extension Worker {
     guard !connection.pointee.has(.gone) else { return }
     if connection.pointee.has(.withheld) {
       connection.pointee.held.append(content)
-      if connection.pointee.held.count > connection.pointee.collectLimit { releaseWithheld(index, isWhole: false) }
+      if connection.pointee.held.count > connection.pointee.collectLimit {
+        if connection.pointee.mcp != nil, connection.pointee.has(.paid) { return breakExchange(index, .upstreamMalformed) }
+        releaseWithheld(index, isWhole: false)
+      }
+    } else if let exchange = connection.pointee.mcp, exchange.passage == .events {
+      deliverEvents(index, exchange, content)
     } else if connection.pointee.has(.eventStream) {
       connection.pointee.events.take(content, into: &connection.pointee.held)
       passHeld(index)
@@ -294,7 +301,7 @@ extension Worker {
     fields.removeAll()
     fields.append(connection.pointee.keptFields)
     connection.pointee.keptFields.release()
-    let after = reportCollected(index, octets, isWhole ? content : nil)
+    let after = connection.pointee.mcp == nil ? reportCollected(index, octets, isWhole ? content : nil) : 0
     setGate(index, max(after, connection.pointee.exchange.replyAfter))
     let declared = responseHead.pointee.framing
     let framing: BodyFraming = isWhole && declared != .none ? .length(UInt64(content.count)) : declared

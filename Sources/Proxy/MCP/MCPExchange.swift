@@ -1,0 +1,71 @@
+import Gateway
+import HTTP
+import Ledger
+import MCP
+
+/// What is known of one exchange with an MCP endpoint between its request and the end of its answer.
+///
+/// A class, since it belongs to one connection in many, and moves nowhere.
+final class MCPExchange {
+  /// How the client is told what it has to pay, and what it has paid.
+  enum Dialect {
+    /// In messages (draft-payment-transport-mcp-00).
+    case messages
+    /// In messages, beside the status and the fields that a client of HTTP looks for.
+    case both
+    /// In status and fields alone: the credential came in a field.
+    case fields
+  }
+
+  /// What becomes of the answer's content.
+  enum Passage {
+    /// It passes.
+    case whole
+    /// It is collected, looked at and then let go.
+    case collected
+    /// Its events are looked at one by one.
+    case events
+  }
+
+  /// A request of the content that waits for its response.
+  struct Call {
+    let identifier: RPCIdentifier
+    let subject: MCPRequest.Subject
+    /// What pays for it; nil where it is free.
+    var exchange: PaidExchange?
+    /// The response has come, or never will.
+    var isAnswered = false
+    /// It was refused, or manages a session: what to answer in place of a response.
+    var answer: Answer?
+    var presentsCredential = false
+    var manages = false
+  }
+
+  let route: MCPRoute
+  let dialect: Dialect
+  let isBatch: Bool
+  var calls: [Call] = []
+  /// Which call the connection's own `exchange` pays for.
+  var leading = 0
+  var passage = Passage.whole
+  var events = MCPEvents()
+  /// A client can ask for the rest of the stream later, by the id of an event that it has got.
+  var isResumable = false
+  /// The answer is written in the client's dialect already.
+  var isTranslated = false
+
+  init(_ route: MCPRoute, dialect: Dialect, isBatch: Bool = false) {
+    self.route = route
+    self.dialect = dialect
+    self.isBatch = isBatch
+  }
+
+  /// Whether a call that was paid for has no response yet.
+  var awaitsResponses: Bool { calls.contains { $0.exchange != nil && !$0.isAnswered } }
+
+  /// Which call a response belongs to: the only one, or the one of its id.
+  func call(for identifier: RPCIdentifier) -> Int? {
+    if !isBatch { return calls.isEmpty ? nil : 0 }
+    return calls.firstIndex { $0.identifier == identifier }
+  }
+}

@@ -1,0 +1,106 @@
+import Configuration
+import Encoding
+import Gateway
+import HTTP
+import MCP
+import Metering
+import Payments
+import Testing
+
+@testable import Proxy
+
+/// What answers of our own are in messages, and which calls lead to which price.
+@Suite struct MCPReplyTests {
+  private static func route(_ change: (inout Settings.Route) -> Void = { _ in }) throws -> MCPRoute {
+    var route = Settings.Route(id: "tools", path: .exact("/mcp"))
+    route.selector = .mcp
+    func price(_ words: String) throws -> Price { try Price(parsing: words, currencies: [cashierCurrency]) }
+    route.variants = [
+      Settings.Variant(name: "a", patterns: ["tools/call:db.*"], price: try price("0.001 USDC per call")),
+      Settings.Variant(name: "b", patterns: ["tools/call:db.gift"], price: nil),
+      Settings.Variant(name: "c", patterns: ["resources/read:file:///r/*"], price: try price("0.002 USDC per call")),
+    ]
+    change(&route)
+    return try #require(MCPRoute(route, places: [5, 6, 7]))
+  }
+
+  private static func exchange(isBatch: Bool = false, dialect: MCPExchange.Dialect = .messages, ids: [String] = ["1"]) throws -> MCPExchange {
+    let exchange = MCPExchange(try route(), dialect: dialect, isBatch: isBatch)
+    for id in ids {
+      let text = Array(#"{"jsonrpc":"2.0","id":\#(id),"method":"tools/call","params":{"name":"db.x"}}"#.utf8)
+      let message = try text.withUnsafeBytes { try MCPRequest($0) }.messages[0]
+      exchange.calls.append(MCPExchange.Call(identifier: try #require(message.identifier), subject: message.subject))
+    }
+    return exchange
+  }
+
+  private static func answer(_ status: UInt16, _ type: String) -> Answer {
+    Answer(
+      status: status, fields: Array("Content-Type: application/problem+json\r\nCache-Control: no-store\r\nRetry-After: 5\r\nX: y\r\n".utf8),
+      body: Array(#"{"type":"https://paymentauth.org/problems/\#(type)","title":"t","status":\#(status),"detail":"d"}"#.utf8))
+  }
+
+  @Test func thePriceIsTheClosestPatterns() throws {
+    let route = try Self.route()
+    func choice(_ kind: CallKind, _ name: String) throws -> MCPRoute.Choice { route.choice(of: try CallTarget(kind: kind, name: name)) }
+    #expect(try choice(.tool, "db.read") == .priced(5))
+    #expect(try choice(.tool, "db.gift") == .free)
+    #expect(try choice(.tool, "other") == .free)
+    #expect(try choice(.resource, "file:///r/a") == .priced(7))
+    #expect(try choice(.prompt, "db.read") == .free)
+    #expect(route.sold == [5, 7])
+    let plain = Settings.Route(id: "x", path: .exact("/"))
+    #expect(MCPRoute(plain, places: []) == nil)
+  }
+
+  @Test(arguments: [
+    (402, "payment-required", false, -32042, 200), (402, "invalid-challenge", true, -32043, 200), (402, "payment-required", true, -32043, 200),
+    (402, "malformed-credential", true, -32602, 200), (400, "bad-request", true, -32602, 200), (403, "already-paid", true, -32000, 200),
+    (409, "payment-in-flight", true, -32000, 200), (410, "session/channel-finalized", true, -32000, 200), (422, "idempotency-mismatch", true, -32000, 200),
+    (429, "rate-limited", false, -32000, 429), (500, "internal-payment-error", true, -32603, 500), (502, "x", true, -32603, 502),
+    (503, "ledger-unavailable", false, -32603, 503),
+  ] as [(UInt16, String, Bool, Int, UInt16)])
+  func problemsHaveCodes(status: UInt16, type: String, presents: Bool, code: Int, told: UInt16) throws {
+    let exchange = try Self.exchange()
+    exchange.calls[0].presentsCredential = presents
+    let reply = exchange.translated(Self.answer(status, type))
+    #expect(reply.status == told)
+    let message = try JSON.parse(reply.body)
+    #expect(message["error"]?["code"]?.intValue == code)
+    #expect(message["id"]?.intValue == 1)
+    #expect(message["error"]?["data"]?["httpStatus"]?.intValue == Int(status))
+    #expect(message["error"]?["data"]?["problem"]?["detail"] == "d")
+    #expect((message["error"]?["data"]?["failure"]?["reason"] == .string(String(type.split(separator: "/").last ?? ""))) == (code == -32043))
+    let fields = String(decoding: reply.fields, as: UTF8.self)
+    #expect(fields == "Content-Type: application/json\r\nCache-Control: no-store\r\nRetry-After: 5\r\nX: y\r\n")
+    // Once is enough.
+    #expect(exchange.translated(reply).body == reply.body)
+  }
+
+  @Test func clientsOfFieldsKeepTheirs() throws {
+    let exchange = try Self.exchange(dialect: .fields)
+    let answer = Self.answer(402, "payment-required")
+    #expect(exchange.translated(answer).body == answer.body)
+    let both = try Self.exchange(dialect: .both).translated(answer)
+    #expect(both.status == 402)
+    #expect(try JSON.parse(both.body)["error"]?["code"]?.intValue == -32042)
+  }
+
+  @Test func everyRequestOfABatchIsAnswered() throws {
+    let exchange = try Self.exchange(isBatch: true, ids: ["1", "\"b\"", "3"])
+    exchange.calls[1].answer = Self.answer(402, "payment-required")
+    let messages = try #require(try JSON.parse(exchange.refusedBatch().body).arrayValue)
+    #expect(messages.map { $0["error"]?["code"]?.intValue } == [-32000, -32042, -32000])
+    #expect(messages.map { $0["id"] } == [1, "b", 3])
+    #expect(exchange.call(for: exchange.calls[2].identifier) == 2)
+  }
+
+  @Test func refusalsNameTheirRule() throws {
+    for (rule, code) in [(MCPError.notJSON(offset: 3), -32700), (.duplicateMember(offset: 1), -32600), (.ambiguousURI, -32602), (.missingTarget, -32602)] {
+      let refusal = MCPReply.refusal(rule, id: .null)
+      let message = try JSON.parse(refusal.body)
+      #expect(refusal.status == 400 && message["error"]?["code"]?.intValue == code && message["id"]?.isNull == true)
+      #expect(message["error"]?["data"]?["detail"] == .string(rule.detail))
+    }
+  }
+}
