@@ -70,6 +70,33 @@ private func text(_ object: JSONObject) -> String { String(decoding: JCS.seriali
         #""prices":[{"amount":"1000","unitSize":"1","unitType":"request"},{"amount":"10000","unitSize":"1000000","unitType":"byte"}]"#))
   }
 
+  @Test func randomPricesReadBackFromTheWire() throws {
+    var state: UInt64 = 0x5EED
+    func next(_ bound: UInt64) -> UInt64 {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return (state >> 33) % bound
+    }
+    let sizes: [UInt64] = [1, 60, 1000, 1024, 1_000_000]
+    for _ in 0..<1000 {
+      var units = Unit.allCases
+      let rates = (0...next(8)).prefix(8).compactMap { _ in
+        Rate(amount: UInt128(next(1 << 20)) + 1, unitSize: sizes[Int(next(5))], unit: units.remove(at: Int(next(UInt64(units.count)))))
+      }
+      let minimum = next(2) == 0 ? 0 : UInt128(next(1000))
+      let maximum = next(2) == 0 ? UInt128.max : 1000 + UInt128(next(1000))
+      let made = PrepaidSession(
+        rates: rates, currency: "usdc", recipient: "acme", suggestedDeposit: 1, minimumDeposit: 1, idleTimeout: 600, minimum: minimum, maximum: maximum,
+        details: details)
+      var octets = JSON.serialize(.object(made.object))
+      let read = try PrepaidSession(parsing: try #require(try JSON.parse(octets).objectValue))
+      #expect(read == made)
+      #expect(read.price == Price(currency: usdc, parts: rates, minimum: minimum, maximum: maximum))
+      // What was altered on the way is read as something or refused, and never traps.
+      octets[Int(next(UInt64(octets.count)))] = UInt8(next(128))
+      if let object = (try? JSON.parse(octets))?.objectValue, let other = try? PrepaidSession(parsing: object) { _ = other.price }
+    }
+  }
+
   @Test func pricesMustNotContradictTheLeadingOne() throws {
     let object = try session("0.001 USDC per request + 0.01 USDC per MB").object
     for (member, error) in [("amount", PrepaidError.contradiction(.amount)), ("unitType", .contradiction(.unitType))] {

@@ -12,7 +12,7 @@ extension Cashier {
   mutating func beginByVolume(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, key: OutcomeKey?, at now: Timestamp
   ) throws(Refusal) -> PaidExchange {
-    guard let route = routes[Int(index)], let plan = route.volume, plan.countsWallets, let ledger else {
+    guard let route = routes[Int(index)], route.countsWallets, let plan = route.volume, let ledger else {
       return try begin(request, index, session, key: key, at: now)
     }
     var counted: [CountedVolume] = []

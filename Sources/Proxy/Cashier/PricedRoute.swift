@@ -43,6 +43,8 @@ final class PricedRoute: Sendable {
   let rate: (key: Digest32, limit: RateLimit)?
   /// What is free or cheaper by volume; nil where nothing is.
   let volume: VolumePlan?
+  /// Whether what a session's request costs depends on what its wallet asked for before.
+  let countsWallets: Bool
   /// What the route was sold for before; challenges of it may still be paid.
   let former: [FormerOffer]
 
@@ -80,6 +82,7 @@ final class PricedRoute: Sendable {
     rate = route.rate.map { (SHA256.hash(Array((service ?? route.id).utf8)), $0) }
     let volume = VolumePlan(route, scope: service ?? route.id)
     self.volume = volume
+    countsWallets = volume?.countsWallets ?? false
     maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum
