@@ -57,6 +57,13 @@ strip-prefix = "/asked"
 hold-timeout = "2 s"
 
 [[route]]
+id = "owned"
+prefix = "/owned/"
+price = "0.001 USDC per request"
+strip-prefix = "/owned"
+payment-authorization = true
+
+[[route]]
 id = "octets"
 prefix = "/octets/"
 price = "0.3 USDC per MB"
@@ -242,6 +249,24 @@ def test_errors_reach_the_client_as_they_are_and_cost_nothing(farebox, models, p
         a.messages.create(model="claude", max_tokens=9, messages=messages, stream=True, extra_headers={"X-Script": "status=529"})
     assert error.value.status_code == 529 and error.value.body["error"]["type"] == "overloaded_error"
     assert spent_of(farebox, purse) == 0
+
+
+def test_the_key_of_the_package_reaches_an_upstream_that_needs_it(farebox, models, purse):
+    transport = PrepaidTransport(purse)
+    for name in ("chat", "messages stream"):
+        CALLS[name](*clients(farebox.origin + "/owned", transport), {})
+        assert models.last()["fields"]["authorization"] == "Bearer the-upstream's-own"
+        assert not {"payment-authorization", "prepaid-session"} & models.last()["fields"].keys()
+    assert spent_of(farebox, purse) == 2 * PRICE
+
+
+def test_sessions_that_were_closed_are_opened_anew(farebox, models, purse):
+    transport = PrepaidTransport(purse)
+    o, a = clients(farebox.origin + "/asked", transport)
+    CALLS["chat"](o, a, {})
+    farebox.command("session", "close", session_of(purse).secret.session_id)
+    CALLS["messages"](o, a, {})
+    assert len(purse.sessions) == 1 and spent_of(farebox, purse) == PRICE
 
 
 # What a stream needs in the middle.
