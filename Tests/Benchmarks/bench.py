@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "EndToEndTests"))
 
+from events import WORK as EVENTS_WORK, Events  # noqa: E402
 from harness import Farebox, free_port, open_session, parse_challenges, fetch  # noqa: E402
 from prepaid import PrepaidWallet  # noqa: E402
 from processes import LOAD_CORE, PROXY_CORE, cpu_nanoseconds, pinned, wait_for_port  # noqa: E402
@@ -126,10 +127,13 @@ class Bench:
         self.wallet = PrepaidWallet.new()
         self.farebox.create_wallet(self.wallet, "1000000 USDC")
         self.protocols = Protocols(self.options, folder, self.upstream.port) if self.works & set(PROTOCOL_WORKS) else None
+        self.events = Events(self.options, folder) if EVENTS_WORK in self.works else None
 
     def stop(self):
         if getattr(self, "protocols", None):
             self.protocols.stop()
+        if getattr(self, "events", None):
+            self.events.stop()
         items = [item for name in ("farebox", "nginx", "nginx_auth", "haproxy", "upstream") if (item := getattr(self, name, None))]
         for item in items:
             item.process.send_signal(signal.SIGQUIT if isinstance(item, (Nginx, Upstream)) else signal.SIGTERM)
@@ -198,6 +202,9 @@ class Bench:
         for repetition in range(self.options.repetitions):
             print(f"repetition {repetition + 1} of {self.options.repetitions}", flush=True)
             self.repetition(works)
+            if EVENTS_WORK in works:
+                for name, row in self.events.measure():
+                    self.record(EVENTS_WORK, name, row)
             for work in PROTOCOL_WORKS:
                 if work in works:
                     for name, row in self.protocols.measure(work):
@@ -232,6 +239,9 @@ class Bench:
             bars.append((f"{work}, CPU to the better of h2o and HAProxy", max(others) if others else None, "<=", 1.4))
         bars.append(("session-tls-h1, CPU to nginx's plain one", self.ratio("session-tls-h1", "farebox", "nginx"), "<=", 1.3))
         bars.append(("full TLS handshakes per CPU second to nginx", self.inverse("handshake-tls", "farebox", "nginx"), ">=", 0.9))
+        bars.append(("an event of a metered stream, CPU to nginx's unmetered", self.ratio(EVENTS_WORK, "farebox", "nginx"), "<=", 1.3))
+        added = [a["p50_us"] - b["p50_us"] for a, b in zip(self.samples.get((EVENTS_WORK, "farebox"), []), self.samples.get((EVENTS_WORK, "nginx"), []))]
+        bars.append(("an event's latency beside nginx's, us (half of them)", statistics.median(added) if added else None, "<=", 200.0))
         challenge = [s["cpu_us"] for s in self.samples.get(("challenge-h1", "farebox"), [])]
         bars.append(("the bare 402, us of CPU", statistics.median(challenge) if challenge else None, "<=", 50.0))
         print("\nratios (median over repetitions)")
@@ -255,7 +265,7 @@ def main():
     options.seconds = 1 if options.quick else 3
     options.repetitions = 6 if options.quick else 12
     options.charges = 4000 if options.quick else 12000
-    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", *PROTOCOL_WORKS]
+    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, *PROTOCOL_WORKS]
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
         os.chmod(folder, 0o755)
         bench = Bench(options, works)

@@ -1,5 +1,6 @@
 import Bytes
 import Metering
+import Usage
 
 /// Passes an upstream's event stream on in whole events, so that events of our own fit between any two that a client
 /// gets. Only an event larger than the buffer is passed on before its end has come.
@@ -34,6 +35,28 @@ struct EventPassage {
   /// Notes that the separator was added.
   mutating func complete() { lastBoundary = delivered }
 
+  /// Finds where the first event ends in octets that begin between two.
+  private static func firstEnd(in octets: UnsafeRawBufferPointer) -> Int {
+    var lines = EventStreamLines()
+    var index = 0
+    while true {
+      switch lines.next(in: octets.bytes, at: &index) {
+      case .needsMore: return octets.count
+      case .data, .dataLine, .name, .commentEnded: continue
+      case .eventEnded(let end):
+        // A line feed behind the return belongs to it.
+        let isReturn = octets[end - 1] == UInt8(ascii: "\r") && end < octets.count && octets[end] == UInt8(ascii: "\n")
+        return isReturn ? end + 1 : end
+      }
+    }
+  }
+
+  /// Notes that octets which end with an event have been passed on.
+  mutating func deliverEvents(_ count: Int) {
+    delivered += UInt64(count)
+    lastBoundary = delivered
+  }
+
   /// Notes that so many octets of `octets`, which begin at what was delivered so far, have been passed on.
   mutating func deliver(_ count: Int, of octets: UnsafeRawBufferPointer) {
     let start = isBetweenEvents
@@ -50,6 +73,7 @@ struct EventPassage {
 
   /// Finds how long the first event is in octets that hold whole events only.
   func firstEvent(in octets: UnsafeRawBufferPointer) -> Int {
+    guard !isBetweenEvents else { return Self.firstEnd(in: octets) }
     // Doubling finds a bound within which an event ends; from there the walk goes back event by event.
     var limit = 16
     while limit < octets.count, wholeEvents(in: octets, limit: limit) == 0 { limit *= 2 }

@@ -37,24 +37,28 @@ extension Worker {
     let octets = connection.pointee.held.withUnsafeBytes { $0 }
     while used < octets.count, portions.count < Self.portionLimit {
       let rest = UnsafeRawBufferPointer(rebasing: octets[used...])
-      guard let count = portionCount(index, rest) else { break }
+      guard let (count, isWhole) = portionCount(index, rest) else { break }
       let portion = UnsafeRawBufferPointer(rebasing: rest[..<count])
       let result = cashier.grantPortion(connection.pointee.exchange, portion, at: wall)
       guard case .granted = result else { return result }
       cashier.appendPortion(connection.pointee.exchange, to: &portions)
-      if connection.pointee.has(.eventStream) { connection.pointee.events.deliver(count, of: portion) }
+      if isWhole {
+        connection.pointee.events.deliverEvents(count)
+      } else if connection.pointee.has(.eventStream) {
+        connection.pointee.events.deliver(count, of: portion)
+      }
       used += count
     }
     return .granted(UInt64(used))
   }
 
-  /// How many octets make up the next portion; nil while an event's end has not come.
-  private func portionCount(_ index: Int, _ rest: UnsafeRawBufferPointer) -> Int? {
+  /// How many octets make up the next portion, and whether it ends with an event; nil while an event's end has not come.
+  private func portionCount(_ index: Int, _ rest: UnsafeRawBufferPointer) -> (count: Int, endsEvent: Bool)? {
     let connection = downstreams.pointer(index)
-    guard connection.pointee.has(.eventStream) else { return min(rest.count, Self.portionLimit) }
+    guard connection.pointee.has(.eventStream) else { return (min(rest.count, Self.portionLimit), false) }
     let whole = connection.pointee.events.completeCount(heldCount: rest.count)
-    if whole > 0 { return connection.pointee.events.firstEvent(in: UnsafeRawBufferPointer(rebasing: rest[..<whole])) }
-    return rest.count >= Self.eventHoldLimit || connection.pointee.has(.responseWhole) ? rest.count : nil
+    if whole > 0 { return (connection.pointee.events.firstEvent(in: UnsafeRawBufferPointer(rebasing: rest[..<whole])), true) }
+    return rest.count >= Self.eventHoldLimit || connection.pointee.has(.responseWhole) ? (rest.count, false) : nil
   }
 
   /// Waits for what a grant waits for.
