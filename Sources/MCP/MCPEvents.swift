@@ -45,13 +45,7 @@ public struct MCPEvents: ~Copyable {
 
   /// Gives the next whole event; nil where more has to come.
   public mutating func next() -> Block? {
-    while looked < buffer.count {
-      let octet = buffer.withUnsafeBytes { $0[looked] }
-      guard octet == 0x0A || octet == 0x0D else {
-        looked += 1
-        isAfterReturn = false
-        continue
-      }
+    while let octet = findLineEnd() {
       let isSecondHalf = octet == 0x0A && isAfterReturn && lineStart == looked
       looked += 1
       isAfterReturn = octet == 0x0D
@@ -71,6 +65,22 @@ public struct MCPEvents: ~Copyable {
       }
     }
     return nil
+  }
+
+  /// Moves to the next octet that ends a line; nil where none has come.
+  private mutating func findLineEnd() -> UInt8? {
+    let start = looked
+    let found = buffer.withUnsafeBytes { octets -> (index: Int, octet: UInt8?) in
+      var index = start
+      while index < octets.count {
+        if octets[index] == 0x0A || octets[index] == 0x0D { return (index, octets[index]) }
+        index += 1
+      }
+      return (index, nil)
+    }
+    if found.index > start { isAfterReturn = false }
+    looked = found.index
+    return found.octet
   }
 
   private mutating func takeBlock() -> Block {

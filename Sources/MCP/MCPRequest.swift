@@ -36,8 +36,6 @@ public struct MCPRequest: Sendable {
     let range: Range<Int>
     let credential: Range<Int>?
     let metas: [PaymentMeta]
-    /// Whether the message carries x402's payment, which nobody here reads yet.
-    let carriesX402: Bool
   }
 
   public let isBatch: Bool
@@ -137,7 +135,6 @@ extension MCPRequest.Message {
     let credentials = metas.compactMap { $0[.credential] }
     guard credentials.count < 2 else { throw .severalCredentials }
     credential = credentials.first
-    carriesX402 = metas.contains { $0[.x402Payment] != nil }
     self.metas = metas.filter(\.isConcerned)
   }
 

@@ -128,6 +128,8 @@ struct Worker: ~Copyable {
   var paidCount = 0
   /// Octets of request content that connections keep for the cashier.
   var collectedCount = 0
+  /// What is kept of answers of MCP endpoints.
+  let messageMemory = MCPMemory()
   /// What connections wait for whose price was asked for, by their places; and how many have.
   var priceTickets: [Int: PriceTicket] = [:]
   var ticketCount: UInt64 = 0

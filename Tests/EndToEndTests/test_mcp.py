@@ -648,6 +648,20 @@ def test_streams_pass_and_their_receipts_are_ours(farebox, script):
     assert answer.body == stream.replace(json.dumps(forged).encode(), expected).replace(b"payment-receipt\r\ndata: x", b"foreign-receipt\r\ndata: x")
 
 
+def test_long_answers_that_nobody_paid_for_pass(farebox, script):
+    long = json.dumps(result(text="a" * 200_000)).encode()
+    chunked = lambda body: lambda handler, _: (
+        handler.send_response(200), handler.send_header("Content-Type", "application/json"), handler.send_header("Transfer-Encoding", "chunked"),
+        handler.end_headers(), [handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part)) for part in (body[:70_000], body[70_000:], b"")])
+    script.answers(long)
+    assert post(farebox, call("gift")).body == long
+    script.reply = chunked(long)
+    assert post(farebox, call("gift")).body == long
+    events = b"data: " + long + b"\n\n: more\n\n"
+    script.answers(events, "text/event-stream")
+    assert post(farebox, call("gift")).body == events
+
+
 @pytest.mark.parametrize("resets", [True, False])
 def test_who_leaves_has_paid(farebox, script, wallet, resets):
     """A client that goes before its response is there does not get it for nothing: it may ask for it elsewhere."""

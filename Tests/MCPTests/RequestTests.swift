@@ -135,7 +135,6 @@ func refusal(_ text: String) -> MCPError? {
       try forwarded(text)
         == #"{"jsonrpc": "2.0", "id":1e0,"method":"tools/call","params":{"name":"a","_meta":{"progressToken" : 1,"y":2},"arguments":{"é":1.50}},"_meta":{}}"#)
     #expect(try request(text).hasCredential(0))
-    #expect(try request(text).messages[0].carriesX402)
     #expect(try !request(text).isUntouched)
   }
 

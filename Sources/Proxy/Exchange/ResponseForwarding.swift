@@ -160,10 +160,8 @@ extension Worker {
     guard !connection.pointee.has(.gone) else { return }
     if connection.pointee.has(.withheld) {
       connection.pointee.held.append(content)
-      if connection.pointee.held.count > connection.pointee.collectLimit {
-        if connection.pointee.mcp != nil, connection.pointee.has(.paid) { return breakExchange(index, .upstreamMalformed) }
-        releaseWithheld(index, isWhole: false)
-      }
+      if let exchange = connection.pointee.mcp { return keepMessages(index, exchange) }
+      if connection.pointee.held.count > connection.pointee.collectLimit { releaseWithheld(index, isWhole: false) }
     } else if let exchange = connection.pointee.mcp, exchange.passage == .events {
       deliverEvents(index, exchange, content)
     } else if connection.pointee.has(.eventStream) {

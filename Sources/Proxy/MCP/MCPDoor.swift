@@ -25,7 +25,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     let head = requestHead
     let carriesCredential = connection.pointee.has(.carriesCredential)
-    connection.pointee.mcp = MCPExchange(route, dialect: .fields)
+    connection.pointee.mcp = MCPExchange(route, memory: messageMemory, dialect: .fields)
     let request = paidRequest(index, connection.pointee.route, asked.octets, asked.path, asked.query)
     if let verdict = cashier.preflight(request) { return conclude(index, verdict, asked) }
     let hasContent = connection.pointee.has(.collected) ? !connection.pointee.collected.isEmpty : connection.pointee.progress != .complete
@@ -86,7 +86,7 @@ extension Worker {
     }
     let dialect: MCPExchange.Dialect =
       connection.pointee.has(.carriesCredential) ? .fields : requestHead.pointee.speaksMCP(asked.octets) ? .messages : .both
-    let exchange = MCPExchange(route, dialect: dialect, isBatch: read.isBatch)
+    let exchange = MCPExchange(route, memory: messageMemory, dialect: dialect, isBatch: read.isBatch)
     connection.pointee.mcp = exchange
     var priced: [(message: Int, call: Int, place: RouteIndex)] = []
     var dropped: Set<Int> = []

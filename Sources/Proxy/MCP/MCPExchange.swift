@@ -3,6 +3,14 @@ import HTTP
 import Ledger
 import MCP
 
+/// Counts the octets of answers that a worker keeps to look at them.
+final class MCPMemory {
+  /// The most octets of all exchanges together.
+  static let limit = 128 << 20
+
+  var heldCount = 0
+}
+
 /// What is known of one exchange with an MCP endpoint between its request and the end of its answer.
 ///
 /// A class, since it belongs to one connection in many, and moves nowhere.
@@ -51,13 +59,36 @@ final class MCPExchange {
   var events = MCPEvents()
   /// A client can ask for the rest of the stream later, by the id of an event that it has got.
   var isResumable = false
+  /// What of the answer is kept to be looked at, in octets.
+  private var heldCount = 0
+  private let memory: MCPMemory
   /// The answer is written in the client's dialect already.
   var isTranslated = false
 
-  init(_ route: MCPRoute, dialect: Dialect, isBatch: Bool = false) {
+  init(_ route: MCPRoute, memory: MCPMemory, dialect: Dialect, isBatch: Bool = false) {
     self.route = route
+    self.memory = memory
     self.dialect = dialect
     self.isBatch = isBatch
+  }
+
+  deinit { memory.heldCount -= heldCount }
+
+  /// Notes how many octets of the answer are kept now; false where the worker keeps too many.
+  func keep(_ count: Int) -> Bool {
+    memory.heldCount += count - heldCount
+    heldCount = count
+    return count == 0 || memory.heldCount <= MCPMemory.limit
+  }
+
+  /// Whether something is to be put into the answer: a receipt, prices, or what the proxy can do.
+  var isLookedFor: Bool {
+    calls.contains { call in
+      switch call.subject {
+      case .list, .capabilities: true
+      case .call, .other: call.exchange != nil
+      }
+    }
   }
 
   /// Whether a call that was paid for has no response yet.

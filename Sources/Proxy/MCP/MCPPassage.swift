@@ -23,7 +23,8 @@ extension Worker {
       exchange.passage = .events
     } else if isPlain, let type = head.pointee.first(.contentType), type.value(in: octets).isMediaType("application/json") {
       exchange.passage = .collected
-      if case .length(let length) = head.pointee.framing, length > UInt64(exchange.route.answerLimit) { exchange.passage = .whole }
+      let limit = exchange.isLookedFor ? exchange.route.answerLimit : min(exchange.route.answerLimit, RelayPlan.bufferLimit)
+      if case .length(let length) = head.pointee.framing, length > UInt64(limit) { exchange.passage = .whole }
     }
     guard isPaid else { return exchange.passage == .collected ? withhold(index, octets, exchange) : true }
     guard exchange.passage != .whole else {
@@ -75,7 +76,8 @@ extension Worker {
   private mutating func withhold(_ index: Int, _ octets: UnsafeRawBufferPointer, _ exchange: MCPExchange) -> Bool {
     let connection = downstreams.pointer(index)
     connection.pointee.flags.insert(.withheld)
-    connection.pointee.collectLimit = exchange.route.answerLimit
+    // Prices are put into lists; of other answers that nobody paid for only the short ones are worth a look.
+    connection.pointee.collectLimit = exchange.isLookedFor ? exchange.route.answerLimit : min(exchange.route.answerLimit, RelayPlan.bufferLimit)
     connection.pointee.keptHead.removeAll()
     connection.pointee.keptHead.append(octets)
     connection.pointee.keptFields.removeAll()
@@ -85,6 +87,18 @@ extension Worker {
 
   // MARK: Collected answers
 
+  /// An answer has grown: lets go of one that is too long to be kept, unless it was paid for.
+  mutating func keepMessages(_ index: Int, _ exchange: MCPExchange) {
+    let connection = downstreams.pointer(index)
+    let isLong = connection.pointee.held.count > connection.pointee.collectLimit
+    let fits = exchange.keep(connection.pointee.held.count)
+    guard isLong || !fits else { return }
+    guard !connection.pointee.has(.paid) else { return breakExchange(index, isLong ? .upstreamMalformed : .contentMemoryUsed) }
+    exchange.passage = .whole
+    _ = exchange.keep(0)
+    releaseWithheld(index, isWhole: false)
+  }
+
   /// Looks at an answer that is here whole, and puts what the client gets in its place. False where nothing can be made of it, though
   /// somebody paid for it.
   mutating func rewriteMessages(_ index: Int, _ exchange: MCPExchange) -> Bool {
@@ -92,6 +106,7 @@ extension Worker {
     // Safe because: `held` is replaced only after the last use of its octets.
     let content = connection.pointee.held.withUnsafeBytes { $0 }
     let isPaid = connection.pointee.has(.paid)
+    _ = exchange.keep(0)
     guard var read = try? MCPAnswer(content) else { return !isPaid }
     if isPaid, !exchange.isBatch, !read.messages.contains(where: { $0.outcome != nil }) { return false }
     let receipt = resolve(index, exchange, &read, content)
@@ -165,7 +180,13 @@ extension Worker {
       octets.withUnsafeBytes { pass(index, $0, isWhole: false) }
       guard connection.pointee.state != .closed else { return }
     }
-    if exchange.events.heldCount > exchange.route.answerLimit { breakExchange(index, .upstreamMalformed) }
+    let fits = exchange.keep(exchange.events.heldCount)
+    let isLong = exchange.events.heldCount > exchange.route.answerLimit
+    guard isLong || !fits else { return }
+    guard !connection.pointee.has(.paid) else { return breakExchange(index, isLong ? .upstreamMalformed : .contentMemoryUsed) }
+    exchange.passage = .whole
+    _ = exchange.keep(0)
+    exchange.events.takeRest().withUnsafeBytes { pass(index, $0, isWhole: false) }
   }
 
   private mutating func rewritten(_ index: Int, _ exchange: MCPExchange, _ block: MCPEvents.Block) -> [UInt8] {
