@@ -41,6 +41,7 @@ extension ConfigurationReader {
     checkUpgrade(table, route)
     Self.checkPricer(table, route)
     readVolume(table, &route)
+    Self.readSettlement(table, &route)
     Self.readUsage(table, &route)
     Self.checkUsage(table, route.prices)
     route.description = table.string("description", expected: Self.descriptionExample, where: Self.isDescription)

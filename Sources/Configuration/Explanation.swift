@@ -102,6 +102,7 @@ public struct Explanation: Sendable {
     if !route.freeUnits.isEmpty { object.set("freeUnits", .array(route.freeUnits.map { .string($0.words) })) }
     if !route.tiers.isEmpty { object.set("tiers", .array(route.tiers.map { .string($0.words) })) }
     object.set("merchant", .string(route.merchant))
+    if route.settlement != Settings.Settlement() { object.set("settlement", .string(String(route.settlement.terms.dropFirst(2)))) }
     object.set("sell", .array(route.intentNames.map { .string($0) }))
     if route.intents.contains(.session) {
       object.set("minimumDeposit", .string(String(route.minimumDeposit)))
@@ -172,6 +173,7 @@ extension Settings.Route {
     guard let price else { return "" }
     var words = intentNames.joined(separator: ", ") + " to \(merchant)"
     if let pricer { words += "; " + pricer.terms }
+    words += settlement.terms
     if intents.contains(.session), pricer == nil {
       words += "; deposit from \(price.currency.format(minimumDeposit)), suggested \(price.currency.format(suggestedDeposit)) \(price.currency.symbol)"
     }

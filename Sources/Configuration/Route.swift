@@ -45,6 +45,8 @@ extension Settings {
     public var paymentAuthorization = false
     /// The upstream's statuses that cost something.
     public var chargeStatus = StatusSet.successful
+    /// When exchanges that are sold by the request are paid for, and what of them goes back.
+    public var settlement = Settlement()
     /// After which time without use a session is closed and refunded.
     public var idleTimeout = Duration.seconds(600)
     /// How long a stream that ran dry waits for a top-up.

@@ -12,8 +12,19 @@ extension Ledger {
   }
 
   /// Moves a hold's money to the merchant, and keeps the outcome of an idempotent request. Reply when the number is durable.
-  public func settle(_ hold: Hold, outcome: StoredOutcome? = nil, at now: Timestamp = .now()) throws(Refusal) -> LSN {
-    try debit { (state) throws(Refusal) in try state.settle(hold, outcome: outcome, at: now) }
+  ///
+  /// - Parameter staysOpen: part of it may go back when the response has ended: `end` is called then.
+  public func settle(
+    _ hold: Hold, outcome: StoredOutcome? = nil, staysOpen: Bool = false, at now: Timestamp = .now()
+  ) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.settle(hold, outcome: outcome, staysOpen: staysOpen, at: now) }
+  }
+
+  /// Ends a charge that stayed open, and gives so much of it back to its wallet (base units); 0 where nothing moves. Given back whole, the
+  /// credential that paid may be used again.
+  @discardableResult
+  public func end(_ hold: Hold, givingBack amount: UInt128, at now: Timestamp = .now()) -> LSN {
+    (try? apply { (state) throws(Refusal) in state.end(hold, givingBack: amount, at: now) }) ?? 0
   }
 
   /// Gives a hold's money back and frees its claim; 0 where the hold has ended already.
@@ -199,6 +210,14 @@ extension Ledger {
       guard state.availability != .unavailable else { throw .unavailable }
       state.store(outcome, for: key, at: now)
       return state.advance(at: now)
+    }
+  }
+
+  /// Forgets the outcome of a request that turned out to have cost nothing: it may be tried again with its key.
+  public func forget(_ key: OutcomeKey, at now: Timestamp) {
+    try? apply { (state) throws(Refusal) in
+      state.forget(key)
+      _ = state.advance(at: now)
     }
   }
 

@@ -54,8 +54,8 @@ extension LedgerState {
     return Hold(id: id, epoch: epoch)
   }
 
-  /// Moves the money to the merchant, for good.
-  mutating func settle(_ hold: Hold, outcome: StoredOutcome?, at now: Timestamp) throws(Refusal) -> LSN {
+  /// Moves the money to the merchant: for good, or until `end` says what of it goes back.
+  mutating func settle(_ hold: Hold, outcome: StoredOutcome?, staysOpen: Bool = false, at now: Timestamp) throws(Refusal) -> LSN {
     guard availability != .unavailable else { throw .unavailable }
     guard hold.epoch == epoch, let held = holds.removeValue(forKey: hold.id) else { throw .unknownHold }
     redo.removeRecord(RecordKey(.hold, number: hold.id))
@@ -72,7 +72,33 @@ extension LedgerState {
     if let key = held.idempotency {
       if let outcome { store(outcome, for: key, at: now) } else { release(key) }
     }
+    if staysOpen { openCharges[hold.id] = held }
     return append(line(.chargeSettled, of: held, reference: hold.id, at: now))
+  }
+
+  /// Ends a charge that stayed open, and gives part of it back. Where all of it goes back, the claim and the key are free again: the same
+  /// credential may be tried again. A merchant who was paid out meanwhile owes it.
+  mutating func end(_ hold: Hold, givingBack amount: UInt128, at now: Timestamp) -> LSN {
+    guard hold.epoch == epoch, let held = openCharges.removeValue(forKey: hold.id), availability != .unavailable else { return 0 }
+    let back = min(amount, held.amount)
+    guard back > 0 else { return 0 }
+    let isWhole = back == held.amount
+    credit(held.merchant, -Int128(back), currency: held.currency)
+    wallets[Int(held.wallet)].giveBack(back, currency: Int(held.currency), outflow: back, day: held.day)
+    touchWallet(held.wallet)
+    write(
+      SettledCharge(
+        wallet: wallets[Int(held.wallet)].number, merchant: merchants[Int(held.merchant)].name,
+        currency: currencies[Int(held.currency)].code, amount: held.amount - back, day: held.day, isRefunded: isWhole),
+      reference: hold.id)
+    if isWhole {
+      claims[held.challengeID] = nil
+      redo.removeRecord(RecordKey(.claim, held.challengeID))
+      if let key = held.idempotency { forget(key) }
+    }
+    var entry = line(.refund, of: held, reference: hold.id, at: now)
+    entry.amount = back
+    return append(entry)
   }
 
   /// Gives the money back to the wallet and to the day it left on, and frees the claim.
@@ -128,6 +154,15 @@ extension LedgerState {
   /// Frees a key whose request ended without an outcome worth keeping.
   mutating func release(_ key: OutcomeKey) {
     if let record = outcomes[key.key], record.outcome == nil, record.request == key.request { outcomes[key.key] = nil }
+  }
+
+  /// Forgets an outcome whose request turned out to have cost nothing.
+  mutating func forget(_ key: OutcomeKey) {
+    guard let record = outcomes[key.key], record.request == key.request else { return }
+    outcomes[key.key] = nil
+    guard let outcome = record.outcome else { return }
+    outcomeOctets -= outcome.octetCount
+    redo.removeRecord(RecordKey(.outcome, key.key))
   }
 
   /// Keeps an outcome for 24 hours; past the memory's bound only its receipt, so that nobody pays again.

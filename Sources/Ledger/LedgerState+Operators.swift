@@ -194,6 +194,7 @@ extension LedgerState {
     guard let signed = Int128(exactly: charge.amount), signed <= balance else {
       throw .insufficientFunds(required: charge.amount, available: UInt128(clamping: balance))
     }
+    openCharges[reference] = nil
     credit(merchant, -signed, currency: currency)
     wallets[wallet].giveBack(charge.amount, currency: Int(currency), outflow: charge.amount, day: charge.day)
     touchWallet(UInt32(wallet))

@@ -43,6 +43,8 @@ struct LedgerState: ~Copyable {
   /// Slots that the batch to come has vacated: its lines still name their sessions, so nobody else moves in before it is taken.
   var vacated: [UInt32] = []
   var holds: [LSN: HeldCharge] = [:]
+  /// Charges that are settled while their responses are still on their way: part of them may go back. A restart forgets them.
+  var openCharges: [LSN: HeldCharge] = [:]
   var claims: [Digest32: Claim] = [:]
   var closed: [Digest32: ClosedSession] = [:]
   var outcomes: [Digest32: OutcomeRecord] = [:]

@@ -39,6 +39,11 @@ extension Cashier {
     if let contentLength, exchanges[place].isMetered { exchanges[place].responseMeter?.expect(contentLength) }
     // Only a success carries a receipt, whatever statuses the route charges for.
     if (200...299).contains(status) || status == 101 { appendReceipt(place, to: &fields, at: now) }
+    exchanges[place].announcedLength = contentLength
+    if let limit = withholds(place, exchange, status: status, isEventStream: isEventStream, contentLength) {
+      exchanges[place].isWithheld = true
+      return .withhold(limit: limit)
+    }
     let limit = settings.limits.outcomeBytes
     if exchanges[place].idempotency != nil, status != 101, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
       exchanges[place].isWithheld = true
@@ -59,7 +64,8 @@ extension Cashier {
     let place = exchange.place
     guard place != PaidExchange.none else { return Self.never }
     exchanges[place].isWithheld = false
-    return settle(place, outcome: keptOutcome(place, head: Array(fields), body: body.map { Array($0) }), at: now)
+    let kept = body.flatMap { $0.count <= settings.limits.outcomeBytes ? Array($0) : nil }
+    return settle(place, outcome: keptOutcome(place, head: Array(fields), body: kept), at: now)
   }
 
   func keptOutcome(_ place: UInt32, head: [UInt8], body: [UInt8]?) -> StoredOutcome? {
@@ -73,13 +79,17 @@ extension Cashier {
     do throws(Refusal) {
       switch exchanges[place].payment {
       case .held(let hold):
-        let entry = try ledger.settle(hold, outcome: outcome, at: now)
+        // What is whole already is not to be given back.
+        let staysOpen = mayRefund(place) && exchanges[place].status != 0
+        let entry = try ledger.settle(hold, outcome: outcome, staysOpen: staysOpen, at: now)
+        exchanges[place].openCharge = staysOpen ? hold : nil
         exchanges[place].payment = .ended
         exchanges[place].idempotency = nil
         return entry
       case .debited:
         guard let key = exchanges[place].idempotency, let outcome else { return 0 }
         let entry = try ledger.store(outcome, for: key, at: now)
+        exchanges[place].storedKey = key
         exchanges[place].idempotency = nil
         return entry
       case .vacant, .ended: return 0
@@ -160,13 +170,14 @@ extension Cashier {
     let place = exchange.place
     guard place != PaidExchange.none else { return FinalParts() }
     exchange.place = PaidExchange.none
+    let refund = refund(place, exchange, end)
     var parts = FinalParts()
     switch end {
     case .complete:
       parts = settleUsed(place, at: now)
       finalReceipt(place, &parts, at: now)
     case .upstreamBroke:
-      parts = endBroken(place, at: now)
+      parts = endBroken(place, refund, at: now)
     case .sessionStopped:
       // Who closes the session while a response is withheld must not be served for nothing: the head has decided.
       parts = settleUsed(place, at: now)
@@ -176,10 +187,10 @@ extension Cashier {
         parts.event = SessionEvent.timeout(session: session.id, spent: figures.spent, required: exchanges[place].required).octets
       }
     case .upstreamFailed(let beforeHead):
-      if beforeHead { giveBack(place, cause: .upstreamFailed, at: now) } else { parts = endBroken(place, at: now) }
+      if beforeHead { giveBack(place, cause: .upstreamFailed, at: now) } else { parts = endBroken(place, refund, at: now) }
     case .clientLeft(let requestForwarded, let headSeen, let safe):
       if headSeen {
-        parts = settleUsed(place, at: now)
+        parts = settleUsed(place, refund, at: now)
       } else if !requestForwarded {
         giveBack(place, cause: .notForwarded, at: now)
       } else {
@@ -192,6 +203,7 @@ extension Cashier {
       // after that, costs nothing.
       giveBack(place, cause: .upstreamFailed, at: now)
     }
+    endOpenCharge(place, refund, at: now)
     parts.corsLines = exchanges[place].corsLines
     if keepsSummaries { summary = PaidSummary(exchanges[place]) }
     exchanges.giveBack(place)
@@ -199,14 +211,14 @@ extension Cashier {
   }
 
   /// Settles what was used, once the upstream's head has decided that it costs something; before that nothing is owed.
-  private mutating func settleUsed(_ place: UInt32, at now: Timestamp) -> FinalParts {
+  private mutating func settleUsed(_ place: UInt32, _ refund: Refund = .none, at now: Timestamp) -> FinalParts {
     guard let ledger else { return FinalParts() }
     var parts = FinalParts()
     switch exchanges[place].payment {
     case .vacant, .ended: return parts
     case .held:
       // The response was withheld, and the client left before it was whole: that does not undo what the head decided.
-      if exchanges[place].isCharged {
+      if exchanges[place].isCharged, refund == .none {
         parts.after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
       } else {
         giveBack(place, cause: .upstreamFailed, at: now)
@@ -220,9 +232,11 @@ extension Cashier {
       if exchanges[place].idempotency != nil {
         parts.after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
       }
+      let used = remainder(place, refund)
       let entry = ledger.finish(
-        handle, debited: exchanges[place].debited, used: exchanges[place].used, units: exchanges[place].units,
+        handle, debited: exchanges[place].debited, used: used, units: used == .zero ? 0 : exchanges[place].units,
         context: exchanges[place].context, at: now)
+      if used == .zero, let key = exchanges[place].storedKey { ledger.forget(key, at: now) }
       parts.after = max(parts.after, entry)
       exchanges[place].payment = .ended
       return parts
@@ -230,8 +244,8 @@ extension Cashier {
   }
 
   /// The upstream broke off: what was delivered is paid for, and of a withheld response nothing was.
-  private mutating func endBroken(_ place: UInt32, at now: Timestamp) -> FinalParts {
-    guard exchanges[place].isWithheld else { return settleUsed(place, at: now) }
+  private mutating func endBroken(_ place: UInt32, _ refund: Refund, at now: Timestamp) -> FinalParts {
+    guard exchanges[place].isWithheld else { return settleUsed(place, refund, at: now) }
     giveBack(place, cause: .upstreamFailed, at: now)
     return FinalParts()
   }

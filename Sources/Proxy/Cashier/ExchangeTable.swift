@@ -55,8 +55,14 @@ struct ExchangeRecord {
   var isCharged = false
   var isEventStream = false
   var wantsTrailer = false
-  /// The response is collected for its idempotency key, and nothing of it has left.
+  /// The response is collected for its idempotency key, or until it is whole, and nothing of it has left.
   var isWithheld = false
+  /// A charge that is settled, and of which a part may go back at the end.
+  var openCharge: Hold?
+  /// The key whose outcome was stored at the head.
+  var storedKey: OutcomeKey?
+  /// The length of the response that the upstream announced.
+  var announcedLength: UInt64?
   /// A step that would only have been comfortable was refused: the next one is asked for when it is needed.
   var isExhausted = false
   /// The stream has been told that it waits.
@@ -98,6 +104,9 @@ struct ExchangeRecord {
     isEventStream = false
     wantsTrailer = false
     isWithheld = false
+    openCharge = nil
+    storedKey = nil
+    announcedLength = nil
     isExhausted = false
     isAnnounced = false
     required = 0

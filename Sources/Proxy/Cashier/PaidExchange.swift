@@ -23,6 +23,9 @@ struct PaidExchange {
   var metersSeconds = false
   /// Whether the end gives a trailer: the response is then chunked where the client speaks HTTP/1.1.
   var wantsTrailer = false
+  /// Octets of the response's content that were handed to the client's connection, and whether it had not taken all of them: told at the end.
+  var deliveredOctets: UInt64 = 0
+  var isClientBehind = false
   /// How long a dry stream is held, in nanoseconds.
   var holdTimeout: Int64 = 60_000_000_000
   /// Whether the client presented a credential of its own (responses are then private).

@@ -28,6 +28,7 @@ final class PricedRoute: Sendable {
   let freeMethods: MethodSet
   let intents: Settings.Intents
   let chargeStatus: Settings.StatusSet
+  let settlement: Settings.Settlement
   let bindsDigest: Bool
   let digestLimit: Int
   let minimumDeposit: UInt128
@@ -75,6 +76,7 @@ final class PricedRoute: Sendable {
     self.former = former
     intents = Self.intents(of: route, price)
     chargeStatus = route.chargeStatus
+    settlement = route.settlement
     bindsDigest = route.digest
     digestLimit = route.digestLimit
     idleTimeout = route.idleTimeout

@@ -69,6 +69,10 @@ extension Worker {
     connection.pointee.secondEnds = .max
     connection.pointee.isPaused = false
     paidCount -= 1
+    connection.pointee.exchange.deliveredOctets = connection.pointee.contentSent
+    // What waits for the disk is no fault of the client's.
+    connection.pointee.exchange.isClientBehind =
+      connection.pointee.gate == 0 && (!connection.pointee.output.isEmpty || connection.pointee.has(.unsent))
     var parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
     if let exchange = connection.pointee.mcp { parts.after = max(parts.after, finishCalls(exchange, end)) }
     notePayment(index, cashier.takeSummary())

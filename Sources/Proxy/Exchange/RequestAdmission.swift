@@ -21,6 +21,7 @@ extension Worker {
     connection.pointee.mcp = nil
     connection.pointee.since = now
     connection.pointee.contentCount = 0
+    connection.pointee.contentSent = 0
     connection.pointee.progress = ContentProgress(head.pointee.framing)
     if connection.pointee.transport == .stream {
       streamContent(index)
