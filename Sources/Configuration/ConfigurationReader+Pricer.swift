@@ -17,6 +17,7 @@ extension ConfigurationReader {
         table.report(.conflict, key, expected: "a price that is asked for: price = \"http://127.0.0.1:9000/price\"")
       }
     }
+    if route.pricer != nil, table.has("tiers") { table.report(.conflict, "tiers", expected: "a price in words: this one is asked for") }
     if route.pricer != nil, !route.upgrades.isEmpty {
       table.report(.conflict, "upgrade", expected: "a price in words on a route whose connections are switched")
     }

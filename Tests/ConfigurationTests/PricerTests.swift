@@ -89,4 +89,19 @@ import Testing
     #expect(outcome.settings == nil)
     #expect(outcome.diagnostics.contains { $0.severity == .error && $0.key == key }, "\(outcome.diagnostics.map { $0.key ?? "" })")
   }
+
+  @Test func readsSettlement() throws {
+    func settlement(_ keys: String) -> Settings.Settlement? {
+      inspect("price = \"0.01 USDC per request\"\n\(keys)").settings?.routes[0].settlement
+    }
+    #expect(settlement("") == Settings.Settlement())
+    let end = try #require(settlement("settle = \"end\"\nsettle-limit = \"1 MiB\"\nrefund-left = \"share\""))
+    #expect(end.isAtEnd && end.limit == 1 << 20 && end.broken == .all && end.left == .share)
+    #expect(settlement("refund-broken = \"none\"")?.broken == Settings.Settlement.Refund.none)
+    for wrong in ["settle = \"later\"", "settle-limit = \"1 MiB\"", "settle = \"end\"\nsettle-limit = \"1 GiB\"", "refund-broken = \"half\"", "refund-left = true"] {
+      #expect(settlement(wrong) == nil, "\(wrong)")
+    }
+    #expect(inspect("price = \"0.01 USDC per MB\"\nrefund-broken = \"all\"").settings == nil)
+    #expect(inspect("free = true\nsettle = \"end\"").settings == nil)
+  }
 }

@@ -234,9 +234,12 @@ extension Cashier {
       }
       let used = remainder(place, refund)
       let entry = ledger.finish(
-        handle, debited: exchanges[place].debited, used: used, units: used == .zero ? 0 : exchanges[place].units,
+        handle, debited: exchanges[place].debited, used: used, units: refund == .all ? 0 : exchanges[place].units,
         context: exchanges[place].context, at: now)
-      if used == .zero, let key = exchanges[place].storedKey { ledger.forget(key, at: now) }
+      if refund == .all {
+        if let key = exchanges[place].storedKey { ledger.forget(key, at: now) }
+        uncount(place, at: now)
+      }
       parts.after = max(parts.after, entry)
       exchanges[place].payment = .ended
       return parts
