@@ -22,8 +22,6 @@ extension ConfigurationReader {
       for key in present { table.report(.conflict, key, expected: "a priced route: this one is free") }
     } else if route.prices.allSatisfy({ $0.isMetered }) {
       for key in present { table.report(.conflict, key, expected: "a price per request: what is metered costs what was delivered") }
-    } else if table.has("settle-limit"), !settlement.isAtEnd {
-      table.report(.conflict, "settle-limit", expected: "settle = \"end\" beside it")
     }
   }
 
