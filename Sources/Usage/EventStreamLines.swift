@@ -47,6 +47,9 @@ public struct EventStreamLines: Sendable {
   /// How many events with data have ended; comments and blocks without data are none (HTML standard section 9.2.6).
   public private(set) var events: UInt64 = 0
 
+  /// Whether an event with data has begun and not ended.
+  public var isInsideEvent: Bool { hasData }
+
   /// Starts before a stream's first octet.
   public init() {}
 

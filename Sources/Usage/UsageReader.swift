@@ -81,6 +81,9 @@ public struct UsageReader: Sendable {
   /// How many events with data have ended.
   public var events: UInt64 { lines.events }
 
+  /// Whether an event with data has begun and not ended.
+  public var isInsideEvent: Bool { lines.isInsideEvent }
+
   private var tokens: TokenUsage {
     switch format {
     case .openAIChat, .openAIResponses, .ollama: counts.insideInput

@@ -298,3 +298,22 @@ def test_encoded_events_pass_octet_for_octet(session, connection):
     response = fetch(connection, "GET", "/ticks/packed/7", opened.credential)
     assert response.get("content-encoding") == "gzip" and gzip.decompress(response.body) == b"data: z\n\n" * 7
     assert opened.spent() == 7 * EVENT
+
+
+def test_an_event_without_its_end_counts_when_it_is_completed(session, connection):
+    opened = session("/ticks/echo", 100_000)
+    body = fetch(connection, "GET", "/ticks/stream/3/open", opened.credential).body
+    assert names(events_of(body)) == ["", "", "", "payment-receipt"]
+    assert opened.spent() == 3 * EVENT
+
+
+def test_a_client_that_leaves_in_silence_pays_for_no_more_time(session, farebox):
+    opened = session("/timed/echo", 1_000_000)
+    with farebox.connection() as connection:
+        connection.request("GET", "/timed/silent/15", opened.credential)
+        connection.head()
+        assert next(connection.chunks()) == b"hello"
+    deadline = time.monotonic() + 10
+    while opened.status()["held"] != "0" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert opened.status()["held"] == "0" and SECOND <= opened.spent() <= 8 * SECOND

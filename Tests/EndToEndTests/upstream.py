@@ -207,7 +207,9 @@ class Upstream:
         if action == "socket":
             return self.echo_frames(connection, reader, record)
         if action == "stream":
-            return reply(200, b"data: x\n\n" * argument, content_type=b"text/event-stream")
+            # The last event lacks its end, where there is a third segment.
+            octets = b"data: x\n\n" * argument
+            return reply(200, octets if index + 2 == len(segments) else octets[:-1], content_type=b"text/event-stream")
         if action == "large":
             return reply(200, b"data: " + b"y" * argument + b"\n\ndata: end\n\n", content_type=b"text/event-stream")
         if action == "packed":

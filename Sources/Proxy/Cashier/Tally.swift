@@ -253,6 +253,8 @@ final class Tally {
     shown.responseOctets &+= UInt64(output.count - before)
     tick(at: clock)
     defer { passed = shown }
+    // What is put between it and the proxy's own last event completes an event whose upstream left out its end.
+    if isEventStream, reader?.isInsideEvent ?? lines.isInsideEvent { shown.events &+= 1 }
     isUnreported = isUnreadable && price.countsEvents && isEventStream
     guard price.countsTokens else { return }
     reader?.finish()

@@ -123,6 +123,8 @@ extension Worker {
       connection.pointee.secondEnds = .max
       return
     }
+    // Who has ended its direction has mostly gone, and must not pay for time until something is written to it.
+    if connection.pointee.has(.peerClosing) { return clientLost(index) }
     guard payTime(index) else { return }
     scheduleSecond(index)
   }
