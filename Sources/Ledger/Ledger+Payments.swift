@@ -86,9 +86,9 @@ extension Ledger {
   /// - Throws: `insufficientBudget` with what is missing, `sessionClosing`, `sessionClosed`, `tooMany(.inFlight)`, `unavailable`.
   @inline(__always)
   public func begin(
-    _ handle: SessionHandle, cost: ExactCost, context: DebitContext, at now: Timestamp
+    _ handle: SessionHandle, cost: ExactCost, hold: ExactCost = .zero, context: DebitContext, at now: Timestamp
   ) throws(Refusal) -> LSN {
-    try debit { (state) throws(Refusal) in try state.begin(handle, cost: cost, context: context, at: now) }
+    try debit { (state) throws(Refusal) in try state.begin(handle, cost: cost, hold: hold, context: context, at: now) }
   }
 
   /// Debits the next step of a stream: as many units as are wanted or as the budget affords, at least `atLeast`.
@@ -100,13 +100,20 @@ extension Ledger {
     try debit { (state) throws(Refusal) in try state.extend(handle, rate: rate, wanted: wanted, atLeast: atLeast, at: now) }
   }
 
-  /// Debits ahead what an exchange may come to cost: as much as is wanted or as the budget has, at least `atLeast`.
+  /// Debits ahead what an exchange comes to cost, out of the `held` that is held for it and then out of what the budget has: as much as is
+  /// wanted, at least `atLeast`.
   ///
   /// - Throws: `insufficientBudget` with what a top-up has to add for `atLeast`.
   public func extend(
-    _ handle: SessionHandle, cost: ExactCost, atLeast: ExactCost, at now: Timestamp
+    _ handle: SessionHandle, cost: ExactCost, atLeast: ExactCost, held: ExactCost, at now: Timestamp
   ) throws(Refusal) -> (cost: ExactCost, lsn: LSN) {
-    try debit { (state) throws(Refusal) in try state.extend(handle, cost: cost, atLeast: atLeast, at: now) }
+    try debit { (state) throws(Refusal) in try state.extend(handle, cost: cost, atLeast: atLeast, held: held, at: now) }
+  }
+
+  /// Holds what an exchange may come to cost: as much as is wanted and the budget has. It is nobody else's until the exchange ends; a
+  /// restart frees it.
+  public func hold(_ handle: SessionHandle, _ cost: ExactCost) throws(Refusal) -> ExactCost {
+    try debit { (state) throws(Refusal) in try state.hold(handle, cost) }
   }
 
   /// Gives a part of what `begin` and `extend` took for an exchange back before its end, because it will not be used.
@@ -122,10 +129,11 @@ extension Ledger {
   /// nothing to wait for.
   @discardableResult
   public func finish(
-    _ handle: SessionHandle, debited: ExactCost, used: ExactCost, units: UInt64, context: DebitContext, at now: Timestamp
+    _ handle: SessionHandle, debited: ExactCost, used: ExactCost, held: ExactCost = .zero, units: UInt64, context: DebitContext,
+    at now: Timestamp
   ) -> LSN {
     (try? apply { (state) throws(Refusal) in
-      state.finish(handle, debited: debited, used: used, units: units, context: context, at: now)
+      state.finish(handle, debited: debited, used: used, held: held, units: units, context: context, at: now)
     }) ?? 0
   }
 

@@ -24,14 +24,18 @@ extension LedgerState {
     }
   }
 
-  /// Debits a request ahead.
-  mutating func begin(_ handle: SessionHandle, cost: ExactCost, context: DebitContext, at now: Timestamp) throws(Refusal) -> LSN {
+  /// Debits a request ahead, and holds what it may come to cost beside that.
+  mutating func begin(
+    _ handle: SessionHandle, cost: ExactCost, hold: ExactCost, context: DebitContext, at now: Timestamp
+  ) throws(Refusal) -> LSN {
     let index = try openSlot(handle)
     guard balances[index].inFlight < balances[index].maximumInFlight else { throw .tooMany(.inFlight) }
-    guard let total = balances[index].total.adding(cost) else { throw .overflow }
-    let spent = total.ceiling
+    guard let total = balances[index].total.adding(cost), let held = balances[index].held.adding(hold), let committed = total.adding(held)
+    else { throw .overflow }
+    let spent = committed.ceiling
     guard spent <= balances[index].deposit else { throw .insufficientBudget(required: spent - balances[index].deposit) }
     balances[index].total = total
+    balances[index].held = held
     balances[index].inFlight += 1
     balances[index].lastUse = tick
     touchBalance(index)
@@ -47,14 +51,14 @@ extension LedgerState {
     // Less than is wanted can be enough, more cannot be.
     let atLeast = min(atLeast, wanted)
     let deposit = balances[index].deposit
-    let before = balances[index].total
+    let before = balances[index].committed
     var units = wanted
-    var total = ExactCost(units: units, rate: rate).flatMap { before.adding($0) }
-    if total.map({ $0.ceiling > deposit }) ?? true {
+    var sum = ExactCost(units: units, rate: rate).flatMap { before.adding($0) }
+    if sum.map({ $0.ceiling > deposit }) ?? true {
       units = min(wanted, rate.unitsAffordable(spent: before, budget: deposit))
-      total = ExactCost(units: units, rate: rate).flatMap { before.adding($0) }
+      sum = ExactCost(units: units, rate: rate).flatMap { before.adding($0) }
     }
-    guard units >= atLeast, let total, total.ceiling <= deposit else {
+    guard units >= atLeast, let sum, sum.ceiling <= deposit, let total = sum.subtracting(balances[index].held) else {
       guard let needed = ExactCost(units: atLeast, rate: rate).flatMap({ before.adding($0) }) else { throw .overflow }
       let (required, isEnough) = needed.ceiling.subtractingReportingOverflow(deposit)
       if isEnough { throw .overflow }
@@ -68,26 +72,39 @@ extension LedgerState {
     return (units, advance(at: now))
   }
 
-  /// Debits ahead what an exchange may come to cost: as much as is wanted and the budget has.
+  /// Debits ahead what an exchange comes to cost, out of what is held for it and then out of what the budget has: as much as is wanted.
   mutating func extend(
-    _ handle: SessionHandle, cost wanted: ExactCost, atLeast: ExactCost, at now: Timestamp
+    _ handle: SessionHandle, cost wanted: ExactCost, atLeast: ExactCost, held: ExactCost, at now: Timestamp
   ) throws(Refusal) -> (cost: ExactCost, lsn: LSN) {
     let index = try openSlot(handle)
-    let before = balances[index].total
+    let own = min(held, balances[index].held)
+    // What is held for others is theirs.
+    let before = balances[index].committed.subtracting(own) ?? .zero
     let deposit = ExactCost(whole: balances[index].deposit)
     var cost = wanted
     if before.adding(cost).map({ $0 > deposit }) ?? true { cost = deposit.subtracting(before) ?? .zero }
-    guard cost >= min(atLeast, wanted), let total = before.adding(cost) else {
+    guard cost >= min(atLeast, wanted), let total = balances[index].total.adding(cost) else {
       guard let needed = before.adding(min(atLeast, wanted)) else { throw .overflow }
       let required = needed.ceiling - balances[index].deposit
       balances[index].required = required
       throw .insufficientBudget(required: required)
     }
     balances[index].total = total
+    balances[index].held = balances[index].held.subtracting(min(own, cost)) ?? .zero
     balances[index].required = 0
     balances[index].lastUse = tick
     touchBalance(index)
     return (cost, advance(at: now))
+  }
+
+  /// Holds what an exchange may come to cost beside what is held for it: as much as is wanted and the budget has.
+  mutating func hold(_ handle: SessionHandle, _ wanted: ExactCost) throws(Refusal) -> ExactCost {
+    let index = try openSlot(handle)
+    let left = ExactCost(whole: balances[index].deposit).subtracting(balances[index].committed) ?? .zero
+    let cost = min(wanted, left)
+    guard let held = balances[index].held.adding(cost) else { throw .overflow }
+    balances[index].held = held
+    return cost
   }
 
   /// Gives back a part of what an exchange was debited and has not used.
@@ -99,15 +116,16 @@ extension LedgerState {
     _ = advance(at: now)
   }
 
-  /// Ends an exchange: settles what was used, and gives the rest of what was debited back.
+  /// Ends an exchange: settles what was used, and gives the rest of what was debited or held back.
   mutating func finish(
-    _ handle: SessionHandle, debited: ExactCost, used: ExactCost, units: UInt64, context: DebitContext, at now: Timestamp
+    _ handle: SessionHandle, debited: ExactCost, used: ExactCost, held: ExactCost, units: UInt64, context: DebitContext, at now: Timestamp
   ) -> LSN {
     guard availability != .unavailable, let index = try? slot(handle), balances[index].phase != .vacant, balances[index].inFlight > 0 else {
       return 0
     }
     balances[index].inFlight -= 1
     balances[index].lastUse = tick
+    if held > .zero { balances[index].held = balances[index].held.subtracting(min(held, balances[index].held)) ?? .zero }
     // More than was debited cannot have been used: nothing is delivered uncharged.
     let used = min(used, debited)
     var last: LSN = 0

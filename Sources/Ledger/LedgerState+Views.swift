@@ -65,7 +65,7 @@ extension LedgerState {
   func view(_ index: Int) -> SessionView? {
     guard let more = details[index] else { return nil }
     let balance = balances[index]
-    let spent = balance.total.ceiling
+    let spent = balance.committed.ceiling
     return SessionView(
       id: more.id, state: balance.phase == .open ? .open : .closing, wallet: wallets[Int(balance.wallet)].key, terms: more.terms,
       deposit: balance.deposit, spent: spent, held: spent - balance.settled.ceiling, remaining: balance.deposit - min(spent, balance.deposit),

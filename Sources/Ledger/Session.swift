@@ -165,6 +165,8 @@ struct SessionBalance {
   var settled = ExactCost.zero
   /// `settled` and what exchanges in flight have debited ahead.
   var total = ExactCost.zero
+  /// What exchanges in flight may come to cost beside that, and nobody else may spend. It is not stored: a restart frees it.
+  var held = ExactCost.zero
   var units: UInt64 = 0
   var lastUse = Instant(nanoseconds: 0)
   var idleMicroseconds: Int64 = 0
@@ -173,6 +175,11 @@ struct SessionBalance {
   /// The last day on which something was deposited, and how much of it: what a refund gives back to that day's cap.
   var depositDay: Int32 = 0
   var depositOfDay: UInt128 = 0
+}
+
+extension SessionBalance {
+  /// What is debited or held: all that a new debit finds gone. Never above the deposit, so the sum fits.
+  var committed: ExactCost { held == .zero ? total : total.adding(held) ?? ExactCost(whole: deposit) }
 }
 
 /// The part of a session that only its opening and closing touch.

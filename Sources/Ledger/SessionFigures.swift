@@ -15,7 +15,7 @@ extension Ledger {
   public func figures(_ handle: SessionHandle) -> SessionFigures? {
     state.withLock { state in
       guard let index = try? state.slot(handle), state.balances[index].phase != .vacant else { return nil }
-      let spent = state.balances[index].total.ceiling
+      let spent = state.balances[index].committed.ceiling
       let deposit = state.balances[index].deposit
       return SessionFigures(
         isOpen: state.balances[index].phase == .open, deposit: deposit, spent: spent, remaining: deposit - min(spent, deposit),

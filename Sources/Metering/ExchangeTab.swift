@@ -25,6 +25,8 @@ public struct ExchangeTab: Sendable {
 
   /// What was debited for the exchange.
   public private(set) var debited: ExactCost
+  /// What is held for it beside that; debits come out of it first.
+  public private(set) var held: ExactCost
   /// What is known to be durable of it.
   private var durable = ExactCost.zero
   /// The entry of the last debit.
@@ -36,9 +38,10 @@ public struct ExchangeTab: Sendable {
   private var lastStep = ExactCost.zero
   private var stepBegan: Timestamp
 
-  /// Starts with what was debited when the exchange began.
-  public init(debited: ExactCost, entry: UInt64, at now: Timestamp) {
+  /// Starts with what was debited and held when the exchange began.
+  public init(debited: ExactCost, held: ExactCost = .zero, entry: UInt64, at now: Timestamp) {
     self.debited = debited
+    self.held = held
     lastEntry = entry
     stepBegan = now
   }
@@ -54,10 +57,10 @@ public struct ExchangeTab: Sendable {
     return debited.subtracting(cost) != nil ? .awaits(entry: lastEntry) : .short(cost.subtracting(debited) ?? .zero)
   }
 
-  /// How much the next step should debit where `missing` is needed: at least that.
+  /// How much the next step should debit where `missing` is needed: at least that, and more than is held only where that is needed.
   public func step(for missing: ExactCost) -> ExactCost {
-    guard step > .zero else { return missing.adding(missing).flatMap { $0.adding($0) } ?? missing }
-    return max(step, missing)
+    let wanted = step > .zero ? step : missing.adding(missing).flatMap { $0.adding($0) } ?? missing
+    return max(held > .zero ? min(wanted, held) : wanted, missing)
   }
 
   /// The step that should be debited now so that the stream need not wait for it later; nil while there is enough, and where nothing was
@@ -66,13 +69,14 @@ public struct ExchangeTab: Sendable {
     guard lastStep > .zero, durable == debited, let left = debited.subtracting(cost), let twice = left.adding(left), twice < lastStep else {
       return nil
     }
-    return step
+    return held > .zero ? min(step, held) : step
   }
 
   /// Records a step that was debited by `entry`.
   public mutating func debit(_ cost: ExactCost, entry: UInt64, at now: Timestamp) {
     // The ledger has added up the same, so it fits.
     debited = debited.adding(cost) ?? debited
+    held = held.subtracting(min(held, cost)) ?? .zero
     if entry > lastEntry { lastEntry = entry }
     lastStep = cost
     if first == .zero {

@@ -181,7 +181,7 @@ class Upstream:
         return start + most >= count
 
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "ticker", "part"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -210,6 +210,11 @@ class Upstream:
             # The last event lacks its end, where there is a third segment.
             octets = b"data: x\n\n" * argument
             return reply(200, octets if index + 2 == len(segments) else octets[:-1], content_type=b"text/event-stream")
+        if action == "silent":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            time.sleep(argument)
+            send(b"0\r\n\r\n")
+            return True
         if action == "large":
             return reply(200, b"data: " + b"y" * argument + b"\n\ndata: end\n\n", content_type=b"text/event-stream")
         if action == "packed":

@@ -44,6 +44,17 @@ struct ExchangeTabTests {
     #expect(tab.step(for: cost(1)) == cost(12))
   }
 
+  @Test func stepsComeOutOfWhatIsHeldFirst() {
+    var tab = ExchangeTab(debited: cost(1), held: cost(10), entry: 1, at: start)
+    #expect(tab.step(for: cost(2)) == cost(8))
+    tab.debit(cost(8), entry: 2, at: start)
+    #expect(tab.held == cost(2) && tab.debited == cost(9))
+    #expect(tab.step(for: cost(1)) == cost(2))
+    #expect(tab.step(for: cost(5)) == cost(5))
+    tab.debit(cost(5), entry: 3, at: start)
+    #expect(tab.held == .zero && tab.debited == cost(14))
+  }
+
   @Test func theNextStepIsAskedForWhenHalfOfTheLastIsUsed() {
     var tab = ExchangeTab(debited: cost(2), entry: 1, at: start)
     tab.publish(durable: 1)

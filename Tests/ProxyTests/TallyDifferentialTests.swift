@@ -290,7 +290,8 @@ private struct SoldStreams {
       while let portion = portion(events, held, isWhole) {
         let result = portion.withUnsafeBytes { shop.cashier.grantPortion(exchange, $0, at: shop.now) }
         switch result {
-        case .granted:
+        case .granted(let granted):
+          let portion = portion.prefix(Int(granted))
           var passed = ByteBuffer()
           shop.cashier.appendPortion(exchange, to: &passed)
           shop.cashier.deliveredPortions(exchange)
@@ -298,7 +299,13 @@ private struct SoldStreams {
           held.removeFirst(portion.count)
           output += passed.array()
           clock.passed(at: shop.cashier.clock)
-        case .waitDurable(let entry): try expect(shop.ledger.awaitDurable(entry), "a commit failed")
+        case .waitDurable(let entry):
+          try expect(shop.ledger.awaitDurable(entry), "a commit failed")
+          // More may come while a portion waits.
+          let size = min(upstream.octets.count - position, Int.random(in: 0...900, using: &random))
+          guard size > 0, position + size <= min(leavesAt, breaksAt), random.chance(40) else { continue }
+          upstream.octets[position..<(position + size)].withUnsafeBytes { events.take($0, into: &held) }
+          position += size
         case .dry(let dry):
           seen.dry += 1
           clock.paused(at: shop.cashier.clock)
@@ -355,7 +362,8 @@ private struct SoldStreams {
     default: seen.left += 1
     }
     let tally = try #require(shop.cashier.exchanges[exchange.place].tally)
-    let (most, used) = (Self.millionths(tally.tab.debited), Self.millionths(tally.used))
+    shop.cashier.coverUsed(exchange.place, at: shop.now)
+    let (most, used) = (Self.millionths(tally.tab.debited) + Self.millionths(tally.tab.held), Self.millionths(tally.used))
     let entry = shop.cashier.finish(&exchange, end, at: shop.now).after
     try expect(entry == 0 || shop.ledger.awaitDurable(entry), "a commit failed")
     if tariff.cost(counts) > most { seen.capped += 1 }

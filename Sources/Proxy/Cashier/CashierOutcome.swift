@@ -109,7 +109,7 @@ extension Cashier {
       ledger.void(hold, cause: cause, at: now)
     case .debited(let handle):
       ledger.finish(
-        handle, debited: exchanges[place].debited, used: .zero, units: 0, context: exchanges[place].context, at: now)
+        handle, debited: exchanges[place].debited, used: .zero, held: exchanges[place].held, units: 0, context: exchanges[place].context, at: now)
       // A reservation of before the ledger was read back is gone; the key may be somebody else's by now.
       if let key = exchanges[place].idempotency, ledger.isCurrent(handle) { ledger.release(key) }
     case .vacant, .ended: return
@@ -232,9 +232,10 @@ extension Cashier {
       if exchanges[place].idempotency != nil {
         parts.after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
       }
+      coverUsed(place, at: now)
       let used = remainder(place, refund)
       let entry = ledger.finish(
-        handle, debited: exchanges[place].debited, used: used, units: refund == .all ? 0 : exchanges[place].units,
+        handle, debited: exchanges[place].debited, used: used, held: exchanges[place].held, units: refund == .all ? 0 : exchanges[place].units,
         context: exchanges[place].context, at: now)
       if refund == .all {
         if let key = exchanges[place].storedKey { ledger.forget(key, at: now) }

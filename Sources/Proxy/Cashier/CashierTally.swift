@@ -37,7 +37,7 @@ extension Cashier {
     return nil
   }
 
-  /// Debits what a request may come to cost, so that its upstream is asked for nothing that cannot be paid.
+  /// Debits the beginning of a request and holds what it may come to cost, so that its upstream is asked for nothing that cannot be paid.
   mutating func beginTallied(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, key: OutcomeKey?, at now: Timestamp
   ) throws(Refusal) -> PaidExchange {
@@ -50,28 +50,24 @@ extension Cashier {
     let context = DebitContext(route: route.label, client: request.client, writesLine: false, units: 1)
     let epoch = ledger.epoch
     if let key { try ledger.reserve(key) }
-    var held = route.usage.refusesBeyondBudget ? most : least
-    var last: LSN
+    let rest = most.subtracting(least) ?? .zero
+    var held = route.usage.refusesBeyondBudget ? rest : .zero
+    let last: LSN
     do throws(Refusal) {
-      last = try ledger.begin(session.handle, cost: held, context: context, at: now)
+      last = try ledger.begin(session.handle, cost: least, hold: held, context: context, at: now)
     } catch {
       if let key { ledger.release(key) }
       throw error
     }
     // The budget is the ceiling: as much of the rest is held as it has.
-    if let rest = most.subtracting(held), rest > .zero,
-      let step = try? ledger.extend(session.handle, cost: rest, atLeast: .zero, at: now), let sum = held.adding(step.cost)
-    {
-      held = sum
-      last = step.lsn
-    }
+    if !route.usage.refusesBeyondBudget { held = (try? ledger.hold(session.handle, rest)) ?? .zero }
     let place = exchanges.take()
     remember(request, index, at: place)
     exchanges[place].begin(session, context, key)
     exchanges[place].isMetered = true
     exchanges[place].tally = Tally(
       session.price, facts, octetsPerToken: route.usage.octetsPerToken, octets: content.buffered,
-      tab: ExchangeTab(debited: held, entry: last, at: now))
+      tab: ExchangeTab(debited: least, held: held, entry: last, at: now))
     var exchange = PaidExchange(
       forwardAfter: Self.waitsForDisk(request.head.pointee.method) ? last : 0, replyAfter: last, epoch: epoch, place: place)
     exchange.isTallied = true
@@ -162,14 +158,14 @@ extension Cashier {
   }
 
   /// Tells whether a portion of the response's content may leave; what of it does, `appendPortion` tells then. A portion that may
-  /// not is shown again by the next call, with more octets behind it or without.
+  /// not is shown again by the next call, with more octets behind it or without: what is granted is what was shown first.
   mutating func grantPortion(_ exchange: borrowing PaidExchange, _ portion: UnsafeRawBufferPointer, at now: Timestamp) -> GrantResult {
     guard exchange.place != PaidExchange.none, let tally = exchanges[exchange.place].tally else { return .stop }
     tally.show(portion, at: clock)
     let result = cover(exchange, tally, tally.shownCost, at: now)
     guard case .granted = result else { return result }
     tally.grant(at: clock)
-    return .granted(UInt64(portion.count))
+    return .granted(UInt64(tally.shownCount))
   }
 
   /// Appends what of a granted portion goes to the client.
@@ -216,6 +212,16 @@ extension Cashier {
     return tally.isUnreported
   }
 
+  /// Debits what the exchange has used beyond its debits, out of what is held for it.
+  mutating func coverUsed(_ place: UInt32, at now: Timestamp) {
+    guard let ledger, let tally = exchanges[place].tally, case .debited(let handle) = exchanges[place].payment else { return }
+    let missing = tally.missingAtEnd
+    // A session that is closing is debited nothing more; then what was debited is all that was used.
+    guard missing > .zero, let (debited, entry) = try? ledger.extend(handle, cost: missing, atLeast: missing, held: tally.tab.held, at: now)
+    else { return }
+    tally.tab.debit(debited, entry: entry, at: now)
+  }
+
   /// Sees that the exchange's cost may come to `cost`, and debits the next step where it is time for that.
   private mutating func cover(_ exchange: borrowing PaidExchange, _ tally: Tally, _ cost: ExactCost?, at now: Timestamp) -> GrantResult {
     guard let ledger, case .debited(let handle) = exchanges[exchange.place].payment, let cost else { return .stop }
@@ -226,7 +232,7 @@ extension Cashier {
     case .covered:
       if let step = tally.tab.stepAhead(of: cost), !exchanges[exchange.place].isExhausted {
         do throws(Refusal) {
-          let (debited, entry) = try ledger.extend(handle, cost: step, atLeast: step, at: now)
+          let (debited, entry) = try ledger.extend(handle, cost: step, atLeast: step, held: tally.tab.held, at: now)
           tally.tab.debit(debited, entry: entry, at: now)
         } catch {
           exchanges[exchange.place].isExhausted = true
@@ -246,7 +252,8 @@ extension Cashier {
     guard let ledger else { return .stop }
     let place = exchange.place
     do throws(Refusal) {
-      let (debited, entry) = try ledger.extend(handle, cost: tally.tab.step(for: missing), atLeast: missing, at: now)
+      let (debited, entry) = try ledger.extend(
+        handle, cost: tally.tab.step(for: missing), atLeast: missing, held: tally.tab.held, at: now)
       tally.tab.debit(debited, entry: entry, at: now)
       exchanges[place].isExhausted = false
       return .waitDurable(entry)

@@ -159,6 +159,9 @@ struct ExchangeRecord {
     return isMetered ? units : 1
   }
 
+  /// What is held for the exchange beside its debits.
+  var held: ExactCost { tally?.tab.held ?? .zero }
+
   /// What was debited for the exchange.
   var debited: ExactCost {
     guard isMetered else { return requestCost }

@@ -25,7 +25,9 @@ final class Tally {
   private var shown: Quantities
   /// A portion was shown and may not pass yet.
   private(set) var isPending = false
-  /// What of that portion goes to the client.
+  /// How many octets that portion has.
+  private(set) var shownCount = 0
+  /// What of it goes to the client.
   private(set) var output = ByteBuffer()
   private let format: UsageFormat?
   private let octetsPerToken: UInt64
@@ -41,7 +43,10 @@ final class Tally {
   private var isEventStream = false
   /// The content's coding cannot be read, or broke.
   private var isUnreadable = false
+  private let estimatedInput: UInt64
   private var estimator: TokenEstimator
+  /// The output tokens that the content shown stands for, whatever was reported of it as the whole.
+  private var estimatedOutput: UInt64 = 0
   /// The output tokens that were reported last.
   private var reportedOutput: UInt64?
   /// Content octets of the response as they came.
@@ -65,6 +70,7 @@ final class Tally {
     self.octetsPerToken = octetsPerToken
     format = request.format
     change = request.change
+    estimatedInput = request.estimatedInput
     estimator = TokenEstimator(octetsPerToken: octetsPerToken)
     passed = Quantities(requestOctets: octets)
     if price.countsTokens { passed.inputTokens = request.estimatedInput }
@@ -111,6 +117,7 @@ final class Tally {
   func show(_ portion: UnsafeRawBufferPointer, at clock: Int64) {
     guard !isPending else { return tick(at: clock) }
     output.removeAll()
+    shownCount = portion.count
     if filter != nil { filter?.filter(portion, into: &output) } else { output.append(portion) }
     contentOctets &+= UInt64(portion.count)
     read(portion)
@@ -141,19 +148,24 @@ final class Tally {
     }
     guard price.countsTokens else { return }
     guard let reader, !isUnreadable else {
-      shown.outputTokens = format == .openAIEmbeddings ? 0 : TokenEstimator.tokens(ofOctets: contentOctets, octetsPerToken: octetsPerToken)
+      estimatedOutput = format == .openAIEmbeddings ? 0 : TokenEstimator.tokens(ofOctets: contentOctets, octetsPerToken: octetsPerToken)
+      shown.outputTokens = estimatedOutput
       return
     }
-    if reader.hasFinalUsage, let usage = reader.usage { return take(usage, isInputReported: reader.isInputReported) }
     estimator.advance(toOctets: reader.contentOctets)
-    if let usage = reader.usage {
-      if usage.output != reportedOutput {
-        reportedOutput = usage.output
-        estimator.report(tokens: usage.output)
-      }
-      take(usage, isInputReported: reader.isInputReported)
+    estimatedOutput = max(estimatedOutput, estimator.tokens)
+    guard let usage = reader.usage else {
+      shown.outputTokens = estimatedOutput
+      return
     }
-    shown.outputTokens = estimator.tokens
+    take(usage, isInputReported: reader.isInputReported)
+    guard !reader.hasFinalUsage else { return }
+    if usage.output != reportedOutput {
+      reportedOutput = usage.output
+      estimator.report(tokens: usage.output)
+    }
+    estimatedOutput = estimator.tokens
+    shown.outputTokens = estimatedOutput
   }
 
   private func take(_ usage: TokenUsage, isInputReported: Bool) {
@@ -161,17 +173,22 @@ final class Tally {
     shown.outputTokens = usage.output
   }
 
-  /// What the exchange comes to when the portion passes, in no case more than was debited once the upstream has reported it as the
-  /// whole; nil past 128 bits.
+  /// What has to be paid before the portion passes; nil past 128 bits.
+  ///
+  /// Once the upstream has reported the usage as the whole, that is no more than what the content stands for by the estimate: the rest
+  /// of a report settles at the end, out of what is held.
   var shownCost: ExactCost? {
     guard let cost = cost(of: shown) else { return nil }
-    return reader?.hasFinalUsage == true ? min(cost, tab.debited) : cost
+    guard override == nil, !isUnreadable, reader?.hasFinalUsage == true else { return cost }
+    var estimated = shown
+    (estimated.inputTokens, estimated.cachedInputTokens, estimated.outputTokens) = (estimatedInput, 0, estimatedOutput)
+    return self.cost(of: estimated).map { min(cost, $0) } ?? cost
   }
 
   private func cost(of quantities: Quantities) -> ExactCost? {
     switch override {
     case .amount(let amount): ExactCost(whole: amount)
-    case .share: override.map { ExactCost(whole: $0.cost(ofHeld: tab.debited.whole)) }
+    case .share: override.map { ExactCost(whole: $0.cost(ofHeld: (tab.debited.adding(tab.held) ?? tab.debited).whole)) }
     case nil: price.cost(of: quantities)
     }
   }
@@ -268,8 +285,8 @@ final class Tally {
   /// What the exchange has used; never more than was debited for it.
   var used: ExactCost { min(cost(of: passed) ?? tab.debited, tab.debited) }
 
-  /// Whether the exchange used more than was debited for it.
-  var isCapped: Bool { cost(of: passed).map { $0 > tab.debited } ?? true }
+  /// What is to be debited at the end out of what is held, for the exchange has used more than was debited.
+  var missingAtEnd: ExactCost { min(cost(of: passed)?.subtracting(tab.debited) ?? .zero, tab.held) }
 
   /// What receipts and the audit log count: tokens, else units, events, seconds or octets.
   var units: UInt64 {

@@ -37,15 +37,17 @@ extension Worker {
     let octets = connection.pointee.held.withUnsafeBytes { $0 }
     while used < octets.count, portions.count < Self.portionLimit {
       let rest = UnsafeRawBufferPointer(rebasing: octets[used...])
-      guard let (count, isWhole) = portionCount(index, rest) else { break }
-      let portion = UnsafeRawBufferPointer(rebasing: rest[..<count])
-      let result = cashier.grantPortion(connection.pointee.exchange, portion, at: wall)
-      guard case .granted = result else { return result }
+      guard let (offered, endsEvent) = portionCount(index, rest) else { break }
+      let result = cashier.grantPortion(connection.pointee.exchange, UnsafeRawBufferPointer(rebasing: rest[..<offered]), at: wall)
+      guard case .granted(let granted) = result else { return result }
+      // A portion that had to wait may have been shorter.
+      let count = min(Int(clamping: granted), offered)
+      let isWhole = endsEvent && count == offered
       cashier.appendPortion(connection.pointee.exchange, to: &portions)
       if isWhole {
         connection.pointee.events.deliverEvents(count)
       } else if connection.pointee.has(.eventStream) {
-        connection.pointee.events.deliver(count, of: portion)
+        connection.pointee.events.deliver(count, of: UnsafeRawBufferPointer(rebasing: rest[..<count]))
       }
       used += count
     }
