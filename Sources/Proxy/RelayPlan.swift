@@ -234,10 +234,11 @@ extension RelayPlan.Route {
       }
     // Between the upstream and us only: a client's would be taken for the upstream's where that repeats it.
     let overrides = isPriced ? ["Settlement-Overrides"] : []
+    let reports = route.price?.countsUnits == true ? overrides + [route.usage.unitsField] : overrides
     let added = route.addedRequestFields.map { ($0.name, Array($0.value.utf8)) }
     fields = try UpstreamFields(
       host: host, injected: route.injectedFields.map { ($0.name, $0.value.bytes) } + added,
-      removed: route.removedRequestFields + withheld + overrides, codings: route.acceptedCodings)
+      removed: route.removedRequestFields + withheld + reports, codings: route.acceptedCodings)
     responseFields = try ResponseFields(
       added: route.addedResponseFields.map { ($0.name, Array($0.value.utf8)) }, removed: route.removedResponseFields + overrides)
     upgrades = route.upgrades.map { Array($0.utf8) }
