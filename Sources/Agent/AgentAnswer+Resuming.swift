@@ -115,9 +115,9 @@ extension AgentAnswer {
   private func continues(_ next: ReceivedHead) -> Bool {
     switch resumption.way {
     case .events: next.status == 200 && next.mediaType == "text/event-stream"
-    case .range(_, let total):
-      // Any other part, or another whole, does not follow on what was handed out (RFC 9110 section 14.4).
-      next.status == 206 && next.first("content-range") == "bytes \(byteCount)-\(total - 1)/\(total)"
+    case .range(let validator, let total):
+      // Any other part, or a part of another whole, does not follow on what was handed out (RFC 9110 sections 14.4 and 15.3.7.3).
+      next.status == 206 && next.first("etag") == validator && next.first("content-range") == "bytes \(byteCount)-\(total - 1)/\(total)"
     case .none, .replay: false
     }
   }

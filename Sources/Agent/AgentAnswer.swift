@@ -228,7 +228,9 @@ public final class AgentAnswer {
   }
 
   private func topUp(_ session: KeptSession, required: UInt128, remaining: UInt128) throws(AgentError) {
-    let rest = meter?.rest(after: tally.quantities, of: head.contentLength, remaining: remaining)
+    // The tally began anew where the answer was continued.
+    let length = head.contentLength.map { $0 - min($0, earlier.responseOctets) }
+    let rest = meter?.rest(after: tally.quantities, of: length, remaining: remaining)
     if pause == nil { purchase.observe(.waiting(Amount(units: required, currency: session.currency.code), session.currency)) }
     switch try purchase.spending.topUp(required, rest: rest, of: session, at: .now()) {
     case .add(let amount):

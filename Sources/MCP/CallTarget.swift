@@ -45,6 +45,24 @@ public struct CallTarget: Hashable, Sendable {
     return out
   }
 
+  /// The URI with its escapes undone, as servers know it that undo them before they look it up; nil where there are none.
+  public var unescaped: CallTarget? {
+    guard kind == .resource, name.utf8.contains(0x25) else { return nil }
+    let octets = Array(name.utf8)
+    var out: [UInt8] = []
+    var index = 0
+    while index < octets.count {
+      if octets[index] == 0x25, index + 2 < octets.count, let high = ResourceURI.digit(octets[index + 1]), let low = ResourceURI.digit(octets[index + 2]) {
+        out.append(high << 4 | low)
+        index += 3
+      } else {
+        out.append(octets[index])
+        index += 1
+      }
+    }
+    return try? CallTarget(kind: kind, name: String(decoding: out, as: UTF8.self))
+  }
+
   /// What may stand in a fragment as it is (RFC 3986, section 3.5), but for what URLs and JSON texts have other uses for.
   private static func isPlain(_ octet: UInt8) -> Bool {
     switch octet {

@@ -105,8 +105,13 @@ extension MCPEvents.Block {
       while end < octets.count, octets[end] != 0x0A, octets[end] != 0x0D { end += 1 }
       let (name, value) = Self.field(octets[start..<end])
       if name.elementsEqual("data".utf8) {
-        data = data.map { $0 + [0x0A] + value } ?? Array(value)
-        if firstData == nil { firstData = lines.count }
+        if firstData == nil {
+          firstData = lines.count
+          data = Array(value)
+        } else {
+          data?.append(0x0A)
+          data?.append(contentsOf: value)
+        }
       } else if name.elementsEqual("id".utf8), !value.isEmpty {
         hasIdentifier = true
       }

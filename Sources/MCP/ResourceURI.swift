@@ -57,7 +57,7 @@ enum ResourceURI {
     return true
   }
 
-  private static func digit(_ octet: UInt8) -> UInt8? {
+  static func digit(_ octet: UInt8) -> UInt8? {
     switch octet {
     case 0x30...0x39: octet - 0x30
     case 0x41...0x46: octet - 0x41 + 10

@@ -15,7 +15,11 @@ struct PayFetch {
     let answer = try failing { () throws(AgentError) in try agent.fetch(request) { narrator.tell($0) } }
     if options.output.verbose { narrator.tell(answer.head) }
     if options.output.include || options.request.head { try sink.write(Self.head(answer.head)) }
-    try copy(answer, to: sink, narrator)
+    do throws(PayFailure) { try copy(answer, to: sink, narrator) } catch {
+      // What was paid is told in any case: of an answer that broke off it is what counts.
+      if options.output.json { try printSummary(answer) }
+      throw error
+    }
     if options.output.json { try printSummary(answer) }
     try conclude(answer)
   }

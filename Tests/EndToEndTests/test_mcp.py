@@ -590,6 +590,21 @@ def test_what_an_answer_costs(farebox, script, wallet):
             assert b"org.paymentauth/receipt" not in answer.body and answer.get("payment-receipt") is None
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\n"])
+def test_what_cannot_be_read_is_not_given_away(farebox, script, wallet, end):
+    """A response in an event stream that lenient clients could read all the same: without a price it passes, with one nobody gets it."""
+    deep = b"[" * 100 + b"]" * 100
+    texts = [json.dumps(result(text="\ud800")).encode(), b'{"jsonrpc":"2.0","id":1,"result":{"deep":' + deep + b"}}"]
+    if end == b"\n":
+        texts.append(json.dumps(result()).encode())
+    for text in texts:
+        script.answers(b": hello\n\ndata: " + text + end, "text/event-stream")
+        assert text in post(farebox, call("gift")).body
+        answer = post(farebox, call(meta=charge_meta(farebox, wallet, call())))
+        assert b"result" not in answer.body and answer.complete == (end == b"\n"), (text, answer)
+    assert farebox.balance(wallet) == 10_000_000
+
+
 def test_a_route_may_charge_for_errors(farebox, script, wallet):
     script.answers(result(isError=True))
     answer = post(farebox, call(meta=charge_meta(farebox, wallet, call(), "/strict")), "/strict").json()

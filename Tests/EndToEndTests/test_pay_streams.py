@@ -172,8 +172,10 @@ def test_a_download_goes_on_by_range(payer, upstream, tmp_path, route):
 
 def test_a_download_without_a_tag_is_cut_short(payer, upstream):
     before = len(upstream.requests)
-    done = payer.get("/files/cut/100000", "--max", "1 USDC", "-o", "/dev/null")
+    done = payer.get("/files/cut/100000", "--max", "1 USDC", "--json", "-o", "/dev/null")
     assert done.returncode == CUT_SHORT and len(upstream.requests) == before + 1
+    summary = json.loads(done.stdout)
+    assert summary["payment"] == "session-opened" and summary["bytes"] < 100_000, "what was paid is told all the same"
 
 
 class BreakingLine:

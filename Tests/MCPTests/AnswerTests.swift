@@ -130,6 +130,12 @@ import Testing
     #expect(String(decoding: block.replacing(data: Array("{\n1}".utf8)), as: UTF8.self) == "id: 1\r\nevent: message\r\ndata: {\r\ndata: 1}\r\n: c\r\n\r\n")
   }
 
+  @Test func manyLinesOfDataAreOne() throws {
+    let (found, _) = blocks([Array((String(repeating: "data:x\n", count: 50_000) + "\n").utf8)])
+    #expect(try #require(found.first?.data).count == 99_999)
+    #expect(found.count == 1)
+  }
+
   @Test func eventsLikeOursAreRenamed() {
     let (found, _) = blocks([Array("event: payment-receipt\ndata: x\n\n".utf8)])
     #expect(found.flatMap(\.octets) == Array("event: foreign-receipt\ndata: x\n\n".utf8))

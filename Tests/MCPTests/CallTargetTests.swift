@@ -34,6 +34,12 @@ import Testing
     #expect(String(decoding: try CallTarget(kind: .resource, name: "f:/\"\\#%é ").fragment, as: UTF8.self) == "#resources/read:f:/%22%5C%23%25%C3%A9%20")
   }
 
+  @Test(arguments: [("app://x/a%3Ab%20c", "app://x/a:b c"), ("app://x/%C3%A9%", "app://x/é%"), ("app://x/a", nil), ("app://x/%2525", "app://x/%25")] as [(String, String?)])
+  func escapesAreUndoneOnce(uri: String, plain: String?) throws {
+    #expect(try CallTarget(kind: .resource, name: uri).unescaped?.name == plain)
+    #expect(try CallTarget(kind: .tool, name: uri).unescaped == nil)
+  }
+
   @Test(arguments: [
     "file:///reports/a.txt", "file:///", "data://premium/market-data", "https://example.com/a/b?c=d/../e", "urn:isbn:0451450523", "note://x",
     "https://example.com:8443/%20a", "db://table/1%2B2", "custom:thing", "file:///dir/",

@@ -53,6 +53,20 @@ import Testing
     #expect(MCPRoute(plain, places: []) == nil)
   }
 
+  /// What is free as it is written, and sold once a server has undone its escapes, is neither.
+  @Test(arguments: [
+    ("file:///r/a%20b", false), ("file:///o/a%20b", false), ("app://x/a:b", false), ("app://x/a%3Ab", true), ("app://x/%61:b", true),
+    ("app://x/c%2Bd", false), ("app://x/%C3%A9", true),
+  ])
+  func anEscapeIsNoWayRoundAPrice(uri: String, isAmbiguous: Bool) throws {
+    let route = try Self.route { route in
+      route.variants[0].patterns = ["resources/read:app://x/a:b*", "resources/read:app://x/c%2Bd", "resources/read:app://x/é"]
+    }
+    let text = Array(#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"\#(uri)"}}"#.utf8)
+    let message = try text.withUnsafeBytes { try MCPRequest($0) }.messages[0]
+    #expect(route.isAmbiguous(message) == isAmbiguous)
+  }
+
   @Test(arguments: [
     (402, "payment-required", false, -32042, 200), (402, "invalid-challenge", true, -32043, 200), (402, "payment-required", true, -32043, 200),
     (402, "malformed-credential", true, -32602, 200), (400, "bad-request", true, -32602, 200), (403, "already-paid", true, -32000, 200),

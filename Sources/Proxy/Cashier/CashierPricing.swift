@@ -106,10 +106,10 @@ extension Cashier {
   }
 
   /// The route at a price. Its name holds the price, and a digest of the fields that were shown: a challenge that was issued for some
-  /// of them pays for no others.
+  /// of them pays for no others. The client chooses what it shows, so half of the digest is the least that keeps two of its choices apart.
   private mutating func route(_ base: PricedRoute, _ pricing: RoutePricing, _ quoted: QuotedPrice, _ shown: Digest32?) -> PricedRoute? {
     var mark = Self.separator + quoted.mark
-    if let shown { mark += "~" + shown.hex.prefix(16) }
+    if let shown { mark += "~" + shown.hex.prefix(32) }
     let key = QuotedRouteKey(name: base.name + mark, description: quoted.description)
     if let variant = quotedRoutes[key], variant.pricing?.label == pricing.label { return variant }
     guard let price = quoted.price(settings.currencies) else { return nil }

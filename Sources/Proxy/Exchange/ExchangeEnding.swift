@@ -313,6 +313,8 @@ extension Worker {
     releaseTunnel(index)
     endAccess(index)
     if connection.pointee.state == .multiplexed { loseStreams(of: index) }
+    // The price that was asked for is nobody's here: the next connection at this place may wait for something else.
+    if !priceTickets.isEmpty { priceTickets[index] = nil }
     connection.pointee.state = .closed
     if !connection.pointee.has(.gone) { closeTransport(downstream: index) }
     connection.pointee.input.release()

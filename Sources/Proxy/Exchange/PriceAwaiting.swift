@@ -44,7 +44,8 @@ extension Worker {
   mutating func priced(_ index: Int, ticket: UInt64, key: Digest32, _ answer: PriceAnswer) {
     guard let known = priceTickets[index], known.number == ticket else { return }
     priceTickets[index] = nil
-    guard downstreams.isInUse(index), downstreams.pointer(index).pointee.state == .pendingAnswer else { return }
+    guard downstreams.isInUse(index), downstreams.pointer(index).pointee.state == .pendingAnswer, downstreams.pointer(index).pointee.pending == nil
+    else { return }
     resume(index, OfferedPrice(key: key, answer: answer, attempts: known.attempts))
   }
 

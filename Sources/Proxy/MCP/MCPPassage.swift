@@ -176,7 +176,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     exchange.events.take(content)
     while let block = exchange.events.next() {
-      let octets = rewritten(index, exchange, block)
+      guard let octets = rewritten(index, exchange, block) else { return breakExchange(index, .upstreamMalformed) }
       octets.withUnsafeBytes { pass(index, $0, isWhole: false) }
       guard connection.pointee.state != .closed else { return }
     }
@@ -189,14 +189,16 @@ extension Worker {
     exchange.events.takeRest().withUnsafeBytes { pass(index, $0, isWhole: false) }
   }
 
-  private mutating func rewritten(_ index: Int, _ exchange: MCPExchange, _ block: MCPEvents.Block) -> [UInt8] {
+  /// What the client gets of an event; nil where it cannot be read while a call that was paid for has no response: it may be that one, which
+  /// clients that are less strict would have for nothing.
+  private mutating func rewritten(_ index: Int, _ exchange: MCPExchange, _ block: MCPEvents.Block) -> [UInt8]? {
     if block.hasIdentifier, !exchange.isResumable {
       exchange.isResumable = true
       for call in exchange.calls where !call.isAnswered { if let paid = call.exchange { cashier.keepCharge(paid) } }
     }
     guard let data = block.data, !data.isEmpty else { return block.octets }
     return data.withUnsafeBytes { content in
-      guard var read = try? MCPAnswer(content) else { return block.octets }
+      guard var read = try? MCPAnswer(content) else { return exchange.awaitsResponses ? nil : block.octets }
       let receipt = resolve(index, exchange, &read, content)
       var octets = read.isUntouched ? block.octets : block.replacing(data: read.text(content))
       if case .fields = exchange.dialect, !receipt.isEmpty { octets += Array("event: payment-receipt\ndata: ".utf8) + receipt + Array("\n\n".utf8) }
@@ -208,10 +210,15 @@ extension Worker {
   mutating func finishEvents(_ index: Int, _ exchange: MCPExchange) {
     exchange.passage = .whole
     exchange.events.finish()
-    while let block = exchange.events.next() { rewritten(index, exchange, block).withUnsafeBytes { pass(index, $0, isWhole: false) } }
+    while let block = exchange.events.next() {
+      guard let octets = rewritten(index, exchange, block) else { return breakExchange(index, .upstreamMalformed) }
+      octets.withUnsafeBytes { pass(index, $0, isWhole: false) }
+    }
     let rest = exchange.events.takeRest()
+    // An event that its end never came to is none. Clients that take it all the same get no response in it that nobody has paid for.
+    let isOwed = exchange.awaitsResponses
     settleUnanswered(index, exchange)
-    if !rest.isEmpty { rest.withUnsafeBytes { pass(index, $0, isWhole: false) } }
+    if !rest.isEmpty, !isOwed { rest.withUnsafeBytes { pass(index, $0, isWhole: false) } }
   }
 
   // MARK: The end

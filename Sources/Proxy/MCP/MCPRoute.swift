@@ -48,7 +48,13 @@ final class MCPRoute: Sendable {
   }
 
   /// Whether a message names a resource that may be known to the upstream by another spelling, where that would be another price.
-  func isAmbiguous(_ message: MCPRequest.Message) -> Bool { pricesResources && !message.isTargetCanonical }
+  func isAmbiguous(_ message: MCPRequest.Message) -> Bool {
+    guard pricesResources, case .call(let target) = message.subject else { return false }
+    guard message.isTargetCanonical else { return true }
+    guard let plain = target.unescaped else { return false }
+    let known = choice(of: plain)
+    return known != .free && known != choice(of: target)
+  }
 
   /// Everything that is sold.
   var sold: [RouteIndex] { places.compactMap { $0 } }

@@ -12,6 +12,8 @@ final class PriceDesk: Sendable {
   static let waiterLimit = 1024
   /// How long a pricer that failed a question is not asked the same again, nanoseconds.
   static let failureRest: Int64 = 1_000_000_000
+  /// How long the thread waits for descriptors of its own, nanoseconds.
+  private static let exhaustionPause: Int64 = 100_000_000
 
   /// A request that waits.
   struct Waiter: Sendable {
@@ -111,9 +113,16 @@ final class PriceDesk: Sendable {
   }
 
   private func run() {
-    // Without descriptors nothing can be asked: those who wait are told by their own deadlines.
-    guard let epoll = try? PriceRounds.makeEpoll(waker) else { return state.withLock { $0.isStopped = true } }
-    var rounds = PriceRounds(epoll: epoll, desk: self)
-    while rounds.turn() {}
+    while true {
+      if let epoll = try? PriceRounds.makeEpoll(waker) {
+        var rounds = PriceRounds(epoll: epoll, desk: self)
+        while rounds.turn() {}
+        return
+      }
+      // Without descriptors nobody can be asked; that passes.
+      guard let (questions, _) = takeQuestions() else { return }
+      for question in questions { answer(question.key, .failed, lifetime: 0, at: Instant.now().nanoseconds) }
+      AdministrationPause.nanoseconds(Self.exhaustionPause)
+    }
   }
 }
