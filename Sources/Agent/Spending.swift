@@ -17,6 +17,9 @@ struct Spending {
   /// What a session held when this call began to use it, or what its answer costs where that is known.
   private(set) var found: UInt128 = 0
   private var sessionID: String?
+  /// What the session in use held before this call, and how much of that `found` counts.
+  private var heldBefore: UInt128 = 0
+  private var exposed: UInt128 = 0
   private var spent: UInt128 = 0
   private var pace = SpendingPace()
   private var topUpCount = 0
@@ -78,23 +81,36 @@ struct Spending {
   /// Whether a session that was open before may be used: not where it holds more than the call may still cost, unless its answer's
   /// price is known and fits.
   ///
+  /// The one in use is asked about again: its route may be offered at other terms than those by which it was counted.
+  ///
   /// - Parameter price: What the answer costs, nil where that shows only as it comes.
   func admits(_ session: KeptSession, price: UInt128?, at now: Instant) -> Bool {
-    if session.sessionID == sessionID { return true }
-    let exposure = min(price ?? session.remaining, session.remaining)
+    let isInUse = session.sessionID == sessionID
+    let exposure = Self.exposure(of: isInUse ? heldBefore : session.remaining, price)
+    if isInUse, exposure <= exposed { return true }
     if let budget = options.budget {
-      guard let units = budget.units(in: session.currency), exposure <= Self.rest(of: units, outlay, found) else { return false }
+      let others = isInUse ? found - exposed : found
+      guard let units = budget.units(in: session.currency), exposure <= Self.rest(of: units, outlay, others) else { return false }
     }
     guard let rate = rate(in: session.currency) else { return true }
     return exposure <= pace.room(within: rate, beside: 0, at: now)
   }
 
+  /// How much of what a session holds its answer may cost.
+  private static func exposure(of held: UInt128, _ price: UInt128?) -> UInt128 { min(price ?? held, held) }
+
   /// Notes that a session which was open before is used.
   mutating func use(_ session: KeptSession, price: UInt128?) {
-    guard session.sessionID != sessionID else { return }
-    sessionID = session.sessionID
-    spent = session.spent
-    found &+= min(price ?? session.remaining, session.remaining)
+    if session.sessionID != sessionID {
+      sessionID = session.sessionID
+      spent = session.spent
+      heldBefore = session.remaining
+      exposed = 0
+    }
+    let exposure = Self.exposure(of: heldBefore, price)
+    guard exposure > exposed else { return }
+    found &+= exposure - exposed
+    exposed = exposure
   }
 
   /// The deposit of a new session: the caller's, or else the server's suggestion within the limits, and never less than the server's minimum.
@@ -121,6 +137,9 @@ struct Spending {
     outlay &+= session.deposit
     sessionID = session.sessionID
     spent = 0
+    // All of it is counted as what has left the wallet.
+    heldBefore = 0
+    exposed = 0
   }
 
   /// Notes what the session has spent by now, estimated or as the server says.

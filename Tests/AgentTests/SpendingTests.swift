@@ -98,6 +98,33 @@ import Testing
     #expect(throws: AgentError.overMaximum(price: 1, maximum: 0, currency: Self.usdc)) { try spending.topUp(1, rest: nil, of: used, at: now) }
   }
 
+  /// A server that names another price once the session is in use gets no more than the budget.
+  @Test func theBudgetIsAskedAgainWhereTheTermsChange() throws {
+    var spending = spending {
+      $0.maximum = SpendingLimit("1 USDC")
+      $0.budget = SpendingLimit("0.0005 USDC")
+      $0.rate = SpendingLimit(perMinute: "0.0004 USDC/min")
+    }
+    let kept = session(deposit: 600)
+    #expect(spending.admits(kept, price: 100, at: now))
+    spending.use(kept, price: 100)
+    #expect(spending.found == 100)
+    #expect(spending.admits(kept, price: 100, at: now))
+    #expect(spending.admits(kept, price: 400, at: now))
+    #expect(!spending.admits(kept, price: 401, at: now))
+    #expect(!spending.admits(kept, price: nil, at: now))
+    spending.use(kept, price: 400)
+    spending.use(kept, price: 100)
+    #expect(spending.found == 400)
+    // What this call has put in itself is counted already.
+    let opened = session(deposit: 100)
+    var fresh = self.spending { $0.budget = SpendingLimit("0.0001 USDC") }
+    fresh.open(opened)
+    #expect(fresh.admits(opened, price: nil, at: now))
+    fresh.use(opened, price: nil)
+    #expect(fresh.found == 0)
+  }
+
   @Test func theBudgetAllowsByItself() throws {
     let spending = spending { $0.budget = SpendingLimit("0.0005 USDC") }
     #expect(try spending.deposit(for: try terms(suggested: 1000, minimum: 10), in: Self.usdc, at: now) == 500)
