@@ -13,8 +13,9 @@ extension ConfigurationReader {
     default: break
     }
     settlement.limit = table.size("settle-limit", in: 0...(4 << 20)).map { Int($0) } ?? settlement.limit
-    settlement.broken = refund(table, "refund-broken") ?? settlement.broken
-    settlement.left = refund(table, "refund-left") ?? settlement.left
+    settlement.broken = refund(table, "refund-broken", of: ["all", "share", "none"]) ?? settlement.broken
+    // Not all: who leaves before the last octet would have the others for nothing.
+    settlement.left = refund(table, "refund-left", of: ["share", "none"]) ?? settlement.left
     route.settlement = settlement
     let present = settlementKeys.filter { table.has($0) }
     guard !present.isEmpty else { return }
@@ -25,8 +26,8 @@ extension ConfigurationReader {
     }
   }
 
-  private static func refund(_ table: TableReader, _ key: String) -> Settings.Settlement.Refund? {
-    switch table.string(key, expected: "\"all\", \"share\" or \"none\"", where: { ["all", "share", "none"].contains($0) }) {
+  private static func refund(_ table: TableReader, _ key: String, of words: [String]) -> Settings.Settlement.Refund? {
+    switch table.string(key, expected: words.map { "\"\($0)\"" }.joined(separator: " or "), where: { words.contains($0) }) {
     case "all": .all
     case "share": .share
     case "none": Settings.Settlement.Refund.none

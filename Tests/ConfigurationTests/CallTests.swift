@@ -60,6 +60,7 @@ import Testing
     ("type = \"mcp\"\nprice = \"0.01 USDC per request\"\n[route.calls]\n\"tools/call:a\" = \"0.01 USDC per call\"", "price"),
     ("type = \"mcp\"\ndigest = true\n[route.calls]\n\"tools/call:a\" = \"0.01 USDC per call\"", "digest"),
     ("type = \"mcp\"\nfree-methods = \"GET\"\n[route.calls]\n\"tools/call:a\" = \"0.01 USDC per call\"", "free-methods"),
+    ("type = \"mcp\"\nrefund-left = \"share\"\n[route.calls]\n\"tools/call:a\" = \"0.01 USDC per call\"", "refund-left"),
     ("price = \"0.01 USDC per request\"\n[route.calls]\n\"tools/call:a\" = \"0.01 USDC per call\"", "calls"),
     ("free = true\ncharge-errors = true", "charge-errors"), ("free = true\nanswer-limit = \"1 MiB\"", "answer-limit"),
   ])

@@ -98,7 +98,7 @@ import Testing
     let end = try #require(settlement("settle = \"end\"\nsettle-limit = \"1 MiB\"\nrefund-left = \"share\""))
     #expect(end.isAtEnd && end.limit == 1 << 20 && end.broken == .all && end.left == .share)
     #expect(settlement("refund-broken = \"none\"")?.broken == Settings.Settlement.Refund.none)
-    for wrong in ["settle = \"later\"", "settle = \"end\"\nsettle-limit = \"1 GiB\"", "refund-broken = \"half\"", "refund-left = true"] {
+    for wrong in ["settle = \"later\"", "settle = \"end\"\nsettle-limit = \"1 GiB\"", "refund-broken = \"half\"", "refund-left = true", "refund-left = \"all\""] {
       #expect(settlement(wrong) == nil, "\(wrong)")
     }
     #expect(inspect("price = \"0.01 USDC per MB\"\nrefund-broken = \"all\"").settings == nil)
