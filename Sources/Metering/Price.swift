@@ -114,12 +114,20 @@ public struct Price: Sendable, Hashable {
   /// Whether no exchange costs more by this price than by another of the same currency: each part is there, and none is dearer.
   public func isAtMost(_ other: Price) -> Bool {
     guard currency == other.currency, minimum <= other.minimum, maximum <= other.maximum else { return false }
-    return parts.allSatisfy { part in
-      guard let rate = other.rate(of: part.unit) else { return false }
+    var units = parts.map(\.unit)
+    // Cached tokens may have lost a rate of their own, and then cost what input costs.
+    if units.contains(.inputToken), !units.contains(.cachedInputToken) { units.append(.cachedInputToken) }
+    return units.allSatisfy { unit in
+      guard let part = rate(countedFor: unit), let rate = other.rate(countedFor: unit) else { return false }
       let own = part.amount.multipliedFullWidth(by: UInt128(rate.unitSize))
       let others = rate.amount.multipliedFullWidth(by: UInt128(part.unitSize))
       return (own.high, own.low) <= (others.high, others.low)
     }
+  }
+
+  /// The rate at which a unit is counted: cached tokens without one of their own by that of input.
+  private func rate(countedFor unit: Unit) -> Rate? {
+    rate(of: unit) ?? (unit == .cachedInputToken ? rate(of: .inputToken) : nil)
   }
 
   /// The same price with other bounds; nil where the minimum is above the maximum.

@@ -157,7 +157,7 @@ enum MetricsText {
     value("tunnel_octets_total", "{from=\"client\"}", sum { $0.tunnelOctetsFromClients.read() })
     value("tunnel_octets_total", "{from=\"upstream\"}", sum { $0.tunnelOctetsFromUpstreams.read() })
     line(
-      "usage_missing_total", "counter", "Responses sold by the token that reported no usage: the estimate stands.",
+      "usage_missing_total", "counter", "Responses sold by the token or unit that reported no usage: the estimate stands.",
       sum { $0.usageMissing.read() })
     line("prices_asked_total", "counter", "Requests that waited for a pricer.", sum { $0.pricesAsked.read() })
     line("prices_failed_total", "counter", "Requests whose pricer did not say what they cost.", sum { $0.pricesFailed.read() })

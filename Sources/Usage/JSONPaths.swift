@@ -136,6 +136,12 @@ public struct JSONPaths: @unchecked Sendable {
   func node(of name: RawSpan, from start: Int, to end: Int, under node: Int16, isExact: inout Bool) -> Int16 {
     guard node >= 0 else { return -1 }
     let count = end &- start
+    if ignoresCase, let plain = Self.folded(name, start, end) {
+      var unused = true
+      let found = self.node(of: plain.span.bytes, from: 0, to: plain.count, under: node, isExact: &unused)
+      if found >= 0 { isExact = false }
+      return found
+    }
     let parent = nodes[Int(node)]
     guard parent.lengths & Self.bit(ofLength: count) != 0 else { return -1 }
     for place in parent.firstMember..<parent.firstMember &+ parent.memberCount {
@@ -158,6 +164,31 @@ public struct JSONPaths: @unchecked Sendable {
       }
     }
     return -1
+  }
+
+  /// The name with the two letters replaced that are beyond ASCII and yet the same as one of its letters but for their case, to Go's
+  /// decoder: the long s (U+017F) and the Kelvin sign (U+212A). Nil where it has none, or is longer than any that a path has.
+  private static func folded(_ name: RawSpan, _ start: Int, _ end: Int) -> [UInt8]? {
+    guard end &- start <= JSONPassage.textLimit else { return nil }
+    var plain: [UInt8] = []
+    var index = start
+    var last = start
+    while index < end {
+      let rest = end &- index
+      let isLongS = name.octet(index) == 0xC5 && rest > 1 && name.octet(index &+ 1) == 0xBF
+      let isKelvin = name.octet(index) == 0xE2 && rest > 2 && name.octet(index &+ 1) == 0x84 && name.octet(index &+ 2) == 0xAA
+      guard isLongS || isKelvin else {
+        index &+= 1
+        continue
+      }
+      for place in last..<index { plain.append(name.octet(place)) }
+      plain.append(isLongS ? UInt8(ascii: "s") : UInt8(ascii: "k"))
+      index &+= isLongS ? 2 : 3
+      last = index
+    }
+    guard last > start else { return nil }
+    for place in last..<end { plain.append(name.octet(place)) }
+    return plain
   }
 
   private func isSameLetter(_ octet: UInt8, _ expected: UInt8) -> Bool {

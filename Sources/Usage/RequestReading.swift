@@ -129,6 +129,8 @@ public struct RequestReading: Sendable {
     switch RequestField(rawValue: field) {
     case .limit, .limitAlias, .limitSecondAlias:
       switch number {
+      // Zero is a limit to some servers, and the absence of one to others.
+      case .whole(0): hasUnlimited = true
       case .whole(let count): completionLimit = max(completionLimit ?? 0, count)
       // Below zero means without limit where it means anything; what is no count is the server's to refuse.
       case .negative, .fraction, .tooLarge: hasUnlimited = true

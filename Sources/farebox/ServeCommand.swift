@@ -111,7 +111,7 @@ struct ServeCommand: ParsableCommand {
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
     case .usageMissing(let route):
-      log.write(.warning, "a response of route \"\(route)\" reported no usage that could be read: it was billed by the estimate")
+      log.write(.warning, "a response of route \"\(route)\" reported no usage that could be read: it was billed by the estimate, and units not at all")
     case .accessLogDrops: log.write(.error, "lines of the access log are lost: its file cannot be written, or not fast enough")
     case .accessLogStays(let code):
       log.write(.error, "the access log cannot be opened anew: its lines go on into the former file", ["cause": SystemText.of(code)])

@@ -272,8 +272,15 @@ def test_collected_content_is_metered_like_any_other(session, connection):
         assert opened.spent() - before == 5000
 
 
-def test_the_counters_are_in_the_metrics_and_the_audit_log_verifies(farebox):
-    assert re.search(r"usage_missing_total\S* 0", farebox.metrics())
+def test_units_that_are_not_reported_are_told_of(session, connection, farebox):
+    def missing():
+        return int(re.search(r"usage_missing_total\S* (\d+)", farebox.metrics()).group(1))
+
+    opened = session("/units/echo", 1_000_000)
+    before = missing()
+    assert fetch(connection, "GET", "/units/units/0", opened.credential).status == 200 and missing() == before
+    assert fetch(connection, "GET", "/units/echo", opened.credential).status == 200 and missing() == before + 1
+    assert opened.spent() == 2 * REQUEST
 
 
 def test_trailers_stay_with_their_response(session, connection, upstream):

@@ -34,6 +34,12 @@ import Testing
     ] {
       #expect(try !price(words).isAtMost(base), "\(words)")
     }
+    // Cached tokens without a rate of their own cost what input costs.
+    let cached = try price("0.15 USDC per M input tokens + 0.05 USDC per M cached input tokens")
+    #expect(try !price("0.1 USDC per M input tokens").isAtMost(cached))
+    #expect(try price("0.05 USDC per M input tokens").isAtMost(cached))
+    #expect(try price("0.1 USDC per M input tokens + 0.02 USDC per M cached input tokens").isAtMost(cached))
+    #expect(try price("0.1 USDC per M input tokens + 0.1 USDC per M cached input tokens, at most 1 USDC").isAtMost(base))
     let free = Price.free(usdc)
     #expect(free.isAtMost(base) && free.chargeAmount == 0 && free.cost(of: Quantities(responseOctets: 9, inputTokens: 9)) == .zero && !free.isMetered)
   }

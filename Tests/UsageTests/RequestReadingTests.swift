@@ -32,7 +32,8 @@ private func reading(_ body: String, _ format: UsageFormat, path: String = "") t
     (.gemini, #"{"generationConfig":{"maxOutputTokens":9,"candidateCount":2}}"#, 18), (.gemini, #"{"generation_config":{"max_output_tokens":9}}"#, 9),
     (.ollama, #"{"options":{"num_predict":10}}"#, 10), (.ollama, #"{"Options":{"num_predict":10}}"#, 10), (.ollama, #"{"options":{"num_predict":-1}}"#, nil),
     (.llamaCpp, #"{"n_predict":11}"#, 11), (.llamaCpp, #"{"max_tokens":12}"#, 12), (.llamaCpp, #"{"n_predict":11,"prompt":["a",{"prompt_string":"b"}],"n_cmpl":2}"#, 44),
-    (.openAIEmbeddings, #"{"input":"x"}"#, nil),
+    (.openAIEmbeddings, #"{"input":"x"}"#, nil), (.openAIChat, #"{"max_tokens":0,"stream":true}"#, nil), (.openAIChat, #"{"max_tokens":0,"n_predict":5}"#, nil),
+    (.ollama, #"{"options":{"num_predict":0}}"#, nil), (.gemini, #"{"generationConfig":{"maxOutputTokens":0}}"#, nil),
   ])
   func theOutputLimitIsTheVendors(format: UsageFormat, body: String, limit: UInt64?) throws {
     #expect(try reading(body, format).outputLimit == limit, "\(body)")
@@ -68,6 +69,12 @@ private func reading(_ body: String, _ format: UsageFormat, path: String = "") t
     for body in [#"{"model":"a","MODEL":"b"}"#, #"{"Max_Tokens":5}"#, #"{"Stream":true}"#, #"{"str\u0045am":true}"#] {
       #expect(try reading(body, .openAIChat).isAmbiguous, "\(body)")
     }
+    // Go's decoder takes the long s and the Kelvin sign for `s` and `k`.
+    for body in ["{\"max_to\u{212A}ens\":9}", #"{"max_tokens":1,"max_token\u017F":9}"#, "{\"\u{17F}tream\":false}"] {
+      #expect(try reading(body, .openAIChat).isAmbiguous, "\(body)")
+    }
+    #expect(try reading("{\"options\":{\"num_predict\":1},\"option\u{17F}\":{\"num_predict\":-1}}", .ollama).isAmbiguous)
+    #expect(try !reading("{\"gru\u{DF}\":1,\"\u{17F}o\":2,\"o\u{17F}\":3}", .openAIChat).isAmbiguous)
     #expect(try reading(#"{"GenerationConfig":{"maxOutputTokens":5}}"#, .gemini).isAmbiguous)
     #expect(try !reading(#"{"messages":[{"Content":"x","ROLE":"y"}],"Modelling":1,"X":{"STREAM":true}}"#, .openAIChat).isAmbiguous)
     #expect(try !reading(#"{"messages":[{"model":1,"stream":2}],"model":"a","metadata":{"model":"b"}}"#, .openAIChat).isAmbiguous)

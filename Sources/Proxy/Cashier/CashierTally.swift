@@ -33,6 +33,9 @@ extension Cashier {
       return .answer(
         problem(.badRequest, detail: "A member that decides over the price is there twice, or in a spelling that not every server takes."))
     }
+    guard !facts.isUnreadable else {
+      return .answer(problem(.badRequest, detail: "The content decides over the price: it has to be a JSON object as the route's servers take it, not compressed."))
+    }
     self.facts = facts
     return nil
   }

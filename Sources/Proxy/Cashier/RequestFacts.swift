@@ -26,6 +26,8 @@ struct RequestFacts {
   var change: IncludeUsage?
   /// Servers may read the request differently from this reading, and what it costs depends on that.
   var isAmbiguous = false
+  /// The content cannot be read, though its format is known: nobody can tell what the request may come to cost.
+  var isUnreadable = false
 
   /// Knows nothing: the price does not count tokens.
   init() {}
@@ -38,11 +40,14 @@ struct RequestFacts {
     case .none: return
     case .streaming(let length): estimate(length ?? UInt64(usage.bodyLimit), usage)
     case .buffered(let octets):
-      // What is encoded cannot be read here.
-      guard let format, !request.head.pointee.has(.contentEncoding),
+      guard let format, !octets.isEmpty else {
+        estimate(UInt64(octets.count), usage)
+        return
+      }
+      guard !request.head.pointee.has(.contentEncoding),
         let reading = try? RequestReading(octets.bytes, format: format, path: request.path.bytes)
       else {
-        estimate(UInt64(octets.count), usage)
+        isUnreadable = true
         return
       }
       take(reading, usage)

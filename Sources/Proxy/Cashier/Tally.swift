@@ -53,6 +53,8 @@ final class Tally {
   private var contentOctets: UInt64 = 0
   /// What the upstream says that the exchange costs, instead of its units.
   private var override: SettlementOverride?
+  /// It has reported units, or a cost.
+  private var hasReport = false
   /// What it reported behind the content.
   private var lastReport: UpstreamReport?
   /// When the first octet passed, on the loop's clock; each wait for money moves it on.
@@ -101,6 +103,7 @@ final class Tally {
 
   /// Takes what the upstream reports in the response's head: content leaves when that is paid for.
   func report(_ report: UpstreamReport) {
+    if report.units != nil || report.override != nil { hasReport = true }
     if let units = report.units {
       passed.units = units
       granted.units = units
@@ -272,7 +275,7 @@ final class Tally {
     defer { passed = shown }
     // What is put between it and the proxy's own last event completes an event whose upstream left out its end.
     if isEventStream, reader?.isInsideEvent ?? lines.isInsideEvent { shown.events &+= 1 }
-    isUnreported = isUnreadable && price.countsEvents && isEventStream
+    isUnreported = isUnreadable && price.countsEvents && isEventStream || price.countsUnits && !hasReport && contentOctets > 0
     guard price.countsTokens else { return }
     reader?.finish()
     guard let reader, !isUnreadable, reader.hasFinalUsage, let usage = reader.usage else {
