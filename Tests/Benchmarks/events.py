@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from harness import Farebox, free_port, open_session
+from harness import SHOP, Farebox, free_port, open_session
 from prepaid import PrepaidWallet
 from processes import PROXY_CORE, cpu_nanoseconds, pinned, wait_for_port
 
@@ -18,22 +18,7 @@ WORK = "events-h1"
 STREAMS = 64
 PAYLOAD = b"x" * 120
 
-CONFIGURATION = """
-realm = "127.0.0.1"
-origin = "http://127.0.0.1:{port}"
-state = "{state}"
-workers = {workers}
-
-[[listen]]
-address = "127.0.0.1:{port}"
-
-[[currency]]
-code = "usdc"
-decimals = 6
-
-[[merchant]]
-id = "acme"
-
+CONFIGURATION = SHOP + """
 [rate-limits]
 challenges-per-second = 0
 

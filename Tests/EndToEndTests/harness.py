@@ -202,7 +202,8 @@ def open_session(farebox, wallet, path, deposit):
         return secret
 
 
-CONFIGURATION = """
+# What every configuration of the tests begins with.
+SHOP = """
 realm = "127.0.0.1"
 origin = "http://127.0.0.1:{port}"
 state = "{state}"
@@ -217,7 +218,9 @@ decimals = 6
 
 [[merchant]]
 id = "acme"
+"""
 
+CONFIGURATION = SHOP + """
 [cors]
 origins = ["*"]
 

@@ -2,25 +2,10 @@
 
 import pytest
 
-from harness import Farebox, challenge_of, fetch
+from harness import SHOP, Farebox, challenge_of, fetch
 from prepaid import SessionSecret
 
-CONFIGURATION = """
-realm = "127.0.0.1"
-origin = "http://127.0.0.1:{port}"
-state = "{state}"
-workers = {workers}
-
-[[listen]]
-address = "127.0.0.1:{port}"
-
-[[currency]]
-code = "usdc"
-decimals = 6
-
-[[merchant]]
-id = "acme"
-
+CONFIGURATION = SHOP + """
 [[upstream]]
 name = "api"
 url = "http://127.0.0.1:{upstream}"

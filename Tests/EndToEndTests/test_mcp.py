@@ -16,25 +16,10 @@ from mcp import Client
 from mcp_payer import CREDENTIAL, INFORMATION, RECEIPT, Payer, challenged, in_message, offer, text_form
 
 from http2_client import H2Connection
-from harness import Connection, Farebox, challenge_of, fetch, free_port, parse_challenges
+from harness import SHOP, Connection, Farebox, challenge_of, fetch, free_port, parse_challenges
 from prepaid import PrepaidWallet, SessionSecret, b64u_decode
 
-CONFIGURATION = """
-realm = "127.0.0.1"
-origin = "http://127.0.0.1:{port}"
-state = "{state}"
-workers = {workers}
-
-[[listen]]
-address = "127.0.0.1:{port}"
-
-[[currency]]
-code = "usdc"
-decimals = 6
-
-[[merchant]]
-id = "acme"
-
+CONFIGURATION = SHOP + """
 [rate-limits]
 challenges-per-second = 0
 failures-per-second = 0

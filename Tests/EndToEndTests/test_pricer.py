@@ -9,25 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import Farebox, challenge_of, fetch, free_port, request_of
+from harness import SHOP, Farebox, challenge_of, fetch, free_port, request_of
 from prepaid import PrepaidWallet, SessionSecret
 
-CONFIGURATION = """
-realm = "127.0.0.1"
-origin = "http://127.0.0.1:{port}"
-state = "{state}"
-workers = {workers}
-
-[[listen]]
-address = "127.0.0.1:{port}"
-
-[[currency]]
-code = "usdc"
-decimals = 6
-
-[[merchant]]
-id = "acme"
-
+CONFIGURATION = SHOP + """
 [rate-limits]
 challenges-per-second = 0
 failures-per-second = 0

@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from harness import Farebox
+from harness import SHOP, Farebox
 from models import ModelServer
 from paying import OWN_EVENTS, AsyncPrepaidTransport, EventFilter, PaymentRefused, PrepaidTransport, Purse
 from prepaid import PrepaidWallet
@@ -21,22 +21,7 @@ PROMPT = "What is the fare to Ghent, and is it cheaper after nine? Gruß"
 PRICE = 1000
 LINE_ENDS = ["lf", "crlf", "cr", "mixed"]
 
-CONFIGURATION = """
-realm = "127.0.0.1"
-origin = "http://127.0.0.1:{port}"
-state = "{state}"
-workers = {workers}
-
-[[listen]]
-address = "127.0.0.1:{port}"
-
-[[currency]]
-code = "usdc"
-decimals = 6
-
-[[merchant]]
-id = "acme"
-
+CONFIGURATION = SHOP + """
 [rate-limits]
 challenges-per-second = 0
 failures-per-second = 0
