@@ -26,7 +26,7 @@ public final class Server: Sendable {
     var controls: [WorkerControl] = []
     var threads: [LoopThread] = []
     var watch: UpstreamWatch?
-    var prices: PriceDesk?
+    var services: ServiceClient?
     var descriptorLimit = 0
     /// Counts signs of life that were asked for.
     var beat: UInt64 = 0
@@ -108,10 +108,11 @@ public final class Server: Sendable {
     let addresses = plan.servers.indices.map { resolver.lookUp($0) }
     var controls: [WorkerControl] = []
     var boxes: [WorkerBox] = []
-    let prices: PriceDesk
+    let services: ServiceClient
     do {
-      prices = try PriceDesk(resolver: resolver, notices: notices)
-      prices.adopt(plan)
+      services = try ServiceClient(resolver: resolver)
+      services.adopt(plan)
+      let prices = PriceDesk(services: services, notices: notices)
       for number in 0..<count {
         let control = try WorkerControl(
           seed: UInt64(number), resolver: resolver, board: board, notices: notices, clients: clients, accessLog: accessLog,
@@ -136,7 +137,7 @@ public final class Server: Sendable {
     state.withLock { state in
       state.plan = whole
       state.watch = watch
-      state.prices = prices
+      state.services = services
       state.listeners = listeners
       state.listenerCount = (listeners.map(\.number).max() ?? -1) + 1
       state.controls = controls
@@ -211,14 +212,14 @@ public final class Server: Sendable {
 
   /// Waits until all loops have ended.
   public func join() {
-    let (threads, watch, prices) = state.withLock { state in
+    let (threads, watch, services) = state.withLock { state in
       let threads = state.threads
       state.threads = []
-      return (threads, state.watch, state.prices)
+      return (threads, state.watch, state.services)
     }
     for thread in threads { thread.join() }
     watch?.stop()
-    prices?.stop()
+    services?.stop()
     contexts.stop()
     accessLog.end()
   }

@@ -502,3 +502,23 @@ def test_discovery_names_no_amount(connection):
 def test_check_explains_it(farebox):
     text = farebox.run("check", str(farebox.configuration)).stdout
     assert "asked of http://127.0.0.1:" in text and "or else 0.05 USDC per request" in text and "shown method, path and query" in text
+
+
+def test_connections_are_kept_and_a_dead_one_is_no_failure(pricer, connection):
+    """What is asked on a kept connection that the pricer has closed meanwhile is asked anew; the client never learns of it."""
+    seen = []
+    respond = type(pricer).respond
+
+    def closing(handler, question):
+        respond(pricer, handler, question)
+        # Without a word, every other time: the proxy keeps the connection, and finds it dead.
+        handler.close_connection = len(seen) % 2 == 1
+        seen.append(handler.client_address)
+
+    pricer.respond = closing
+    try:
+        for number in range(8):
+            assert amount(fetch(connection, "GET", fresh())) == 2000
+    finally:
+        del pricer.respond
+    assert len(seen) == 8 and len(set(seen)) == 4, seen

@@ -232,7 +232,6 @@ extension Cashier {
       Accept: application/json\r
       Accept-Encoding: identity\r
       Content-Length: \(content.count)\r
-      Connection: close\r
       \r
 
       """

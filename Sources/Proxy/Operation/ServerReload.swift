@@ -103,7 +103,7 @@ extension Server {
         (state.isDraining, state.threads, state.beat) = (isDraining, threads, beat)
       }
       board.adopt(plan)
-      next.prices?.adopt(plan)
+      next.services?.adopt(plan)
       for (control, reload) in zip(controls, reloads) { control.mailbox.send(.reload(reload)) }
       // Without a thread for it nothing is watched, and every server counts as up.
       let orders = UpstreamWatch.Orders(plan: plan, upstreams: next.places.layout.upstreams)

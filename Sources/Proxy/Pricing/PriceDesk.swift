@@ -1,10 +1,9 @@
 import Bytes
 import Encoding
-import IO
 import Synchronization
 
-/// Asks pricers what requests cost: once for the whole process, on a thread of its own that runs once something was asked. Many
-/// requests of the same key ask once, and what is answered holds for a while.
+/// Asks pricers what requests cost, once for the whole process. Many requests of the same key ask once, and what is answered holds for a
+/// while.
 final class PriceDesk: Sendable {
   /// Most questions under way at once.
   static let questionLimit = 256
@@ -12,8 +11,6 @@ final class PriceDesk: Sendable {
   static let waiterLimit = 1024
   /// How long a pricer that failed a question is not asked the same again, nanoseconds.
   static let failureRest: Int64 = 1_000_000_000
-  /// How long the thread waits for descriptors of its own, nanoseconds.
-  private static let exhaustionPause: Int64 = 100_000_000
 
   /// A request that waits.
   struct Waiter: Sendable {
@@ -33,37 +30,27 @@ final class PriceDesk: Sendable {
     case refused
   }
 
-  struct State {
+  private struct State {
     var cache = PriceCache()
     var waiters: [Digest32: [Waiter]] = [:]
-    /// What the thread has not begun yet.
-    var questions: [PriceQuestion] = []
-    var plan: RelayPlan?
-    var isStopped = false
-    var thread: LoopThread?
   }
 
-  let state = Mutex(State())
-  let resolver: UpstreamResolver
-  let notices: NoticeBoard
-  let waker: Waker
+  private let state = Mutex(State())
+  private let services: ServiceClient
+  private let notices: NoticeBoard
 
-  init(resolver: UpstreamResolver, notices: NoticeBoard) throws(IOError) {
-    self.resolver = resolver
+  init(services: ServiceClient, notices: NoticeBoard) {
+    self.services = services
     self.notices = notices
-    waker = try Waker()
   }
-
-  /// Uses another configuration's upstreams from now on.
-  func adopt(_ plan: RelayPlan) { state.withLock { $0.plan = plan } }
 
   /// Finds an answer that still holds.
   func known(_ key: Digest32, at now: Instant) -> PriceAnswer? { state.withLock { $0.cache.find(key, at: now.nanoseconds) } }
 
   /// Asks, unless somebody else does already.
   func ask(_ question: PriceQuestion, _ waiter: Waiter, at now: Instant) -> Reception {
+    var isFirst = false
     let reception = state.withLock { state -> Reception in
-      guard !state.isStopped else { return .refused }
       if let answer = state.cache.find(question.key, at: now.nanoseconds) { return .known(answer) }
       if let waiting = state.waiters[question.key]?.count {
         guard waiting < Self.waiterLimit else { return .refused }
@@ -71,58 +58,37 @@ final class PriceDesk: Sendable {
         return .asked
       }
       guard state.waiters.count < Self.questionLimit else { return .refused }
-      if state.thread == nil {
-        do { state.thread = try LoopThread(name: "pricing") { [self] in run() } } catch { return .refused }
-      }
       state.waiters[question.key] = [waiter]
-      state.questions.append(question)
+      isFirst = true
       return .asked
     }
-    if case .asked = reception { waker.wake() }
+    if isFirst { begin(question) }
     return reception
   }
 
-  /// Takes what was asked, and the upstreams by which it is; nil where the thread is to end.
-  func takeQuestions() -> (questions: [PriceQuestion], plan: RelayPlan?)? {
-    state.withLock { state in
-      guard !state.isStopped else { return nil }
-      defer { state.questions = [] }
-      return (state.questions, state.plan)
+  private func begin(_ question: PriceQuestion) {
+    // A question may be asked twice: it changes nothing.
+    let call = ServiceCall(upstream: question.upstream, request: question.request, timeout: question.timeout, mayRepeat: true)
+    services.begin(call) { [self] outcome in
+      let now = Instant.now().nanoseconds
+      guard case .answered(let reply) = outcome, (200...299).contains(reply.status),
+        let quoted = reply.content.withUnsafeBytes({ QuotedPrice($0, currencies: question.currencies) })
+      else {
+        notices.pricerFailed(question.url, at: now)
+        return answer(question.key, .failed, lifetime: Self.failureRest, at: now)
+      }
+      let own = reply.maximumAge.map { $0.multipliedReportingOverflow(by: 1_000_000_000) }
+      answer(question.key, .quoted(quoted), lifetime: min(question.lifetime, own.map { $0.overflow ? .max : $0.partialValue } ?? .max), at: now)
     }
   }
 
   /// Keeps an answer for so many nanoseconds, and tells those who wait for it.
-  func answer(_ key: Digest32, _ answer: PriceAnswer, lifetime: Int64, at now: Int64) {
+  private func answer(_ key: Digest32, _ answer: PriceAnswer, lifetime: Int64, at now: Int64) {
     let waiters = state.withLock { state in
       if lifetime > 0 { state.cache.insert(answer, for: key, until: now.addingReportingOverflow(lifetime).partialValue) }
       return state.waiters.removeValue(forKey: key) ?? []
     }
     // A mailbox that is full loses the word; the connection's own deadline then stands in for it.
     for waiter in waiters { waiter.control.mailbox.send(.priced(connection: waiter.connection, ticket: waiter.ticket, key: key, answer)) }
-  }
-
-  /// Ends the thread and waits for it.
-  func stop() {
-    let thread = state.withLock { state in
-      state.isStopped = true
-      defer { state.thread = nil }
-      return state.thread
-    }
-    waker.wake()
-    thread?.join()
-  }
-
-  private func run() {
-    while true {
-      if let epoll = try? PriceRounds.makeEpoll(waker) {
-        var rounds = PriceRounds(epoll: epoll, desk: self)
-        while rounds.turn() {}
-        return
-      }
-      // Without descriptors nobody can be asked; that passes.
-      guard let (questions, _) = takeQuestions() else { return }
-      for question in questions { answer(question.key, .failed, lifetime: 0, at: Instant.now().nanoseconds) }
-      AdministrationPause.nanoseconds(Self.exhaustionPause)
-    }
   }
 }

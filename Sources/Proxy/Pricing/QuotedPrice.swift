@@ -27,7 +27,7 @@ struct QuotedPrice: Sendable, Hashable {
   /// Reads an answer's content: `{"price": "0.002 USDC per request"}`, or `{"amount": "2000", "currency": "usdc"}` in base units,
   /// each with a `description` where there is something to say. Nil for anything else.
   init?(_ content: UnsafeRawBufferPointer, currencies: [Currency]) {
-    guard let value = try? JSON.parse(Array(content), limits: JSONLimits(octets: PriceDialogue.contentLimit, depth: 4)), let object = value.objectValue,
+    guard let value = try? JSON.parse(Array(content), limits: JSONLimits(octets: ServiceDialogue.contentLimit, depth: 4)), let object = value.objectValue,
       Set(object.names).isSubset(of: ["price", "amount", "currency", "description"])
     else { return nil }
     if let member = object["description"] {
