@@ -6,33 +6,15 @@ In a test process it is an object (`Node()`); `python -m chain.node --port 8545`
 import argparse
 import json
 import signal
-import socket
-import threading
-import time
 from collections import Counter
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from eth_utils import to_checksum_address
 
 from chain import contracts
-from chain.evm import CALL_GAS, GAS_LIMIT, GWEI, TIP, Chain, Refusal
+from chain.evm import CALL_GAS, GAS_LIMIT, TIP, Chain, Refusal
+from chain.loopback import Faults, Service
 
 BASE_SEPOLIA = 84532
-MAXIMUM_REQUEST = 4 << 20
-KINDS = ("lost", "refused", "error", "limited", "late", "malformed", "refusal", "null")
-
-
-@dataclass
-class Fault:
-    """What happens to the next `count` requests that name one of `methods` (all, if none): `lost` (executed, and the connection closed instead of an
-    answer), `refused` (closed before it), `error` (500), `limited` (429), `late` (answered `seconds` after it was executed), `malformed` (half of an
-    answer), `refusal` (an error of the node), `null` (a result of null, unexecuted)."""
-
-    kind: str
-    count: int
-    methods: tuple
-    seconds: float
 
 
 def quantity(number):
@@ -327,8 +309,12 @@ class Methods:
             return None
 
 
-class Node:
-    """A chain with the tests' contracts in its genesis, answering on a loopback port of its own until it is closed."""
+class Node(Service):
+    """A chain with the tests' contracts in its genesis, answering on a loopback port of its own until it is closed.
+
+    Faults know a request by its methods; besides those of every service there are `refusal` (an error of the node, nothing done) and `null` (a result
+    of null, nothing done).
+    """
 
     def __init__(self, chain_id=BASE_SEPOLIA, port=0, accounts=None):
         genesis = contracts.genesis()
@@ -336,129 +322,37 @@ class Node:
             genesis[octets_of(address, 20)] = {"balance": balance}
         self.chain = Chain(chain_id, genesis)
         self.methods = Methods(self.chain)
-        self.faults = []
         # How often each method was asked for.
         self.calls = Counter()
-        self.connections = set()
-        self.guard = threading.Lock()
-        self.server = None
-        self.port = port
-        self.start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        super().__init__(port, Faults("refusal", "null"))
 
     @property
     def chain_id(self):
         return self.chain.id
 
-    # The node as a process of its own would be.
-
-    def start(self):
-        assert self.server is None
-        node = self
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 512
-
-            def process_request(self, request, client):
-                with node.guard:
-                    node.connections.add(request)
-                super().process_request(request, client)
-
-            def shutdown_request(self, request):
-                with node.guard:
-                    node.connections.discard(request)
-                super().shutdown_request(request)
-
-            def handle_error(self, request, client):
-                """A connection that broke is the client's business, or a fault that was asked for."""
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                if length > MAXIMUM_REQUEST:
-                    return self.respond(413, b"too large")
-                node.serve(self, self.rfile.read(length))
-
-            def respond(self, status, body, kind="application/json"):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = Server(("127.0.0.1", self.port), Handler)
-        self.port = self.server.server_address[1]
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.thread.start()
-
-    def stop(self):
-        """Stops answering: connections are closed and new ones refused, until `start`. The chain stays."""
-        if self.server is None:
-            return
-        self.server.shutdown()
-        self.server.server_close()
-        self.server = None
-        with self.guard:
-            connections, self.connections = self.connections, set()
-        for connection in connections:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    close = stop
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
     # Answers.
 
-    def serve(self, handler, body):
+    def names(self, path, body):
         try:
-            request = json.loads(body)
+            request = json.loads(body or b"null")
         except ValueError:
-            return handler.respond(200, self.encode(self.error(None, -32700, "parse error")))
+            return []
         calls = request if isinstance(request, list) else [request]
-        names = [call.get("method") for call in calls if isinstance(call, dict)]
-        fault = self.take_fault(names)
-        kind = fault.kind if fault else None
-        if kind == "refused":
-            return self.hang_up(handler)
-        if kind in ("error", "limited"):
-            return handler.respond(500 if kind == "error" else 429, b"upstream connect error", "text/plain")
-        if kind == "refusal":
+        return [str(call.get("method")) for call in calls if isinstance(call, dict) and not str(call.get("method")).startswith("test_")] or ["control"]
+
+    def answer(self, path, body, fault):
+        try:
+            request = json.loads(body or b"")
+        except ValueError:
+            return 200, self.encode(self.error(None, -32700, "parse error"))
+        calls = request if isinstance(request, list) else [request]
+        if fault and fault.kind == "refusal":
             answers = [self.error(call.get("id"), -32000, "node is overloaded") for call in calls]
-        elif kind == "null":
+        elif fault and fault.kind == "null":
             answers = [{"jsonrpc": "2.0", "id": call.get("id"), "result": None} for call in calls]
         else:
-            answers = [self.answer(call) for call in calls]
-        if kind == "lost":
-            return self.hang_up(handler)
-        if kind == "late":
-            time.sleep(fault.seconds)
-        encoded = self.encode(answers if isinstance(request, list) else answers[0])
-        handler.respond(200, encoded[: len(encoded) // 2] if kind == "malformed" else encoded)
-
-    @staticmethod
-    def hang_up(handler):
-        handler.close_connection = True
-        try:
-            handler.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+            answers = [self.result(call) for call in calls]
+        return 200, self.encode(answers if isinstance(request, list) else answers[0])
 
     @staticmethod
     def encode(value):
@@ -471,7 +365,7 @@ class Node:
             error["data"] = data
         return {"jsonrpc": "2.0", "id": identifier, "error": error}
 
-    def answer(self, call):
+    def result(self, call):
         if not isinstance(call, dict) or not isinstance(call.get("method"), str):
             return self.error(None, -32600, "invalid request")
         try:
@@ -499,27 +393,9 @@ class Node:
 
     # Controls.
 
-    def take_fault(self, names):
-        if any(str(name).startswith("test_") for name in names):
-            return None
-        with self.guard:
-            for fault in self.faults:
-                if not fault.methods or any(name in fault.methods for name in names):
-                    fault.count -= 1
-                    if fault.count == 0:
-                        self.faults.remove(fault)
-                    return fault
-        return None
-
-    def fail(self, kind, count=1, methods=(), seconds=0.0):
-        assert kind in KINDS, kind
-        with self.guard:
-            self.faults.append(Fault(kind, count, (methods,) if isinstance(methods, str) else tuple(methods), seconds))
-
     def heal(self):
         """Ends all faults, and a wrong chain id."""
-        with self.guard:
-            self.faults.clear()
+        super().heal()
         self.methods.claimed_id = None
 
     def claim(self, chain_id):
