@@ -11,8 +11,8 @@ func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target 
   .target(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+  .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
@@ -33,6 +33,7 @@ let package = Package(
     .systemLibrary(name: "COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CLibSSL", pkgConfig: "libssl", providers: [.apt(["libssl-dev"])]),
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+    .systemLibrary(name: "CSecp256k1", pkgConfig: "libsecp256k1", providers: [.apt(["libsecp256k1-dev"])]),
     .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CBrotli", pkgConfig: "libbrotlidec", providers: [.apt(["libbrotli-dev"])]),
@@ -42,10 +43,11 @@ let package = Package(
     // 1: values.
     module("Bytes"),
     module("Encoding", ["Bytes"]),
-    module("Crypto", ["Bytes", "Encoding", "COpenSSL", "CSodium"]),
+    module("Crypto", ["Bytes", "Encoding", "COpenSSL", "CSodium", "CSecp256k1"]),
 
     // 2: protocols, without I/O.
     module("HTTP", ["Bytes", "Encoding"]),
+    module("Ethereum", ["Bytes", "Encoding", "Crypto"]),
     module("Usage", ["Bytes", "Encoding"]),
     module("Coding", ["Bytes", "CZlib", "CBrotli", "CZstandard"]),
     module("TLS", ["Bytes", "Encoding", "Crypto", "CLibSSL"]),
@@ -79,6 +81,7 @@ let package = Package(
     tests("BytesTests", ["Bytes"]),
     tests("EncodingTests", ["Encoding", "Bytes"]),
     tests("CryptoTests", ["Crypto", "Encoding", "Bytes"]),
+    tests("EthereumTests", ["Ethereum", "Crypto", "Encoding", "Bytes"], exclude: ["vectors.py"]),
     tests("HTTPTests", ["HTTP", "Encoding", "Bytes"]),
     tests("UsageTests", ["Usage", "Encoding", "Bytes"]),
     tests("CodingTests", ["Coding", "CZlib", "CBrotli", "CZstandard", "Bytes"]),

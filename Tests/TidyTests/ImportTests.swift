@@ -4,12 +4,12 @@ import Testing
 /// The rows of the architecture: a module imports only what stands on its own row or above it, and each C library has one importer.
 private let rows: [[String]] = [
   ["Bytes", "Encoding", "Crypto"],
-  ["HTTP", "HTTP2", "TLS", "Payments", "Metering", "Usage", "Coding", "MCP", "Methods", "Gateway", "Configuration"],
+  ["HTTP", "HTTP2", "TLS", "Ethereum", "Payments", "Metering", "Usage", "Coding", "MCP", "Methods", "Gateway", "Configuration"],
   ["IO", "Ledger"],
   ["Proxy", "Agent", "farebox"],
 ]
 private let importers = [
-  "CLinux": "IO", "COpenSSL": "Crypto", "CLibSSL": "TLS", "CSodium": "Crypto", "CSQLite": "Ledger", "CNghttp2": "HTTP2",
+  "CLinux": "IO", "COpenSSL": "Crypto", "CLibSSL": "TLS", "CSodium": "Crypto", "CSecp256k1": "Crypto", "CSQLite": "Ledger", "CNghttp2": "HTTP2",
   "CZlib": "Coding", "CBrotli": "Coding", "CZstandard": "Coding",
 ]
 private let packages = ["TOMLKit": ["Configuration"], "ArgumentParser": ["farebox"]]
