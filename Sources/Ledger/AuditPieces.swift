@@ -59,6 +59,11 @@ struct AuditPieces: ~Copyable {
       JCS.append(string: cause, to: &line)
       line.append("," as StaticString)
     }
+    if let chain = words?.chain?.chain {
+      line.append("\"chain\":\"" as StaticString)
+      line.append(decimal: chain)
+      line.append("\"," as StaticString)
+    }
     if entry.client != .none { appendClient(entry.client, to: &line) }
     if let count = words?.count {
       line.append("\"count\":\"" as StaticString)
@@ -73,10 +78,12 @@ struct AuditPieces: ~Copyable {
       line.append("," as StaticString)
     }
     line.append(entry.kind.member)
+    words?.chain?.appendBeforePrevious(to: &line)
   }
 
   /// Appends what follows `prev`, and closes the object.
   mutating func appendAfterPrevious(_ entry: Entry, _ words: EntryWords?, sequence: UInt64, to line: inout ByteBuffer) {
+    if let purpose = words?.chain?.purpose { ChainWords.append(",\"purpose\":\"", purpose, to: &line) }
     if entry.merchant != Entry.nothing {
       line.append(merchants[Int(entry.merchant)])
     } else if let recipient = words?.recipient {
@@ -97,6 +104,7 @@ struct AuditPieces: ~Copyable {
       line.append("\"" as StaticString)
     }
     if entry.route != .none { line.append(routes[Int(entry.route.index) - 1]) }
+    if let sender = words?.chain?.sender { line.append(",\"sender\":\"0x\(AuditText.hex(sender))\"") }
     line.append(",\"seq\":" as StaticString)
     line.append(decimal: sequence)
     if entry.session != Entry.nothing {
@@ -111,6 +119,7 @@ struct AuditPieces: ~Copyable {
       line.append("\"" as StaticString)
     }
     appendTime(entry.time, to: &line)
+    words?.chain?.appendAfterTime(to: &line)
     if entry.kind.saysUnits {
       line.append(",\"units\":\"" as StaticString)
       line.append(decimal: entry.units)
@@ -181,6 +190,12 @@ extension AuditEventKind {
     case .merchantPayout: "\"event\":\"merchant.payout\""
     case .refund: "\"event\":\"refund\""
     case .checkpoint: "\"event\":\"checkpoint\""
+    case .paymentClaimed: "\"event\":\"payment.claimed\""
+    case .paymentSubmitted: "\"event\":\"payment.submitted\""
+    case .paymentSettled: "\"event\":\"payment.settled\""
+    case .paymentFailed: "\"event\":\"payment.failed\""
+    case .paymentWrittenOff: "\"event\":\"payment.writtenoff\""
+    case .chainTransaction: "\"event\":\"chain.transaction\""
     }
   }
 
@@ -188,7 +203,8 @@ extension AuditEventKind {
     switch self {
     case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed: true
     case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
-      .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint:
+      .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint,
+      .paymentClaimed, .paymentSubmitted, .paymentSettled, .paymentFailed, .paymentWrittenOff, .chainTransaction:
       false
     }
   }
@@ -200,6 +216,9 @@ extension AuditEventKind {
 enum AuditText {
   /// The wallet's id: its key as did:key.
   static func wallet(_ key: Digest32) -> String { DIDKey.encode(Ed25519.PublicKey(key)) }
+
+  /// Lower-case hexadecimal digits.
+  static func hex(_ octets: [UInt8]) -> String { Hex.encode(octets) }
 
   static func quoted(_ text: String) -> String {
     var buffer = ByteBuffer()

@@ -54,6 +54,8 @@ public struct AuditReport: Sendable, Equatable {
   public internal(set) var checkpoint: AuditPin?
   /// Lines behind it: chained, not signed.
   public internal(set) var uncoveredCount: UInt64 = 0
+  /// What the lines add up to, by currency; empty where the log does not begin with its first line.
+  public internal(set) var accounts: [AuditAccounts] = []
   /// The log contains what the pin names.
   public internal(set) var isPinned = false
   /// The first line that is wrong.

@@ -33,6 +33,13 @@ struct AuditTotals: Equatable {
     return !overflows
   }
 
+  /// The accounts that the lines add up to; nil for a currency whose sums pass what accounts hold.
+  var accounts: [AuditAccounts] {
+    sorted.compactMap { currency in
+      AuditAccounts(currency: String(decoding: currency.code, as: UTF8.self)) { currency.sums[Int($0.rawValue)] ?? 0 }
+    }
+  }
+
   /// Appends the totals as a JCS object: currency → event → decimal string.
   func append(to buffer: inout ByteBuffer) {
     buffer.append("{" as StaticString)

@@ -47,6 +47,7 @@ public struct AuditVerifier {
       if report.defect != nil { return report }
     }
     checkEnd()
+    if report.isWhole { report.accounts = totals.accounts }
     return report
   }
 

@@ -9,6 +9,8 @@ struct Claim {
     case settled(LSN)
     case opened(session: Digest32)
     case toppedUp(session: Digest32, credential: Digest32)
+    /// A payment on a chain, whose state says whether it is in flight.
+    case payment(Digest32)
   }
 
   var use: Use

@@ -71,8 +71,8 @@ final class Committer: @unchecked Sendable {
     state.checkpoint = log.checkpoint
     let durable = state.lsn
     batch.lsn = durable
-    for currency in options.currencies {
-      do throws(Refusal) { try state.addCurrency(currency.code) } catch { throw .malformed(.currency) }
+    for code in options.currencies.map(\.code) + options.accounts {
+      do throws(Refusal) { try state.addCurrency(code) } catch { throw .malformed(.currency) }
     }
     try state.recover(at: now)
     if !isReload, options.recordsLifecycle { _ = state.append(Entry(.start, at: now)) }

@@ -10,6 +10,7 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
   case walletCreated = 30, walletFunded, walletDefunded, walletPolicy, walletFrozen, walletThawed, walletRekeyed
   case merchantPayout = 40, refund
   case checkpoint = 50
+  case paymentClaimed = 51, paymentSubmitted, paymentSettled, paymentFailed, paymentWrittenOff, chainTransaction
 
   /// The member `event` of a line.
   public var name: String {
@@ -37,6 +38,12 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .merchantPayout: "merchant.payout"
     case .refund: "refund"
     case .checkpoint: "checkpoint"
+    case .paymentClaimed: "payment.claimed"
+    case .paymentSubmitted: "payment.submitted"
+    case .paymentSettled: "payment.settled"
+    case .paymentFailed: "payment.failed"
+    case .paymentWrittenOff: "payment.writtenoff"
+    case .chainTransaction: "chain.transaction"
     }
   }
 
@@ -52,10 +59,10 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
   var movesMoney: Bool {
     switch self {
     case .chargeSettled, .sessionOpened, .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletFunded, .walletDefunded,
-      .merchantPayout, .refund:
+      .merchantPayout, .refund, .paymentSettled, .paymentWrittenOff:
       true
     case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeVoided, .paymentRefused, .walletCreated, .walletPolicy,
-      .walletFrozen, .walletThawed, .walletRekeyed, .checkpoint:
+      .walletFrozen, .walletThawed, .walletRekeyed, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentFailed, .chainTransaction:
       false
     }
   }
@@ -98,6 +105,7 @@ struct EntryWords {
   var amount: UInt128?
   var currency: String?
   var count: UInt64?
+  var chain: ChainWords?
 }
 
 /// A constant piece of lines that the committer keeps by index.

@@ -48,13 +48,18 @@ public struct Hold: Sendable, Hashable {
 
 /// What the ledger keeps of a hold.
 struct HeldCharge {
-  var challengeID: Digest32
-  var wallet: UInt32
+  /// Where the money came from, and goes back to.
+  enum Payer {
+    /// A wallet, with the challenge that it pays and the ledger's day that the outflow counts on.
+    case wallet(UInt32, challengeID: Digest32, day: Int32)
+    /// A payment on a chain, which has a record of its own.
+    case payment(Digest32)
+  }
+
+  var payer: Payer
   var merchant: UInt32
   var currency: UInt8
   var amount: UInt128
-  /// The ledger's day that the outflow counts on.
-  var day: Int32
   var route: RouteLabel
   var client: ClientAddress
   var expires: Timestamp

@@ -37,10 +37,7 @@ extension Ledger {
   public func claimState(_ id: Digest32) -> ClaimState? {
     state.withLock { state in
       guard state.availability != .unavailable, let claim = state.claims[id] else { return nil }
-      switch claim.use {
-      case .held: return .held
-      case .settled, .opened, .toppedUp: return .settled(reference: claim.reference)
-      }
+      return state.state(of: claim)
     }
   }
 

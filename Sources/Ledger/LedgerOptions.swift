@@ -6,6 +6,8 @@ public struct LedgerOptions: Sendable {
   /// The folder of `ledger.db`, `ledger.lock` and `ledger.reserve`; made with mode 0700 where it is missing.
   public var directory: String
   public var currencies: [Currency]
+  /// Codes of accounts beside those of the currencies, as `usdc@eip155:8453` for what was received on a chain: they never mix with prepaid money.
+  public var accounts: [String] = []
   /// Names the log in checkpoints: `<realm>/audit`.
   public var realm: String
   /// The audit log's file; `audit.jsonl` in the folder by default.

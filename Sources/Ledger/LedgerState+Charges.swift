@@ -6,13 +6,26 @@ extension LedgerState {
   /// Refuses a challenge that has been used, or whose use may have been forgotten.
   func checkClaim(_ id: Digest32, expires: Timestamp) throws(Refusal) {
     if let claim = claims[id] {
-      switch claim.use {
+      switch state(of: claim) {
       case .held: throw .claimInFlight
-      case .settled, .opened, .toppedUp: throw .claimSettled(reference: claim.reference)
+      case .settled(let reference): throw .claimSettled(reference: reference)
       }
     }
     guard expires > horizon else { throw .claimExpired }
     guard claims.count < LedgerLimit.claims.most else { throw .tooMany(.claims) }
+  }
+
+  /// What a challenge's use has come to.
+  func state(of claim: Claim) -> ClaimState {
+    switch claim.use {
+    case .held: return .held
+    case .settled, .opened, .toppedUp: return .settled(reference: claim.reference)
+    case .payment(let id):
+      switch payments[id]?.state {
+      case .claimed, .submitted, .serving: return .held
+      case .settled, .served, .writtenOff, nil: return .settled(reference: claim.reference)
+      }
+    }
   }
 
   func checkSelling() throws(Refusal) {
@@ -46,7 +59,7 @@ extension LedgerState {
     touchCurrency(currency)
     let id = advance(at: now)
     let held = HeldCharge(
-      challengeID: order.challengeID, wallet: wallet, merchant: merchant, currency: currency, amount: order.amount, day: day,
+      payer: .wallet(wallet, challengeID: order.challengeID, day: day), merchant: merchant, currency: currency, amount: order.amount,
       route: order.route, client: order.client, expires: order.expires, idempotency: order.idempotency)
     holds[id] = held
     write(held, id: id)
@@ -58,73 +71,101 @@ extension LedgerState {
   mutating func settle(_ hold: Hold, outcome: StoredOutcome?, staysOpen: Bool = false, at now: Timestamp) throws(Refusal) -> LSN {
     guard availability != .unavailable else { throw .unavailable }
     guard hold.epoch == epoch, let held = holds.removeValue(forKey: hold.id) else { throw .unknownHold }
-    redo.removeRecord(RecordKey(.hold, number: hold.id))
     currencies[Int(held.currency)].held -= held.amount
     touchCurrency(held.currency)
     credit(held.merchant, Int128(held.amount), currency: held.currency)
-    setClaim(held.challengeID, Claim(use: .settled(hold.id), reference: hold.id, expires: held.expires))
-    expiries.add(.claim(held.challengeID), at: held.expires)
-    write(
-      SettledCharge(
-        wallet: wallets[Int(held.wallet)].number, merchant: merchants[Int(held.merchant)].name,
-        currency: currencies[Int(held.currency)].code, amount: held.amount, day: held.day, isRefunded: false),
-      reference: hold.id)
+    switch held.payer {
+    case .wallet(let wallet, let challengeID, let day):
+      redo.removeRecord(RecordKey(.hold, number: hold.id))
+      setClaim(challengeID, Claim(use: .settled(hold.id), reference: hold.id, expires: held.expires))
+      expiries.add(.claim(challengeID), at: held.expires)
+      write(settled(held, held.amount, wallet: wallet, day: day), reference: hold.id)
+    case .payment(let id): useUp(id, as: .served, at: now)
+    }
     if let key = held.idempotency {
       if let outcome { store(outcome, for: key, at: now) } else { release(key) }
     }
     if staysOpen { openCharges[hold.id] = held }
-    return append(line(.chargeSettled, of: held, reference: hold.id, at: now))
+    return append(line(.chargeSettled, of: held, id: hold.id, at: now), words: words(of: held))
   }
 
   /// Ends a charge that stayed open, and gives part of it back. Where all of it goes back, the claim and the key are free again: the same
   /// credential may be tried again. A merchant who was paid out meanwhile owes it.
+  ///
+  /// Of a payment on a chain only all of it goes back, to be served once more: the chain cannot give back by itself.
   mutating func end(_ hold: Hold, givingBack amount: UInt128, at now: Timestamp) -> LSN {
     guard hold.epoch == epoch, let held = openCharges.removeValue(forKey: hold.id), availability != .unavailable else { return 0 }
     let back = min(amount, held.amount)
     guard back > 0 else { return 0 }
     let isWhole = back == held.amount
-    credit(held.merchant, -Int128(back), currency: held.currency)
-    wallets[Int(held.wallet)].giveBack(back, currency: Int(held.currency), outflow: back, day: held.day)
-    touchWallet(held.wallet)
-    write(
-      SettledCharge(
-        wallet: wallets[Int(held.wallet)].number, merchant: merchants[Int(held.merchant)].name,
-        currency: currencies[Int(held.currency)].code, amount: held.amount - back, day: held.day, isRefunded: isWhole),
-      reference: hold.id)
-    if isWhole {
-      claims[held.challengeID] = nil
-      redo.removeRecord(RecordKey(.claim, held.challengeID))
-      if let key = held.idempotency { forget(key) }
+    switch held.payer {
+    case .wallet(let wallet, let challengeID, let day):
+      wallets[Int(wallet)].giveBack(back, currency: Int(held.currency), outflow: back, day: day)
+      touchWallet(wallet)
+      var charge = settled(held, held.amount - back, wallet: wallet, day: day)
+      charge.isRefunded = isWhole
+      write(charge, reference: hold.id)
+      if isWhole {
+        claims[challengeID] = nil
+        redo.removeRecord(RecordKey(.claim, challengeID))
+      }
+    case .payment(let id):
+      guard isWhole, payments[id]?.state == .served else { return 0 }
+      currencies[Int(held.currency)].held += held.amount
+      touchCurrency(held.currency)
+      setUnserved(id)
     }
-    var entry = line(.refund, of: held, reference: hold.id, at: now)
+    credit(held.merchant, -Int128(back), currency: held.currency)
+    if isWhole, let key = held.idempotency { forget(key) }
+    var entry = line(.refund, of: held, id: hold.id, at: now)
     entry.amount = back
-    return append(entry)
+    return append(entry, words: words(of: held))
   }
 
-  /// Gives the money back to the wallet and to the day it left on, and frees the claim.
+  /// Gives the money back to the wallet and to the day it left on, and frees the claim; what was paid on a chain stays paid.
   mutating func void(_ hold: Hold, cause: VoidCause, at now: Timestamp) -> LSN {
     guard availability != .unavailable, hold.epoch == epoch, let held = holds.removeValue(forKey: hold.id) else { return 0 }
-    redo.removeRecord(RecordKey(.hold, number: hold.id))
-    currencies[Int(held.currency)].held -= held.amount
-    touchCurrency(held.currency)
-    wallets[Int(held.wallet)].giveBack(held.amount, currency: Int(held.currency), outflow: held.amount, day: held.day)
-    touchWallet(held.wallet)
-    claims[held.challengeID] = nil
-    redo.removeRecord(RecordKey(.claim, held.challengeID))
+    switch held.payer {
+    case .wallet(let wallet, let challengeID, let day):
+      redo.removeRecord(RecordKey(.hold, number: hold.id))
+      currencies[Int(held.currency)].held -= held.amount
+      touchCurrency(held.currency)
+      wallets[Int(wallet)].giveBack(held.amount, currency: Int(held.currency), outflow: held.amount, day: day)
+      touchWallet(wallet)
+      claims[challengeID] = nil
+      redo.removeRecord(RecordKey(.claim, challengeID))
+    case .payment(let id): setUnserved(id)
+    }
     if let key = held.idempotency { release(key) }
-    return append(line(.chargeVoided, of: held, reference: hold.id, at: now), words: EntryWords(cause: cause.rawValue))
+    var words = words(of: held) ?? EntryWords()
+    words.cause = cause.rawValue
+    return append(line(.chargeVoided, of: held, id: hold.id, at: now), words: words)
   }
 
-  private func line(_ kind: AuditEventKind, of held: HeldCharge, reference: LSN, at now: Timestamp) -> Entry {
+  private func settled(_ held: HeldCharge, _ amount: UInt128, wallet: UInt32, day: Int32) -> SettledCharge {
+    SettledCharge(
+      wallet: wallets[Int(wallet)].number, merchant: merchants[Int(held.merchant)].name, currency: currencies[Int(held.currency)].code,
+      amount: amount, day: day, isRefunded: false)
+  }
+
+  private func line(_ kind: AuditEventKind, of held: HeldCharge, id: LSN, at now: Timestamp) -> Entry {
     var entry = Entry(kind, at: now)
     entry.currency = held.currency
     entry.route = held.route
-    entry.wallet = wallets[Int(held.wallet)].fragment
     entry.merchant = held.merchant
     entry.client = held.client
     entry.amount = held.amount
-    entry.reference = reference
+    entry.reference = id
+    switch held.payer {
+    case .wallet(let wallet, _, _): entry.wallet = wallets[Int(wallet)].fragment
+    case .payment(let id): entry.reference = payments[id]?.reference ?? entry.reference
+    }
     return entry
+  }
+
+  private func words(of held: HeldCharge) -> EntryWords? {
+    guard case .payment(let id) = held.payer, let payment = payments[id] else { return nil }
+    return EntryWords(chain: ChainWords(of: payment, id: nil))
   }
 
   mutating func setClaim(_ id: Digest32, _ claim: Claim) {

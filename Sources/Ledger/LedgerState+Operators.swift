@@ -77,7 +77,7 @@ extension LedgerState {
     let content = Self.digest(.fund, [key.hex, code, String(amount)])
     if try isRepeated(.fund, reference: reference, content: content) { return 0 }
     let (issued, overflows) = currencies[Int(currency)].issued.addingReportingOverflow(amount)
-    guard !overflows, issued <= Self.issueLimit else { throw .overflow }
+    guard !overflows, fits(amount, currency) else { throw .overflow }
     currencies[Int(currency)].issued = issued
     touchCurrency(currency)
     wallets[Int(index)].accounts[Int(currency)].balance += amount

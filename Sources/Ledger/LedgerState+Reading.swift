@@ -8,7 +8,7 @@ import Payments
 extension LedgerState {
   /// Kinds in the order in which they must be read.
   static var readingOrder: [RecordKind] {
-    [.meta, .currency, .merchant, .wallet, .session, .balance, .hold, .claim, .closed, .outcome, .reference, .volume]
+    [.meta, .currency, .merchant, .wallet, .session, .balance, .hold, .claim, .closed, .outcome, .reference, .volume, .sender, .outgoing, .payment]
   }
 
   /// What reading needs to know beside the state.
@@ -40,6 +40,9 @@ extension LedgerState {
     case .outcome: try readOutcome(&reader, key.digest)
     case .reference: references[key.digest] = try reader.digest()
     case .volume: try readVolume(&reader, key.digest)
+    case .payment: try readPayment(&reader, key.digest)
+    case .sender: try readSender(&reader)
+    case .outgoing: try readOutgoing(&reader)
     case .charge: return
     }
     try reader.end()
@@ -167,9 +170,10 @@ extension LedgerState {
     let merchant: UInt32 = try reader.integer()
     let currency: UInt8 = try reader.integer()
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count else { throw .malformed(.hold) }
+    let amount: UInt128 = try reader.integer()
     let held = HeldCharge(
-      challengeID: challengeID, wallet: wallet, merchant: merchant, currency: currency, amount: try reader.integer(),
-      day: try reader.integer(), route: .none, client: ClientAddress(high: try reader.integer(), low: try reader.integer()),
+      payer: .wallet(wallet, challengeID: challengeID, day: try reader.integer()), merchant: merchant, currency: currency, amount: amount,
+      route: .none, client: ClientAddress(high: try reader.integer(), low: try reader.integer()),
       expires: Timestamp(microseconds: try reader.integer()), idempotency: nil)
     let (sum, overflows) = currencies[Int(currency)].held.addingReportingOverflow(held.amount)
     guard !overflows else { throw .malformed(.hold) }
@@ -184,6 +188,7 @@ extension LedgerState {
     case 1: use = .settled(try reader.integer())
     case 2: use = .opened(session: try reader.digest())
     case 3: use = .toppedUp(session: try reader.digest(), credential: try reader.digest())
+    case 4: use = .payment(try reader.digest())
     default: throw .malformed(.claim)
     }
     let claim = Claim(
@@ -216,10 +221,12 @@ extension LedgerState {
     expiries.add(.outcome(key), at: expires)
   }
 
-  /// Ends what was open when the program ended: holds are voided, debits ahead are kept, closing sessions are closed.
+  /// Ends what was open when the program ended: holds are voided, payments that were only claimed are freed, debits ahead are kept, closing
+  /// sessions are closed.
   mutating func recover(at now: Timestamp) throws(LedgerError) {
     if let report = books().balances.first(where: { $0.sum != 0 }) { throw .unbalanced(currency: report.currency) }
     for id in holds.keys.sorted() { _ = void(Hold(id: id, epoch: epoch), cause: .restart, at: now) }
+    freeClaimedPayments(at: now)
     for index in balances.indices {
       switch balances[index].phase {
       case .vacant: continue

@@ -41,6 +41,9 @@ extension LedgerState {
         }
         var heldSum: UInt128? = 0
         for hold in holds.values where Int(hold.currency) == index { heldSum = Self.add(heldSum, hold.amount) }
+        for id in unservedPayments {
+          if let payment = payments[id], Int(payment.currency) == index { heldSum = Self.add(heldSum, payment.amount) }
+        }
         var merchantSum: Int128? = 0
         for merchant in merchants { merchantSum = Self.add(merchantSum, merchant.balances[index]) }
         let accounts = currencies[index]

@@ -129,15 +129,17 @@ extension LedgerState {
     redo.endRecord(place)
   }
 
+  /// Writes a wallet's hold; that of a payment on a chain stands in the payment's record.
   mutating func write(_ held: HeldCharge, id: LSN) {
+    guard case .wallet(let wallet, let challengeID, let day) = held.payer else { return }
     let place = redo.beginRecord(RecordKey(.hold, number: id))
     redo.put(id)
-    redo.put(held.challengeID)
-    redo.put(wallets[Int(held.wallet)].number)
+    redo.put(challengeID)
+    redo.put(wallets[Int(wallet)].number)
     redo.put(held.merchant)
     redo.put(held.currency)
     redo.put(held.amount)
-    redo.put(held.day)
+    redo.put(day)
     redo.put(held.client.high)
     redo.put(held.client.low)
     redo.put(held.expires.microseconds)
@@ -160,6 +162,9 @@ extension LedgerState {
       redo.put(UInt8(3))
       redo.put(session)
       redo.put(credential)
+    case .payment(let id):
+      redo.put(UInt8(4))
+      redo.put(id)
     }
     redo.put(claim.reference)
     redo.put(claim.expires.microseconds)

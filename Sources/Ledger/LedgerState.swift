@@ -14,8 +14,10 @@ struct LedgerState: ~Copyable {
     var issued: UInt128 = 0
     /// What merchants were paid.
     var paidOut: UInt128 = 0
-    /// What stands in holds.
+    /// What stands in holds, and in payments on chains for which nothing was served yet.
     var held: UInt128 = 0
+    /// What may still arrive by payments on chains that are claimed or submitted; no account of anybody.
+    var expected: UInt128 = 0
     var isDirty = false
   }
 
@@ -53,6 +55,13 @@ struct LedgerState: ~Copyable {
   var references: [Digest32: Digest32] = [:]
   /// How much was used in a period, by what was used and by whom.
   var volumes: [Digest32: Volume] = [:]
+  /// Payments on chains, with the lists of those that have neither settled nor failed, and of those for which nothing was served.
+  var payments: [Digest32: ChainPayment] = [:]
+  var openPayments: Set<Digest32> = []
+  var unservedPayments: Set<Digest32> = []
+  /// The outbox, and how many transactions in it serve a purpose.
+  var senders: [ChainSenderKey: ChainSender] = [:]
+  var outgoingPurposes: [Digest32: Int] = [:]
   var expiries = ExpiryQueue()
   /// Where the next sweep for idle sessions goes on.
   var sweepIndex = 0
@@ -152,6 +161,7 @@ struct LedgerState: ~Copyable {
   /// Makes sure that a currency has its accounts.
   mutating func addCurrency(_ code: String) throws(Refusal) {
     if currencies.contains(where: { $0.code == code }) { return }
+    guard Self.isAccountCode(code) else { throw .malformedName }
     guard currencies.count < LedgerLimit.currencies.most else { throw .tooMany(.currencies) }
     let index = UInt8(currencies.count)
     currencies.append(CurrencyAccounts(code: code))
@@ -165,6 +175,17 @@ struct LedgerState: ~Copyable {
   /// A name that stands in audit lines: 1 to 128 octets without control characters.
   static func isName(_ name: String) -> Bool {
     (1...128).contains(name.utf8.count) && name.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }
+  }
+
+  /// A currency's code, or one with the chain that it is of behind an `@`: it stands in audit lines as it is.
+  static func isAccountCode(_ code: String) -> Bool {
+    (1...64).contains(code.utf8.count)
+      && code.utf8.allSatisfy { octet in
+        switch octet {
+        case 0x30...0x3A, 0x40...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F: true
+        default: false
+        }
+      }
   }
 
   // MARK: dirt
@@ -212,6 +233,7 @@ struct ExpiryQueue {
     case closed(Digest32)
     case outcome(Digest32)
     case volume(Digest32)
+    case payment(Digest32)
   }
 
   private var buckets: [Int64: [Item]] = [:]

@@ -48,11 +48,27 @@ public enum Refusal: Error, Equatable, Sendable {
   case outcomeInFlight
   /// The idempotency key was used with another request.
   case outcomeMismatch
+  /// The ledger knows no such payment: it was never claimed, was freed by a restart, has failed, or is forgotten.
+  case unknownPayment
+  /// The payment was made for another request.
+  case paymentMismatch
+  /// The outbox has no such transaction.
+  case unknownTransaction
+  /// The transaction's nonce is not the next one, which is unknown until one was adopted.
+  case wrongNonce(next: UInt64?)
 }
 
 /// The limits of the ledger's memory, and their values.
 public enum LedgerLimit: UInt8, Sendable, Equatable {
   case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces, volumes
+  /// Payments on chains: all that are kept, and those that have neither settled nor failed.
+  case payments, openPayments
+  /// Octets of a payment's proof.
+  case proofOctets
+  /// Addresses that send transactions, and what each has on its way.
+  case senders, outgoing
+  /// Earlier versions of a transaction, and octets of one.
+  case replacements, transactionOctets
 
   /// The most there may be at once.
   public var most: Int {
@@ -68,7 +84,12 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .outcomes: 1_000_000
     case .labels: 65_535
     case .currencies: 255
-    case .nonces, .volumes: 1_000_000
+    case .nonces, .volumes, .payments: 1_000_000
+    case .openPayments, .proofOctets: 16_384
+    case .senders: 256
+    case .outgoing: 1_024
+    case .replacements: 8
+    case .transactionOctets: 131_072
     }
   }
 }

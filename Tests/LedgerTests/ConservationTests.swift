@@ -24,10 +24,11 @@ import Testing
     var holds: [(hold: Hold, amount: UInt128)] = []
     var charged: UInt128 = 0
     var next = 0
+    var chain = ChainModel()
     let rates = [Rate(amount: 7, unitSize: 3, unit: .responseByte)!, Rate(amount: 1, unitSize: 1_000, unit: .responseByte)!]
-    for step in 0..<1_500 {
+    for step in 0..<2_500 {
       next += 1
-      switch Int.random(in: 0..<100, using: &generator) {
+      switch Int.random(in: 0..<160, using: &generator) {
       case 0..<8:
         let deposit = UInt128.random(in: 1...500, using: &generator)
         if (try? fixture.ledger.open(fixture.order(next, deposit: deposit), at: noon) { _ in [] }) != nil { deposits[next] = deposit }
@@ -90,6 +91,12 @@ import Testing
           let amount = UInt128.random(in: 1...UInt128(earned), using: &generator)
           _ = try fixture.ledger.payout(merchant: "shop", currency: "usdc", amount: amount, reference: "p\(next)", at: noon)
         }
+        let received = fixture.chainEarned
+        if received > 0 {
+          let amount = UInt128.random(in: 1...UInt128(received), using: &generator)
+          _ = try fixture.ledger.payout(merchant: "shop", currency: base, amount: amount, reference: "q\(next)", at: noon)
+        }
+      case 100..<160: try chain.step(fixture, using: &generator)
       default:
         if step % 4 == 0 {
           fixture.waitUntilDurable()
@@ -97,12 +104,15 @@ import Testing
           fixture = try LedgerFixture(in: fixture.folder)
           flights = []
           holds = []
+          chain.restart()
         }
       }
       try check(fixture, deposits: deposits, charged: charged, held: holds.reduce(0) { $0 + $1.amount })
+      try chain.check(fixture)
     }
     fixture.ledger.close()
     let report = verified(fixture.folder)
+    #expect(chain.payments.count > 20)
     #expect(report.isValid, "\(String(describing: report.defect))")
     try checkLines(fixture, deposits: deposits, charged: charged)
   }
@@ -135,11 +145,14 @@ import Testing
     // What streams debited ahead is settled by the restart, and has its lines then.
     let again = try LedgerFixture(in: fixture.folder)
     again.waitUntilDurable()
-    let account = again.ledger.verify().balances[0]
+    let balances = again.ledger.verify().balances
+    let account = balances[0]
     again.ledger.close()
+    checkAccounts(verified(fixture.folder), balances)
     var sums: [String: UInt128] = [:]
     for line in try again.lines() {
       let object = try #require(line.objectValue)
+      if object["currency"]?.stringValue == base { continue }
       let event = try #require(object["event"]?.stringValue)
       let amount = object[event == "session.closed" ? "refunded" : "amount"]?.stringValue
       if let amount { sums[event, default: 0] += try #require(UInt128(amount)) }

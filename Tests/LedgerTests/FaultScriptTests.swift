@@ -106,6 +106,8 @@ private final class ScriptedStore: Store {
     /// Charges that were told to be settled, and those that were told to be refunded.
     var settled: [Int: LSN] = [:]
     var deposits: [Int: UInt128] = [:]
+    /// How far each payment on a chain was told to have come, and how far it may have come.
+    var payments: [Int: (least: ChainPaymentState, most: ChainPaymentState)] = [:]
   }
 
   private func fate(_ ledger: Ledger, _ body: () throws -> LSN) -> Fate {
@@ -187,6 +189,7 @@ private final class ScriptedStore: Store {
         }
         waitUntilSelling(ledger)
       }
+      if round < 4 { pay(round, ledger, &account) }
       if round % 2 == 0, let handle = ledger.session(order.sessionID) {
         _ = fate(ledger) { try ledger.beginClose(handle, cause: .payer, at: noon) { _ in [3] } }
         waitUntilSelling(ledger)
@@ -196,9 +199,85 @@ private final class ScriptedStore: Store {
     return account
   }
 
+  private func payment(_ round: Int) -> ChainPaymentOrder {
+    ChainPaymentOrder(
+      id: id(600 + round), request: id(700 + round), payer: "0xabc", amount: 100, currency: base, merchant: "shop",
+      expires: noon + .seconds(300), challengeID: id(800 + round), proof: [UInt8](repeating: 1, count: 500))
+  }
+
+  /// Moves one payment as a desk does that waits for the disk at each step, and asks the ledger where it stands where it does not know.
+  private func pay(_ round: Int, _ ledger: Ledger, _ account: inout Account) {
+    let order = payment(round)
+    let sender = [UInt8](repeating: 7, count: 20)
+    guard fate(ledger, { try ledger.claim(order, at: noon) }) == .durable else { return waitUntilSelling(ledger) }
+    // A reload frees what was only claimed, so nothing is sent unless this is durable.
+    let sent = fate(ledger) {
+      guard round % 2 == 0 else { return try ledger.submitted(order.id, transaction: nil, at: noon) }
+      if ledger.nextNonce(chain: 1, sender: sender) == nil { _ = try ledger.adoptNonce(chain: 1, sender: sender, nonce: 0, at: noon) }
+      let nonce = ledger.nextNonce(chain: 1, sender: sender) ?? 0
+      return try ledger.submitted(
+        order.id,
+        outgoing: OutgoingTransaction(
+          chain: 1, sender: sender, nonce: nonce, purpose: order.id, hash: id(900 + round), raw: [2, 3, 4], createdAt: noon), at: noon)
+    }
+    waitUntilSelling(ledger)
+    if sent == .unknown { account.payments[round] = (.claimed, .submitted) }
+    guard sent == .durable else { return }
+    account.payments[round] = (.submitted, .submitted)
+    // The chain has moved the money: this is told until it is kept.
+    for _ in 0..<Self.attempts {
+      let settled = fate(ledger) { try ledger.settled(order.id, transaction: id(900 + round), at: noon) }
+      waitUntilSelling(ledger)
+      if settled == .durable { break }
+    }
+    account.payments[round] = (.settled, .settled)
+    for _ in 0..<Self.attempts {
+      guard let hold = try? ledger.serve(order.id, request: order.request, at: noon), fate(ledger, { hold.lsn }) == .durable else {
+        waitUntilSelling(ledger)
+        continue
+      }
+      let served = round % 3 == 0 ? fate(ledger) { ledger.void(hold, cause: .upstreamFailed, at: noon) } : fate(ledger) { try ledger.settle(hold, at: noon) }
+      waitUntilSelling(ledger)
+      if round % 3 == 0 { break }
+      if served == .durable { account.payments[round] = (.served, .served) }
+      if served == .unknown { account.payments[round] = (.settled, .served) }
+      break
+    }
+  }
+
+  /// Every payment is where it was told to be, and its money with it.
+  private func checkPayments(_ ledger: Ledger, _ account: Account) {
+    var issued: UInt128 = 0
+    var earned: Int128 = 0
+    for (round, told) in account.payments {
+      let state = ledger.payment(payment(round).id)?.state
+      if let state {
+        #expect(state.rawValue >= told.least.rawValue && state.rawValue <= told.most.rawValue, "payment \(round): \(state)")
+      } else {
+        #expect(told.least == .claimed)
+      }
+      switch state {
+      case .settled, .serving: issued += 100
+      case .served, .writtenOff:
+        issued += 100
+        earned += 100
+      case .claimed, .submitted, nil: break
+      }
+      // What was sent is known as long as its payment is open.
+      if state == .submitted, round % 2 == 0 {
+        #expect(ledger.outgoing(chain: 1, sender: [UInt8](repeating: 7, count: 20)).contains { $0.purpose == payment(round).id })
+      }
+    }
+    let books = ledger.balances().first { $0.currency == base }
+    #expect(books?.issued == issued && books?.merchants == earned && books?.held == issued - UInt128(earned))
+    let nonces = ledger.outgoing(chain: 1, sender: [UInt8](repeating: 7, count: 20)).map(\.nonce)
+    #expect(nonces == Array(0..<UInt64(nonces.count)))
+  }
+
   private func check(_ ledger: Ledger, _ account: Account, wallet: Digest32, _ fixtureOrder: (Int) -> (ChargeOrder, SessionOrder, TopUpOrder)) {
     let books = ledger.verify()
     #expect(books.isBalanced)
+    checkPayments(ledger, account)
     let usdc = books.balances[0]
     #expect(usdc.issued == account.funded.least)
     #expect(usdc.held == 0)
@@ -263,8 +342,10 @@ private final class ScriptedStore: Store {
       ledger.abandon()
       let again = try LedgerFixture(in: folder)
       check(again.ledger, account, wallet: wallet, orders)
+      let balances = again.ledger.balances()
       again.ledger.close()
       let report = verified(folder)
+      checkAccounts(report, balances)
       #expect(report.isValid, "write \(at): \(String(describing: report.defect))")
       guard hasFired else { break }
       at += length == 1 ? 2 : 19

@@ -54,6 +54,8 @@ final class TemporaryFolder: Sendable {
 
 let usdc = Currency(code: "usdc", decimals: 6)!
 let euro = Currency(code: "eur", decimals: 2)!
+/// The account of what arrives on a chain.
+let base = "usdc@eip155:8453"
 let noon = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
 let testKey = Ed25519.SigningKey(seed: SecretBytes([UInt8](repeating: 7, count: 32)))!
 
@@ -78,6 +80,7 @@ final class LedgerFixture: Sendable {
   static func options(_ folder: TemporaryFolder) -> LedgerOptions {
     var options = LedgerOptions(directory: folder.path, currencies: [usdc, euro], realm: "api.example.com", checkpointKey: testKey)
     options.reserveOctets = 1 << 16
+    options.accounts = [base]
     return options
   }
 
@@ -128,6 +131,35 @@ final class LedgerFixture: Sendable {
       challengeID: id(4_000_000 + number), credential: id(5_000_000 + number), sessionID: id(3_000_000 + session), wallet: wallet,
       amount: amount, currency: "usdc", merchant: "shop", expires: noon + .seconds(300))
   }
+
+  func payment(_ number: Int, amount: UInt128 = 100, challenge: Int? = nil, expires: Timestamp = noon + .seconds(300)) -> ChainPaymentOrder {
+    ChainPaymentOrder(
+      id: id(6_000_000 + number), request: id(7_000_000 + number), payer: "0x\(String(repeating: "a", count: 40))", amount: amount,
+      currency: base, merchant: "shop", route: route, client: ClientAddress(ipv4: 0xC0_00_02_02), expires: expires,
+      challengeID: challenge.map { id(8_000_000 + $0) }, proof: [1, 2, 3])
+  }
+
+  /// A transaction for a payment, with a nonce.
+  func transaction(_ nonce: UInt64, for number: Int) -> OutgoingTransaction {
+    OutgoingTransaction(
+      chain: 8453, sender: sender, nonce: nonce, purpose: id(6_000_000 + number), hash: id(9_000_000 + number), raw: [2, 248, UInt8(truncatingIfNeeded: nonce)],
+      createdAt: noon)
+  }
+
+  var sender: [UInt8] { [UInt8](repeating: 0xBE, count: 20) }
+
+  /// Claims a payment and books its money.
+  @discardableResult func paid(_ number: Int, amount: UInt128 = 100, challenge: Int? = nil) throws -> Digest32 {
+    let order = payment(number, amount: amount, challenge: challenge)
+    _ = try ledger.claim(order, at: noon)
+    _ = try ledger.submitted(order.id, transaction: nil, at: noon)
+    _ = try ledger.settled(order.id, transaction: id(9_000_000 + number), at: noon)
+    return order.id
+  }
+
+  /// What was earned on the chain, and the accounts of its money.
+  var chainEarned: Int128 { ledger.merchants().first { $0.name == "shop" }?.balances.first { $0.currency == base }?.balance ?? 0 }
+  var chainAccounts: CurrencyBalances { ledger.balances().first { $0.currency == base }! }
 
   func open(_ number: Int, deposit: UInt128 = 1_000, idle: Duration = .seconds(600), inFlight: UInt32 = 64) throws -> SessionHandle {
     try ledger.open(order(number, deposit: deposit, idle: idle, inFlight: inFlight), at: noon) { _ in [1, 2, 3] }.0

@@ -132,6 +132,10 @@ extension Refusal {
     case .malformedName: "malformed-name"
     case .outcomeInFlight: "outcome-in-flight"
     case .outcomeMismatch: "outcome-mismatch"
+    case .unknownPayment: "unknown-payment"
+    case .paymentMismatch: "payment-mismatch"
+    case .unknownTransaction: "unknown-transaction"
+    case .wrongNonce: "wrong-nonce"
     }
   }
 
@@ -142,8 +146,8 @@ extension Refusal {
     case .walletExists: "the wallet exists already"
     case .insufficientFunds(let required, let available): "too little money: \(required) base units are needed, \(available) are there"
     case .policy(let limit): "the wallet's policy forbids it: \(limit.rawValue)"
-    case .claimInFlight: "the challenge is being paid at this moment"
-    case .claimSettled(let reference): "the challenge has been paid, with reference \(reference)"
+    case .claimInFlight: "the challenge is being paid, or the payment is being settled or served, at this moment"
+    case .claimSettled(let reference): "the challenge has been paid, or the payment is used up, with reference \(reference)"
     case .claimExpired: "the challenge expired too long ago"
     case .alreadyOpen, .sessionExists: "the session has been opened before"
     case .unknownSession: "no session has this id, or it was closed more than a day ago"
@@ -164,6 +168,11 @@ extension Refusal {
     case .malformedName: "a name or reference is empty, too long, or holds control characters"
     case .outcomeInFlight: "a request with this idempotency key has not ended"
     case .outcomeMismatch: "the idempotency key was used with another request"
+    case .unknownPayment: "no payment has this id: it was never claimed, has failed, or was forgotten"
+    case .paymentMismatch: "the payment was made for another request"
+    case .unknownTransaction: "no such transaction is on its way"
+    case .wrongNonce(let next?): "the next transaction has to bear the nonce \(next)"
+    case .wrongNonce(nil): "no nonce is known for the address"
     }
   }
 
@@ -178,7 +187,8 @@ extension Refusal {
     case .unavailable: "look at the proxy's log: the disk may be full or failing"
     case .walletExists, .insufficientFunds, .policy, .claimInFlight, .claimSettled, .claimExpired, .alreadyOpen, .sessionExists,
       .sessionClosing, .sessionClosed, .insufficientBudget, .wrongWallet, .wrongTerms, .unknownHold, .unknownCurrency,
-      .alreadyRefunded, .tooMany, .overflow, .malformedName, .outcomeInFlight, .outcomeMismatch:
+      .alreadyRefunded, .tooMany, .overflow, .malformedName, .outcomeInFlight, .outcomeMismatch, .unknownPayment, .paymentMismatch,
+      .unknownTransaction, .wrongNonce:
       nil
     }
   }

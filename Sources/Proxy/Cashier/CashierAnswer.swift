@@ -187,7 +187,9 @@ extension Cashier {
       return problem(.sessionMismatch, challengeID: id)
     case .tooMany(.inFlight): return problem(.tooManyInFlight, retryAfter: 1)
     case .tooMany, .unavailable: return unavailable()
-    case .unknownHold, .unknownCurrency, .unknownMerchant, .unknownReference, .referenceUsed, .alreadyRefunded, .malformedName:
+    case .paymentMismatch: return problem(.paymentInFlight, challengeID: id)
+    case .unknownHold, .unknownCurrency, .unknownMerchant, .unknownReference, .referenceUsed, .alreadyRefunded, .malformedName, .unknownPayment,
+      .unknownTransaction, .wrongNonce:
       return problem(.internalPaymentError, challengeID: id)
     case .overflow: return problem(.badRequest, detail: "The amount is beyond what accounts hold.", challengeID: id)
     case .outcomeInFlight: return problem(.idempotencyInFlight, retryAfter: 1)

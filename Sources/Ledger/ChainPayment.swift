@@ -1,0 +1,108 @@
+public import Bytes
+public import Encoding
+public import HTTP
+
+/// What claiming a payment on a chain asks for.
+public struct ChainPaymentOrder: Sendable {
+  /// Names the thing that may be used once: an authorization, a nonce, a signed transaction, a transaction's hash.
+  public var id: Digest32
+  /// Digest of the request that it pays for.
+  public var request: Digest32
+  /// The payer's address as audit lines show it, `0x` and lower case.
+  public var payer: String
+  /// Base units.
+  public var amount: UInt128
+  /// The account's code, as `usdc@eip155:8453`.
+  public var currency: String
+  /// The merchant account to credit.
+  public var merchant: String
+  public var route: RouteLabel
+  public var client: ClientAddress
+  /// The authorization cannot settle after this instant. The payment is kept for a day longer at least, so that nothing is used twice: where
+  /// a transaction's hash is the payment, this is how long so old a transaction is taken.
+  public var expires: Timestamp
+  /// The challenge that is paid, where there is one; claimed with the payment.
+  public var challengeID: Digest32?
+  /// What going on after a restart needs, opaque to the ledger; at most `LedgerLimit.proofOctets`. Dropped once the money has arrived.
+  public var proof: [UInt8]
+
+  public init(
+    id: Digest32, request: Digest32, payer: String, amount: UInt128, currency: String, merchant: String, route: RouteLabel = .none,
+    client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = []
+  ) {
+    self.id = id
+    self.request = request
+    self.payer = payer
+    self.amount = amount
+    self.currency = currency
+    self.merchant = merchant
+    self.route = route
+    self.client = client
+    self.expires = expires
+    self.challengeID = challengeID
+    self.proof = proof
+  }
+}
+
+/// How far a payment on a chain has come. Raw values are the file format.
+public enum ChainPaymentState: UInt8, Sendable, Equatable, CaseIterable {
+  /// Nothing was sent out; a restart frees it.
+  case claimed = 1
+  /// It may settle at any time; only the chain can tell.
+  case submitted
+  /// The money has arrived, and nothing was served for it yet.
+  case settled
+  /// A request that it pays for has not ended.
+  case serving
+  /// It is used up.
+  case served
+  /// An operator gave it to the merchant, though nothing was served for it.
+  case writtenOff
+}
+
+/// A payment on a chain as those who move it, and operators, see it.
+public struct ChainPaymentView: Sendable, Equatable {
+  public let id: Digest32
+  public let request: Digest32
+  public let state: ChainPaymentState
+  public let payer: String
+  /// Base units.
+  public let amount: UInt128
+  public let currency: String
+  public let merchant: String
+  public let expires: Timestamp
+  public let challengeID: Digest32?
+  /// The transaction that moves or has moved the money, so far as it is known.
+  public let transaction: Digest32?
+  /// Empty once the money has arrived.
+  public let proof: [UInt8]
+  /// The number of the claim's entry: what receipts and audit lines call the payment.
+  public let reference: LSN
+  /// The entry that made it what it is; 0 for one that was read back. Wait for it before anything follows from this.
+  public let changed: LSN
+}
+
+/// What the ledger keeps of a payment on a chain.
+struct ChainPayment {
+  var request: Digest32
+  var payer: String
+  var amount: UInt128
+  var currency: UInt8
+  var merchant: UInt32
+  var route: RouteLabel
+  var client: ClientAddress
+  var expires: Timestamp
+  var challengeID: Digest32?
+  var proof: [UInt8]
+  var reference: LSN
+  var state = ChainPaymentState.claimed
+  var transaction: Digest32?
+  /// The hold under which it is being served; 0 otherwise.
+  var hold: LSN = 0
+  /// When it may be forgotten, where it is used up.
+  var until: Timestamp?
+  var changed: LSN = 0
+
+  /// How long payments are kept after they can no longer settle, or after they were served.
+  static var retention: Duration { .seconds(86_400) }
+}

@@ -1,0 +1,64 @@
+import Bytes
+import Encoding
+
+/// The members of a line that tell of a chain.
+struct ChainWords {
+  var chain: UInt64?
+  /// What a transaction cost in the chain's own base units.
+  var gas: UInt128?
+  var nonce: UInt64?
+  /// Whether the chain did what a transaction asked for.
+  var succeeded: Bool?
+  /// The payer's address.
+  var payer: String?
+  /// The payment's id.
+  var payment: Digest32?
+  /// What a transaction was for.
+  var purpose: Digest32?
+  /// The address that a transaction was sent from.
+  var sender: [UInt8]?
+  var transaction: Digest32?
+
+  init() {}
+
+  /// What lines say of a payment; its id where operators may need it.
+  init(of payment: ChainPayment, id: Digest32?) {
+    payer = payment.payer
+    self.payment = id
+    transaction = payment.transaction
+  }
+
+  /// Appends the members between `event` and `prev`, in JCS order.
+  func appendBeforePrevious(to line: inout ByteBuffer) {
+    if let gas {
+      line.append(",\"gas\":\"" as StaticString)
+      line.append(decimal: gas)
+      line.append("\"" as StaticString)
+    }
+    if let nonce {
+      line.append(",\"nonce\":\"" as StaticString)
+      line.append(decimal: nonce)
+      line.append("\"" as StaticString)
+    }
+    if let succeeded {
+      line.append(succeeded ? ",\"outcome\":\"succeeded\"" as StaticString : ",\"outcome\":\"failed\"" as StaticString)
+    }
+    if let payer {
+      line.append(",\"payer\":" as StaticString)
+      JCS.append(string: payer, to: &line)
+    }
+    if let payment { Self.append(",\"payment\":\"", payment, to: &line) }
+  }
+
+  /// Appends the member behind `time`.
+  func appendAfterTime(to line: inout ByteBuffer) {
+    if let transaction { Self.append(",\"transaction\":\"0x", transaction, to: &line) }
+  }
+
+  /// Appends a member whose value is a digest.
+  static func append(_ name: StaticString, _ digest: Digest32, to line: inout ByteBuffer) {
+    line.append(name)
+    line.append(hex: digest)
+    line.append("\"" as StaticString)
+  }
+}

@@ -1,0 +1,258 @@
+import Bytes
+import Encoding
+import HTTP
+
+/// The life of a payment on a chain: claimed → submitted → settled → serving → served; refused and forgotten, or written off.
+///
+/// Where its money stands follows from its state: nowhere before it has arrived, among what is held until it is served, then with the merchant.
+extension LedgerState {
+  // MARK: claim
+
+  /// Claims a payment, and the challenge that it pays, in one entry.
+  mutating func claim(_ order: ChainPaymentOrder, at now: Timestamp) throws(Refusal) -> LSN {
+    try checkSelling()
+    if let known = payments[order.id] { throw refusal(of: known) }
+    // Beyond the horizon, uses may have been forgotten: a clock that is set back makes nothing new again.
+    guard order.expires > horizon else { throw .claimExpired }
+    if let challenge = order.challengeID { try checkClaim(challenge, expires: order.expires) }
+    guard Self.isName(order.payer) else { throw .malformedName }
+    guard order.proof.count <= LedgerLimit.proofOctets.most else { throw .tooMany(.proofOctets) }
+    guard payments.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
+    guard openPayments.count < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
+    let currency = try currency(order.currency)
+    guard fits(order.amount, currency) else { throw .overflow }
+    let merchant = try merchant(order.merchant)
+    currencies[Int(currency)].expected += order.amount
+    payments[order.id] = ChainPayment(
+      request: order.request, payer: order.payer, amount: order.amount, currency: currency, merchant: merchant, route: order.route,
+      client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof, reference: lsn + 1)
+    openPayments.insert(order.id)
+    expiries.add(.payment(order.id), at: order.expires + ChainPayment.retention)
+    if let challenge = order.challengeID {
+      setClaim(challenge, Claim(use: .payment(order.id), reference: lsn + 1, expires: order.expires))
+    }
+    return appendLine(.paymentClaimed, of: order.id, at: now)
+  }
+
+  /// Whether an amount can still be issued when everything that is expected has arrived.
+  func fits(_ amount: UInt128, _ currency: UInt8) -> Bool {
+    let accounts = currencies[Int(currency)]
+    let (expected, overflows) = accounts.expected.addingReportingOverflow(amount)
+    let (issued, carries) = accounts.issued.addingReportingOverflow(expected)
+    return !overflows && !carries && issued <= Self.issueLimit
+  }
+
+  /// Why a payment that is known cannot be claimed again.
+  func refusal(of payment: ChainPayment) -> Refusal {
+    switch payment.state {
+    case .claimed, .submitted, .serving: .claimInFlight
+    case .settled, .served, .writtenOff: .claimSettled(reference: payment.reference)
+    }
+  }
+
+  // MARK: on the chain
+
+  /// Says that a payment may settle from here on: what is durable before anything is sent out.
+  mutating func submitted(_ id: Digest32, transaction: Digest32?, at now: Timestamp) throws(Refusal) -> LSN {
+    let payment = try openPayment(id)
+    if payment.state == .submitted, transaction == nil || transaction == payment.transaction { return payment.changed }
+    payments[id]?.state = .submitted
+    if let transaction { payments[id]?.transaction = transaction }
+    return appendLine(.paymentSubmitted, of: id, at: now)
+  }
+
+  /// The same, with the transaction that is to be sent, in one entry.
+  mutating func submitted(_ id: Digest32, outgoing transaction: OutgoingTransaction, at now: Timestamp) throws(Refusal) -> LSN {
+    _ = try openPayment(id)
+    guard transaction.purpose == id else { throw .paymentMismatch }
+    try add(transaction)
+    payments[id]?.state = .submitted
+    payments[id]?.transaction = transaction.hash
+    return appendLine(.paymentSubmitted, of: id, at: now)
+  }
+
+  /// Books the money that has arrived.
+  mutating func settled(_ id: Digest32, transaction: Digest32?, at now: Timestamp) throws(Refusal) -> LSN {
+    guard availability != .unavailable else { throw .unavailable }
+    guard let payment = payments[id] else { throw .unknownPayment }
+    switch payment.state {
+    case .settled, .serving, .served, .writtenOff: return payment.changed
+    case .claimed, .submitted: break
+    }
+    let currency = Int(payment.currency)
+    currencies[currency].expected -= payment.amount
+    // Fits: what is expected was counted when it was claimed.
+    currencies[currency].issued += payment.amount
+    currencies[currency].held += payment.amount
+    touchCurrency(payment.currency)
+    openPayments.remove(id)
+    unservedPayments.insert(id)
+    payments[id]?.state = .settled
+    payments[id]?.proof = []
+    if let transaction { payments[id]?.transaction = transaction }
+    return appendLine(.paymentSettled, of: id, at: now)
+  }
+
+  /// Forgets a payment that cannot settle any more, and frees its challenge.
+  mutating func refused(_ id: Digest32, cause: String, at now: Timestamp) throws(Refusal) -> LSN {
+    let payment = try openPayment(id)
+    // What is in the outbox may still land: its end is told first.
+    guard outgoingPurposes[id] == nil else { throw .claimInFlight }
+    currencies[Int(payment.currency)].expected -= payment.amount
+    openPayments.remove(id)
+    let last = appendLine(.paymentFailed, of: id, cause: Self.isName(cause) ? cause : "other", at: now)
+    payments[id] = nil
+    redo.removeRecord(RecordKey(.payment, id))
+    if let challenge = payment.challengeID { free(challenge) }
+    return last
+  }
+
+  /// Finds a payment that has neither settled nor failed.
+  private func openPayment(_ id: Digest32) throws(Refusal) -> ChainPayment {
+    guard availability != .unavailable else { throw .unavailable }
+    guard let payment = payments[id] else { throw .unknownPayment }
+    switch payment.state {
+    case .claimed, .submitted: return payment
+    case .settled, .serving, .served, .writtenOff: throw .claimSettled(reference: payment.reference)
+    }
+  }
+
+  private mutating func free(_ challenge: Digest32) {
+    claims[challenge] = nil
+    redo.removeRecord(RecordKey(.claim, challenge))
+  }
+
+  // MARK: service
+
+  /// Begins to serve what has been paid: the hold ends as a charge's does.
+  mutating func serve(
+    _ id: Digest32, request: Digest32, idempotency: OutcomeKey?, route: RouteLabel?, client: ClientAddress?, at now: Timestamp
+  ) throws(Refusal) -> Hold {
+    // What is paid is served even when nothing new is sold.
+    guard availability != .unavailable else { throw .unavailable }
+    guard let payment = payments[id] else { throw .unknownPayment }
+    guard payment.request == request else { throw .paymentMismatch }
+    switch payment.state {
+    case .claimed, .submitted, .serving: throw .claimInFlight
+    case .served, .writtenOff: throw .claimSettled(reference: payment.reference)
+    case .settled: break
+    }
+    guard holds.count < LedgerLimit.holds.most else { throw .tooMany(.holds) }
+    if let key = idempotency { try reserve(key) }
+    let number = lsn + 1
+    payments[id]?.state = .serving
+    payments[id]?.hold = number
+    payments[id]?.changed = number
+    if let route { payments[id]?.route = route }
+    if let client { payments[id]?.client = client }
+    unservedPayments.remove(id)
+    hold(id, idempotency: idempotency)
+    write(payment: id)
+    return Hold(id: advance(at: now), epoch: epoch)
+  }
+
+  /// Lists a payment that is being served among the holds.
+  mutating func hold(_ id: Digest32, idempotency: OutcomeKey?) {
+    guard let payment = payments[id] else { return }
+    holds[payment.hold] = HeldCharge(
+      payer: .payment(id), merchant: payment.merchant, currency: payment.currency, amount: payment.amount, route: payment.route,
+      client: payment.client, expires: payment.expires, idempotency: idempotency)
+  }
+
+  /// Marks a payment as used up by the entry that follows.
+  mutating func useUp(_ id: Digest32, as state: ChainPaymentState, at now: Timestamp) {
+    guard let payment = payments[id] else { return }
+    let until = max(payment.expires, max(now, clock)) + ChainPayment.retention
+    payments[id]?.state = state
+    payments[id]?.hold = 0
+    payments[id]?.until = until
+    payments[id]?.changed = lsn + 1
+    expiries.add(.payment(id), at: until)
+    write(payment: id)
+  }
+
+  /// Marks a payment as settled and not served by the entry that follows: the identical request may be served later.
+  mutating func setUnserved(_ id: Digest32) {
+    payments[id]?.state = .settled
+    payments[id]?.hold = 0
+    payments[id]?.until = nil
+    payments[id]?.changed = lsn + 1
+    unservedPayments.insert(id)
+    write(payment: id)
+  }
+
+  /// Gives a payment for which nothing was served to the merchant.
+  mutating func writeOff(_ id: Digest32, at now: Timestamp) throws(Refusal) -> LSN {
+    guard availability != .unavailable else { throw .unavailable }
+    guard let payment = payments[id] else { throw .unknownPayment }
+    switch payment.state {
+    case .claimed, .submitted, .serving: throw .claimInFlight
+    case .served, .writtenOff: throw .claimSettled(reference: payment.reference)
+    case .settled: break
+    }
+    unservedPayments.remove(id)
+    currencies[Int(payment.currency)].held -= payment.amount
+    touchCurrency(payment.currency)
+    // Fits: what is issued in one currency fits 127 bits.
+    credit(payment.merchant, Int128(payment.amount), currency: payment.currency)
+    useUp(id, as: .writtenOff, at: now)
+    return append(line(.paymentWrittenOff, of: payment, at: now), words: EntryWords(chain: ChainWords(of: payment, id: id)))
+  }
+
+  // MARK: time
+
+  /// Frees what a restart finds claimed: nothing was sent out for it.
+  mutating func freeClaimedPayments(at now: Timestamp) {
+    for id in openPayments.sorted() where payments[id]?.state == .claimed {
+      _ = try? refused(id, cause: VoidCause.restart.rawValue, at: now)
+    }
+  }
+
+  /// Forgets a payment that is used up, or for which nothing was ever sent out.
+  mutating func forgetPayment(_ id: Digest32, at now: Timestamp) {
+    guard let payment = payments[id] else { return }
+    switch payment.state {
+    case .claimed:
+      if payment.expires + ChainPayment.retention <= now { _ = try? refused(id, cause: "expired", at: now) }
+    // Only the chain, or an operator, ends these; what they end as has its own time.
+    case .submitted, .settled, .serving: return
+    case .served, .writtenOff:
+      // Served again after it was given back, it is kept from then on.
+      guard let until = payment.until, until <= now else { return }
+      payments[id] = nil
+      redo.removeRecord(RecordKey(.payment, id))
+      if payment.expires > horizon { horizon = payment.expires }
+      if let challenge = payment.challengeID { free(challenge) }
+      _ = advance(at: now)
+    }
+  }
+
+  // MARK: lines
+
+  private mutating func appendLine(_ kind: AuditEventKind, of id: Digest32, cause: String? = nil, at now: Timestamp) -> LSN {
+    payments[id]?.changed = lsn + 1
+    guard let payment = payments[id] else { return lsn }
+    write(payment: id)
+    return append(line(kind, of: payment, at: now), words: EntryWords(cause: cause, chain: ChainWords(of: payment, id: id)))
+  }
+
+  private func line(_ kind: AuditEventKind, of payment: ChainPayment, at now: Timestamp) -> Entry {
+    var entry = Entry(kind, at: now)
+    entry.currency = payment.currency
+    entry.route = payment.route
+    entry.merchant = payment.merchant
+    entry.client = payment.client
+    entry.amount = payment.amount
+    entry.reference = payment.reference
+    return entry
+  }
+
+  func view(payment id: Digest32) -> ChainPaymentView? {
+    guard let payment = payments[id] else { return nil }
+    return ChainPaymentView(
+      id: id, request: payment.request, state: payment.state, payer: payment.payer, amount: payment.amount,
+      currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, expires: payment.expires,
+      challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, reference: payment.reference,
+      changed: payment.changed)
+  }
+}

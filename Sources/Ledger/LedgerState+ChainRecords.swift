@@ -1,0 +1,68 @@
+import Bytes
+import Encoding
+import HTTP
+
+/// The images of payments on chains.
+extension LedgerState {
+  mutating func write(payment id: Digest32) {
+    guard let payment = payments[id] else { return }
+    let place = redo.beginRecord(RecordKey(.payment, id))
+    redo.put(payment.state.rawValue)
+    redo.put(payment.request)
+    redo.put(payment.payer)
+    redo.put(payment.amount)
+    redo.put(payment.currency)
+    redo.put(payment.merchant)
+    redo.put(payment.client.high)
+    redo.put(payment.client.low)
+    redo.put(payment.expires.microseconds)
+    redo.put(payment.reference)
+    redo.put(payment.hold)
+    redo.put(optional: payment.challengeID) { $0.put($1) }
+    redo.put(optional: payment.transaction) { $0.put($1) }
+    redo.put(optional: payment.until) { $0.put($1.microseconds) }
+    redo.put(payment.proof)
+    redo.endRecord(place)
+  }
+
+  mutating func readPayment(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
+    guard let state = ChainPaymentState(rawValue: try reader.integer()) else { throw .malformed(.payment) }
+    let request = try reader.digest()
+    let payer = try reader.string()
+    let amount: UInt128 = try reader.integer()
+    let currency: UInt8 = try reader.integer()
+    let merchant: UInt32 = try reader.integer()
+    let client = ClientAddress(high: try reader.integer(), low: try reader.integer())
+    let expires = Timestamp(microseconds: try reader.integer())
+    let reference: LSN = try reader.integer()
+    let hold: LSN = try reader.integer()
+    let challengeID = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
+    let transaction = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
+    let until = try reader.optional { (reader) throws(LedgerError) in Timestamp(microseconds: try reader.integer()) }
+    guard Int(merchant) < merchants.count, Int(currency) < currencies.count, (state == .serving) == (hold != 0) else {
+      throw .malformed(.payment)
+    }
+    payments[id] = ChainPayment(
+      request: request, payer: payer, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
+      expires: expires, challengeID: challengeID, proof: try reader.bytes(), reference: reference, state: state, transaction: transaction,
+      hold: hold, until: until)
+    try place(id, amount, Int(currency), state)
+  }
+
+  /// Puts a payment that was read into the lists and sums that its state belongs to.
+  private mutating func place(_ id: Digest32, _ amount: UInt128, _ currency: Int, _ state: ChainPaymentState) throws(LedgerError) {
+    let overflows: Bool
+    switch state {
+    case .claimed, .submitted:
+      openPayments.insert(id)
+      (currencies[currency].expected, overflows) = currencies[currency].expected.addingReportingOverflow(amount)
+    case .settled, .serving:
+      (currencies[currency].held, overflows) = currencies[currency].held.addingReportingOverflow(amount)
+      if state == .settled { unservedPayments.insert(id) } else { hold(id, idempotency: nil) }
+    case .served, .writtenOff:
+      if let until = payments[id]?.until { expiries.add(.payment(id), at: until) }
+      overflows = false
+    }
+    if overflows { throw .malformed(.payment) }
+  }
+}
