@@ -1,21 +1,22 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// What identifies a channel of batch-settlement: its id is the EIP-712 hash of this.
 public struct ChannelConfig: Sendable, Hashable {
-  public let payer: Address20
+  public let payer: Address
   /// The key that signs vouchers; zero where the payer's contract checks them (ERC-1271).
-  public let payerAuthorizer: Address20
-  public let receiver: Address20
+  public let payerAuthorizer: Address
+  public let receiver: Address
   /// Who authorizes claims and refunds.
-  public let receiverAuthorizer: Address20
-  public let token: Address20
+  public let receiverAuthorizer: Address
+  public let token: Address
   /// Seconds, of 40 bits.
   public let withdrawDelay: UInt64
   public let salt: Digest32
 
   public init(
-    payer: Address20, payerAuthorizer: Address20, receiver: Address20, receiverAuthorizer: Address20, token: Address20,
+    payer: Address, payerAuthorizer: Address, receiver: Address, receiverAuthorizer: Address, token: Address,
     withdrawDelay: UInt64, salt: Digest32
   ) {
     self.payer = payer
@@ -41,9 +42,9 @@ public struct ChannelConfig: Sendable, Hashable {
   /// The object as clients and servers write it.
   public var json: JSONObject {
     [
-      "payer": .string(payer.hex), "payerAuthorizer": .string(payerAuthorizer.hex), "receiver": .string(receiver.hex),
-      "receiverAuthorizer": .string(receiverAuthorizer.hex), "token": .string(token.hex), "withdrawDelay": .integer(withdrawDelay),
-      "salt": .string(HexWord.text(salt)),
+      "payer": .string(payer.lowercase), "payerAuthorizer": .string(payerAuthorizer.lowercase), "receiver": .string(receiver.lowercase),
+      "receiverAuthorizer": .string(receiverAuthorizer.lowercase), "token": .string(token.lowercase), "withdrawDelay": .integer(withdrawDelay),
+      "salt": .string(HexData.text(salt)),
     ]
   }
 }
@@ -70,8 +71,8 @@ public struct Voucher: Sendable, Hashable {
 
   var json: JSONObject {
     [
-      "channelId": .string(HexWord.text(channelID)), "maxClaimableAmount": "\(maxClaimableAmount)",
-      "signature": .string(HexWord.text(signature)),
+      "channelId": .string(HexData.text(channelID)), "maxClaimableAmount": "\(maxClaimableAmount)",
+      "signature": .string(HexData.text(signature)),
     ]
   }
 }
@@ -115,8 +116,8 @@ public struct ChannelDeposit: Sendable, Hashable {
       case .eip3009(let validAfter, let validBefore, let salt, let signature):
         [
           "erc3009Authorization": [
-            "validAfter": "\(validAfter)", "validBefore": "\(validBefore)", "salt": .string(HexWord.text(salt)),
-            "signature": .string(HexWord.text(signature)),
+            "validAfter": "\(validAfter)", "validBefore": "\(validBefore)", "salt": .string(HexData.text(salt)),
+            "signature": .string(HexData.text(signature)),
           ]
         ]
       case .permit2(let permit): ["permit2Authorization": .object(permit.json)]
@@ -127,13 +128,12 @@ public struct ChannelDeposit: Sendable, Hashable {
 
 /// A signed Permit2 transfer into a channel.
 public struct ChannelPermit: Sendable, Hashable {
-  public let from: Address20
-  public let token: Address20
+  public let from: Address
+  public let token: Address
   /// Base units.
   public let amount: UInt128
-  public let spender: Address20
-  /// A 256-bit number, most significant octet first.
-  public let nonce: Digest32
+  public let spender: Address
+  public let nonce: Word256
   /// Seconds since 1970.
   public let deadline: UInt64
   /// The witness.
@@ -142,7 +142,7 @@ public struct ChannelPermit: Sendable, Hashable {
   public let signature: [UInt8]
 
   public init(
-    from: Address20, token: Address20, amount: UInt128, spender: Address20, nonce: Digest32, deadline: UInt64, channelID: Digest32,
+    from: Address, token: Address, amount: UInt128, spender: Address, nonce: Word256, deadline: UInt64, channelID: Digest32,
     signature: [UInt8]
   ) {
     self.from = from
@@ -169,9 +169,9 @@ public struct ChannelPermit: Sendable, Hashable {
 
   var json: JSONObject {
     [
-      "from": .string(from.hex), "permitted": ["token": .string(token.hex), "amount": "\(amount)"],
-      "spender": .string(spender.hex), "nonce": .string(DecimalWord.text(nonce)), "deadline": "\(deadline)",
-      "witness": ["channelId": .string(HexWord.text(channelID))], "signature": .string(HexWord.text(signature)),
+      "from": .string(from.lowercase), "permitted": ["token": .string(token.lowercase), "amount": "\(amount)"],
+      "spender": .string(spender.lowercase), "nonce": .string(nonce.decimal), "deadline": "\(deadline)",
+      "witness": ["channelId": .string(HexData.text(channelID))], "signature": .string(HexData.text(signature)),
     ]
   }
 }

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// Writes the bodies of `/verify` and `/settle` (x402 v2 section 7): the payment as it was sent, and our own requirements, never the
 /// client's copy.
@@ -65,7 +66,7 @@ public struct VoucherClaim: Sendable, Hashable {
   var json: JSONValue {
     [
       "voucher": ["channel": .object(channel.json), "maxClaimableAmount": "\(maxClaimableAmount)"],
-      "signature": .string(HexWord.text(signature)), "totalClaimed": "\(totalClaimed)",
+      "signature": .string(HexData.text(signature)), "totalClaimed": "\(totalClaimed)",
     ]
   }
 }
@@ -76,7 +77,7 @@ public struct VoucherClaim: Sendable, Hashable {
 public enum ChannelAction: Sendable, Hashable {
   case claim([VoucherClaim], signature: [UInt8]?)
   /// Moves what was claimed to the receiver.
-  case settle(receiver: Address20, token: Address20)
+  case settle(receiver: Address, token: Address)
   /// Gives `amount` back to the payer, after the claims.
   case refund(ChannelConfig, Voucher, amount: UInt128, nonce: UInt128, claims: [VoucherClaim], signature: [UInt8]?, claimSignature: [UInt8]?)
 
@@ -85,17 +86,17 @@ public enum ChannelAction: Sendable, Hashable {
     switch self {
     case .claim(let claims, let signature):
       var object: JSONObject = ["type": "claim", "claims": .array(claims.map(\.json))]
-      if let signature { object.set("claimAuthorizerSignature", .string(HexWord.text(signature))) }
+      if let signature { object.set("claimAuthorizerSignature", .string(HexData.text(signature))) }
       return object
     case .settle(let receiver, let token):
-      return ["type": "settle", "receiver": .string(receiver.hex), "token": .string(token.hex)]
+      return ["type": "settle", "receiver": .string(receiver.lowercase), "token": .string(token.lowercase)]
     case .refund(let config, let voucher, let amount, let nonce, let claims, let signature, let claimSignature):
       var object: JSONObject = [
         "type": "refund", "channelConfig": .object(config.json), "voucher": .object(voucher.json), "amount": "\(amount)",
         "refundNonce": "\(nonce)", "claims": .array(claims.map(\.json)),
       ]
-      if let signature { object.set("refundAuthorizerSignature", .string(HexWord.text(signature))) }
-      if let claimSignature { object.set("claimAuthorizerSignature", .string(HexWord.text(claimSignature))) }
+      if let signature { object.set("refundAuthorizerSignature", .string(HexData.text(signature))) }
+      if let claimSignature { object.set("claimAuthorizerSignature", .string(HexData.text(claimSignature))) }
       return object
     }
   }

@@ -1,4 +1,5 @@
 import Encoding
+import Ethereum
 
 // Matching what a payment says it accepts, and what its client echoes, against what was offered.
 extension PaymentRequirements {
@@ -19,7 +20,7 @@ extension PaymentRequirements {
 
   private static func isSameAccount(_ left: String, _ right: String) -> Bool {
     if left.hasSameOctets(as: right) { return true }
-    guard let left = Address20(hex: left), let right = Address20(hex: right) else { return false }
+    guard let left = Address(wire: left), let right = Address(wire: right) else { return false }
     return left == right
   }
 }

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// A parsed payment of x402 (`PaymentPayload`); nothing of it is verified yet, and it is never printed.
 public struct PaymentPayload: Sendable, CustomStringConvertible {
@@ -81,7 +82,7 @@ public struct PaymentPayload: Sendable, CustomStringConvertible {
   }
 
   /// The account that the money comes from.
-  public var payer: Address20 { payment.payer }
+  public var payer: Address { payment.payer }
 }
 
 // What a client sends.

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// One way to pay: an element of `accepts`, and what a payment says it chose (x402 v2 section 5.1.2; v1 section 5.1).
 public struct PaymentRequirements: Sendable, Hashable {
@@ -47,9 +48,9 @@ public struct PaymentRequirements: Sendable, Hashable {
   }
 
   /// The token's contract; nil where `asset` is no address.
-  public var assetAddress: Address20? { Address20(hex: asset) }
+  public var assetAddress: Address? { Address(wire: asset) }
   /// The recipient's address; nil where `payTo` is none.
-  public var payToAddress: Address20? { Address20(hex: payTo) }
+  public var payToAddress: Address? { Address(wire: payTo) }
 
   /// How the token moves; nil for a method that is unknown.
   public var assetTransferMethod: AssetTransferMethod? {
@@ -70,9 +71,9 @@ public struct PaymentRequirements: Sendable, Hashable {
   }
 
   /// The only address that may settle an upto payment; nil where `extra` does not name it.
-  public var facilitatorAddress: Address20? { extra["facilitatorAddress"]?.stringValue.flatMap { Address20(hex: $0) } }
+  public var facilitatorAddress: Address? { extra["facilitatorAddress"]?.stringValue.flatMap { Address(wire: $0) } }
   /// Who signs a channel's claims and refunds; nil where `extra` does not name it.
-  public var receiverAuthorizer: Address20? { extra["receiverAuthorizer"]?.stringValue.flatMap { Address20(hex: $0) } }
+  public var receiverAuthorizer: Address? { extra["receiverAuthorizer"]?.stringValue.flatMap { Address(wire: $0) } }
   /// How long a payer waits for a withdrawal from a channel, in seconds; nil where `extra` does not name it.
   public var withdrawDelay: UInt64? { extra["withdrawDelay"]?.intValue.flatMap { UInt64(exactly: $0) } }
   /// The least deposit in base units; nil where there is none.

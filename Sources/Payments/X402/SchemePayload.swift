@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// What a payment hands over, by scheme: the member `payload`.
 public enum SchemePayload: Sendable, Hashable {
@@ -42,7 +43,7 @@ public enum SchemePayload: Sendable, Hashable {
   }
 
   /// The account that the money comes from.
-  public var payer: Address20 {
+  public var payer: Address {
     switch self {
     case .exactEIP3009(let authorization): authorization.from
     case .exactPermit2(let permit), .uptoPermit2(let permit): permit.from
@@ -69,8 +70,8 @@ public enum SchemePayload: Sendable, Hashable {
 
 /// A signed `TransferWithAuthorization` (EIP-3009).
 public struct EIP3009Authorization: Sendable, Hashable {
-  public let from: Address20
-  public let to: Address20
+  public let from: Address
+  public let to: Address
   /// Base units.
   public let value: UInt128
   /// Seconds since 1970; the transfer holds after it.
@@ -82,7 +83,7 @@ public struct EIP3009Authorization: Sendable, Hashable {
   public let signature: [UInt8]
 
   public init(
-    from: Address20, to: Address20, value: UInt128, validAfter: UInt64, validBefore: UInt64, nonce: Digest32, signature: [UInt8]
+    from: Address, to: Address, value: UInt128, validAfter: UInt64, validBefore: UInt64, nonce: Digest32, signature: [UInt8]
   ) {
     self.from = from
     self.to = to
@@ -106,10 +107,10 @@ public struct EIP3009Authorization: Sendable, Hashable {
 
   var json: JSONObject {
     [
-      "signature": .string(HexWord.text(signature)),
+      "signature": .string(HexData.text(signature)),
       "authorization": [
-        "from": .string(from.hex), "to": .string(to.hex), "value": "\(value)", "validAfter": "\(validAfter)",
-        "validBefore": "\(validBefore)", "nonce": .string(HexWord.text(nonce)),
+        "from": .string(from.lowercase), "to": .string(to.lowercase), "value": "\(value)", "validAfter": "\(validAfter)",
+        "validBefore": "\(validBefore)", "nonce": .string(HexData.text(nonce)),
       ],
     ]
   }
@@ -117,27 +118,26 @@ public struct EIP3009Authorization: Sendable, Hashable {
 
 /// A signed `PermitWitnessTransferFrom` of Permit2, with the witness of x402's proxies.
 public struct Permit2Authorization: Sendable, Hashable {
-  public let from: Address20
-  public let token: Address20
+  public let from: Address
+  public let token: Address
   /// Base units: the price for exact, the most that may be taken for upto.
   public let amount: UInt128
   /// The proxy contract that may take the money.
-  public let spender: Address20
-  /// A 256-bit number, most significant octet first.
-  public let nonce: Digest32
+  public let spender: Address
+  public let nonce: Word256
   /// Seconds since 1970.
   public let deadline: UInt64
-  public let to: Address20
+  public let to: Address
   /// Who may settle; nil in exact, whose witness has no such member.
-  public let facilitator: Address20?
+  public let facilitator: Address?
   /// Seconds since 1970.
   public let validAfter: UInt64
   /// As it was sent: 65 octets of a key, or what a contract checks.
   public let signature: [UInt8]
 
   public init(
-    from: Address20, token: Address20, amount: UInt128, spender: Address20, nonce: Digest32, deadline: UInt64, to: Address20,
-    facilitator: Address20?, validAfter: UInt64, signature: [UInt8]
+    from: Address, token: Address, amount: UInt128, spender: Address, nonce: Word256, deadline: UInt64, to: Address,
+    facilitator: Address?, validAfter: UInt64, signature: [UInt8]
   ) {
     self.from = from
     self.token = token
@@ -171,14 +171,14 @@ public struct Permit2Authorization: Sendable, Hashable {
   }
 
   var json: JSONObject {
-    var witness: JSONObject = ["to": .string(to.hex)]
-    if let facilitator { witness.set("facilitator", .string(facilitator.hex)) }
+    var witness: JSONObject = ["to": .string(to.lowercase)]
+    if let facilitator { witness.set("facilitator", .string(facilitator.lowercase)) }
     witness.set("validAfter", "\(validAfter)")
     return [
-      "signature": .string(HexWord.text(signature)),
+      "signature": .string(HexData.text(signature)),
       "permit2Authorization": [
-        "from": .string(from.hex), "permitted": ["token": .string(token.hex), "amount": "\(amount)"],
-        "spender": .string(spender.hex), "nonce": .string(DecimalWord.text(nonce)), "deadline": "\(deadline)",
+        "from": .string(from.lowercase), "permitted": ["token": .string(token.lowercase), "amount": "\(amount)"],
+        "spender": .string(spender.lowercase), "nonce": .string(nonce.decimal), "deadline": "\(deadline)",
         "witness": .object(witness),
       ],
     ]

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// How a settlement ended (x402 v2 section 5.3; the answer of `/settle` and the field `PAYMENT-RESPONSE`).
 public struct SettlementResponse: Sendable, Hashable {
@@ -52,8 +53,8 @@ public struct SettlementResponse: Sendable, Hashable {
   }
 
   /// Says that a payment did not hold.
-  public static func failure(_ reason: X402Reason, payer: Address20?, network: X402Network) -> SettlementResponse {
-    SettlementResponse(isSuccess: false, reason: reason, payer: payer?.hex, transaction: nil, network: network)
+  public static func failure(_ reason: X402Reason, payer: Address?, network: X402Network) -> SettlementResponse {
+    SettlementResponse(isSuccess: false, reason: reason, payer: payer?.lowercase, transaction: nil, network: network)
   }
 
   /// Whether the transaction was broadcast and is not confirmed: the identical request is to be made again, no other one.

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// What a facilitator says of a payment before it is settled (x402 v2 section 5.4).
 public struct VerifyResponse: Sendable, Hashable {
@@ -86,13 +87,13 @@ public struct SupportedResponse: Sendable, Hashable {
   }
 
   /// Who settles upto payments on a network: what the offer's `extra.facilitatorAddress` must be.
-  public func facilitatorAddress(on network: X402Network) -> Address20? {
-    kind(.upto, on: network)?.extra["facilitatorAddress"]?.stringValue.flatMap { Address20(hex: $0) }
+  public func facilitatorAddress(on network: X402Network) -> Address? {
+    kind(.upto, on: network)?.extra["facilitatorAddress"]?.stringValue.flatMap { Address(wire: $0) }
   }
 
   /// Who signs claims and refunds where that is left to the facilitator: what the offer's `extra.receiverAuthorizer` is then.
-  public func receiverAuthorizer(on network: X402Network) -> Address20? {
-    kind(.batchSettlement, on: network)?.extra["receiverAuthorizer"]?.stringValue.flatMap { Address20(hex: $0) }
+  public func receiverAuthorizer(on network: X402Network) -> Address? {
+    kind(.batchSettlement, on: network)?.extra["receiverAuthorizer"]?.stringValue.flatMap { Address(wire: $0) }
   }
 }
 

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// Decodes what x402's fields carry: base64 of one JSON object.
 enum X402Text {
@@ -100,21 +101,21 @@ struct X402Members {
   }
 
   /// Returns a member that must be an address.
-  func address(_ member: X402Error.Member) throws(X402Error) -> Address20 {
-    guard let address = Address20(hex: try string(member)) else { throw .malformed(member) }
+  func address(_ member: X402Error.Member) throws(X402Error) -> Address {
+    guard let address = Address(wire: try string(member)) else { throw .malformed(member) }
     return address
   }
 
   /// Returns a member that must be `0x` and 64 digits.
   func word(_ member: X402Error.Member) throws(X402Error) -> Digest32 {
-    guard let word = HexWord.word(try string(member)) else { throw .malformed(member) }
+    guard let word = HexData.digest(try string(member)) else { throw .malformed(member) }
     return word
   }
 
-  /// Returns a member that must be a 256-bit number, decimal as the packages write it or hexadecimal as the specification shows it.
-  func number(_ member: X402Error.Member) throws(X402Error) -> Digest32 {
+  /// Returns a member that must be a 256-bit number, decimal as the packages write it or 32 octets as the specification shows it.
+  func number(_ member: X402Error.Member) throws(X402Error) -> Word256 {
     let text = try string(member)
-    guard let word = DecimalWord.parse(text) ?? HexWord.word(text) else { throw .malformed(member) }
+    guard let word = Word256(decimal: text) ?? HexData.digest(text).map({ Word256($0) }) else { throw .malformed(member) }
     return word
   }
 
@@ -124,7 +125,7 @@ struct X402Members {
   func units(_ member: X402Error.Member) throws(X402Error) -> UInt128 {
     let text = try string(member)
     if let units = DecimalUInt128.parse(text.utf8) { return units }
-    throw DecimalWord.parse(text) == nil ? .malformed(member) : .overflow(member)
+    throw Word256(decimal: text) == nil ? .malformed(member) : .overflow(member)
   }
 
   /// Returns a member that must be seconds since 1970 in a decimal string.
@@ -139,7 +140,15 @@ struct X402Members {
   func signature() throws(X402Error) -> [UInt8] {
     let text = try string(.signature)
     guard text.utf8.count <= 2 * PaymentPayload.signatureLimit + 2 else { throw .signatureTooLong }
-    guard let octets = HexWord.octets(text), !octets.isEmpty else { throw .malformed(.signature) }
+    guard let octets = HexData.parse(text), !octets.isEmpty else { throw .malformed(.signature) }
     return octets
+  }
+}
+
+extension Address {
+  /// Reads `0x` and 40 digits of any case; a checksum is not looked at, for what is signed or compared are the octets.
+  init?(wire text: String) {
+    guard let address = try? Address(text: text, checksum: .ignored) else { return nil }
+    self = address
   }
 }

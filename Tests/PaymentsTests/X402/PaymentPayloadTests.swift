@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 import Testing
 
 @testable import Payments
@@ -28,10 +29,10 @@ func changed(_ object: JSONObject, _ path: [String], _ value: JSONValue?) throws
 
 private func read(_ object: JSONObject) throws -> PaymentPayload { try PaymentPayload(json: JSON.serialize(.object(object))) }
 
-private let alice = Address20(hex: "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A")!
-private let merchant = Address20(hex: "0x209693Bc6afc0C5328bA36FaF03C514EF312287C")!
-private let usdc = Address20(hex: "0x036CbD53842c5426634e7929541eC2318f3dCF7e")!
-private let facilitator = Address20(hex: "0x4B0897b0513fdC7C541B6d9D7E929C4e5364D2dB")!
+private let alice = Address(wire: "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A")!
+private let merchant = Address(wire: "0x209693Bc6afc0C5328bA36FaF03C514EF312287C")!
+private let usdc = Address(wire: "0x036CbD53842c5426634e7929541eC2318f3dCF7e")!
+private let facilitator = Address(wire: "0x4B0897b0513fdC7C541B6d9D7E929C4e5364D2dB")!
 
 @Suite struct PaymentPayloadTests {
   @Test func exactByAuthorization() throws {
@@ -59,8 +60,8 @@ private let facilitator = Address20(hex: "0x4B0897b0513fdC7C541B6d9D7E929C4e5364
       return
     }
     #expect(permit.from == alice && permit.token == usdc && permit.amount == 10000 && permit.to == merchant)
-    #expect(permit.spender.hex == "0x402085c248eea27d92e8b30b2c58ed07f9e20001" && permit.facilitator == nil)
-    #expect(DecimalWord.text(permit.nonce) == "107701441373153300600206933905250010739972824438578845456425826788203872565085")
+    #expect(permit.spender.lowercase == "0x402085c248eea27d92e8b30b2c58ed07f9e20001" && permit.facilitator == nil)
+    #expect(permit.nonce.decimal == "107701441373153300600206933905250010739972824438578845456425826788203872565085")
     #expect(permit.deadline == 1_795_302_144 && permit.validAfter == 0 && permit.signature.count == 65)
   }
 
@@ -73,7 +74,7 @@ private let facilitator = Address20(hex: "0x4B0897b0513fdC7C541B6d9D7E929C4e5364
       return
     }
     #expect(permit.amount == 5_000_000 && permit.facilitator == facilitator)
-    #expect(permit.spender.hex == "0x4020a4f3b7b90cca423b9fabcc0ce57c6c240002")
+    #expect(permit.spender.lowercase == "0x4020a4f3b7b90cca423b9fabcc0ce57c6c240002")
   }
 
   @Test func channels() throws {

@@ -22,29 +22,6 @@ import Testing
     #expect(X402Network(name: "Base") == nil)
   }
 
-  @Test func addressesHaveOneValue() throws {
-    let text = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
-    let address = try #require(Address20(hex: text))
-    #expect(address.hex == text.lowercased() && address == Address20(hex: text.lowercased()) && address == Address20(bytes: address.bytes))
-    #expect(address.bytes.count == 20 && !address.isZero)
-    #expect(Address20(hex: "0x" + String(repeating: "0", count: 40))?.isZero == true)
-    for wrong in ["", "0x", String(text.dropLast()), text + "0", "0X" + text.dropFirst(2), String(text.dropFirst(2)) + "00", text.dropLast() + "g"] {
-      #expect(Address20(hex: wrong) == nil)
-    }
-    #expect(Address20(bytes: [UInt8](repeating: 0, count: 19)) == nil)
-  }
-
-  @Test func wordsHaveOneDecimalSpelling() throws {
-    let greatest = "115792089237316195423570985008687907853269984665640564039457584007913129639935"
-    for text in ["0", "9", "10", "18446744073709551616", "340282366920938463463374607431768211456", greatest] {
-      #expect(DecimalWord.parse(text).map { DecimalWord.text($0) } == text)
-    }
-    #expect(DecimalWord.parse(greatest)?.hex == String(repeating: "f", count: 64))
-    for wrong in ["", "00", "01", "-1", "1 ", "0x1", String(greatest.dropLast()) + "6", greatest + "0"] {
-      #expect(DecimalWord.parse(wrong) == nil)
-    }
-  }
-
   @Test func reasonsAreThoseOfTheWire() {
     #expect(X402Reason(wire: "insufficient_funds") == .insufficientFunds)
     #expect(X402Reason(wire: "invalid_batch_settlement_evm_cumulative_amount_mismatch") == .batchCumulativeAmountMismatch)

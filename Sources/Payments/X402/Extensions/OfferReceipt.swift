@@ -1,6 +1,7 @@
 import Bytes
 import Crypto
 import Encoding
+import Ethereum
 
 /// The extension `offer-receipt`: signed offers in the 402 and a signed receipt in its settlement, as compact JWS by EdDSA over JCS.
 public struct OfferReceipt: Sendable {
@@ -43,7 +44,7 @@ public struct OfferReceipt: Sendable {
       "version": 1, "network": .string(network.caip2), "resourceUrl": .string(url), "payer": .string(payer),
       "issuedAt": .integer(issuedAt.seconds),
     ]
-    if let transaction { payload.set("transaction", .string(HexWord.text(transaction))) }
+    if let transaction { payload.set("transaction", .string(HexData.text(transaction))) }
     return sign(payload)
   }
 

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Ethereum
 
 /// What a client sends in `SIGN-IN-WITH-X`: the message of CAIP-122 by its parts, and the wallet's signature; nothing of it is verified yet.
 public struct SignInProof: Sendable, CustomStringConvertible {
@@ -11,7 +12,7 @@ public struct SignInProof: Sendable, CustomStringConvertible {
   public let domain: String
   /// As it was sent, which is how it stands in the message.
   public let addressText: String
-  public let address: Address20
+  public let address: Address
   public let uri: String
   public let network: X402Network
   public let nonce: String
