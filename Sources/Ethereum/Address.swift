@@ -17,6 +17,11 @@ public struct Address: Hashable, Sendable {
     words = (0, 0, 0)
   }
 
+  /// Takes the parts of a constant, the first one first.
+  init(_ first: UInt64, _ second: UInt64, _ third: UInt32) {
+    words = (first.bigEndian, second.bigEndian, third.bigEndian)
+  }
+
   /// Copies octets; nil unless there are exactly 20.
   public init?(bytes: some Collection<UInt8>) {
     guard bytes.count == Self.count else { return nil }

@@ -26,6 +26,8 @@ public enum EthereumError: Error, Hashable, Sendable {
   case malformedAccount
   /// RLP breaks a rule of its own.
   case rlp(RLPRule, offset: Int)
+  /// A field of an RLP list, counted from zero, breaks a rule of its type.
+  case rlpField(RLPRule, index: Int)
   /// ABI data breaks a rule of the encoding.
   case abi(ABIRule, offset: Int)
   /// A transaction breaks a rule of its kind.
@@ -85,19 +87,23 @@ public enum EthereumError: Error, Hashable, Sendable {
     case wrongChain
     /// The gas limit is below what the transaction costs before it runs.
     case gasTooLow
+    /// The nonce is the greatest, with which no transaction is valid (EIP-2681).
+    case nonceTooLarge
     /// The priority fee is above the whole fee.
     case priorityAboveFee
     /// A Tempo transaction has no call.
     case noCalls
-    /// A Tempo transaction's window ends before it begins.
+    /// A Tempo transaction's window ends where it begins or before.
     case emptyWindow
     /// The signature is not of a kind that is read here.
     case unknownSignature
-    /// A signature stands where none may, or is missing.
-    case unexpectedSignature
+    /// The fee payer has signed already, or is none to be.
+    case notAwaitingFeePayer
+    /// The sender that an envelope names is not the one that signed it.
+    case wrongSender
     /// A fee token stands where the fee payer chooses it.
     case unexpectedFeeToken
-    /// A call that creates a contract is not the only or the first one.
+    /// A call that creates a contract is not the first one.
     case unexpectedCreation
   }
 
