@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 
 import pytest
 
@@ -42,3 +41,48 @@ def wallet(farebox):
 def connection(farebox):
     with farebox.connection() as connection:
         yield connection
+
+
+@pytest.fixture(scope="module")
+def rich():
+    """Who has gas money on the test file's chain, mints its tokens and deploys."""
+    from chain.wallet import new_account
+
+    return new_account()
+
+
+@pytest.fixture(scope="module")
+def node(rich):
+    """A chain of the test file's own, with the tests' contracts on it."""
+    from chain.node import Node
+
+    with Node(accounts={rich.address: 10**24}) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def usdc(node):
+    from chain.contracts import Contract
+
+    return Contract(node.rpc, "Token", "usdc")
+
+
+@pytest.fixture
+def payer(node, usdc, rich):
+    """A new key with a coin for gas and one USDC."""
+    from chain.wallet import new_account
+
+    account = new_account()
+    node.fund(account.address)
+    usdc.run(rich, "mint", account.address, 1_000_000)
+    return account
+
+
+@pytest.fixture(scope="module")
+def facilitator(node):
+    """The PyPI package x402's facilitator, settling on the test file's chain."""
+    from chain.facilitator import Facilitator
+
+    with Facilitator(node.url) as facilitator:
+        node.fund(facilitator.address)
+        yield facilitator

@@ -20,20 +20,45 @@ def address(text):
 
 # Where each contract stands: those that others deployed, where they deployed them.
 ADDRESSES = {
-    "usdc": address("036CbD53842c5426634e7929541eC2318f3dCF7e"),
-    "usd-coin": address("833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"),
-    "overloads": address("000000000000000000000000000000000000fa01"),
+    name: address(text)
+    for name, text in {
+        "usdc": "036CbD53842c5426634e7929541eC2318f3dCF7e",
+        "usd-coin": "833589fCD6eDb6E08f4c7C32D4f71b54bdA02913",
+        "path-usd": "20c0000000000000000000000000000000000000",
+        "token-overloads": "000000000000000000000000000000000000fa01",
+        "permit2": "000000000022D473030F116dDEE9F6B43aC78BA3",
+        "permit2-overloads": "000000000000000000000000000000000000fa02",
+        "exact-proxy": "402085c248EeA27D92E8b30b2C58ed07f9E20001",
+        "upto-proxy": "4020A4f3b7b90ccA423B9fabCc0CE57C6C240002",
+        "batch-settlement": "4020074e9dF2ce1deE5A9C1b5c3f541D02a10003",
+        "authorization-collector": "4020806089470a89826cB9fB1f4059150b550004",
+        "permit2-collector": "4020425FAf3B746C082C2f942b4E5159887B0005",
+        "multicall3": "cA11bde05977b3631167028862bE2a173976CA11",
+        "evm-channels": "00000000000000000000000000000000000fa4b0",
+        "tempo-channels": "33b901018174DDabE4841042ab76ba85D4e24f25",
+    }.items()
 }
 
-# The tokens: USDC as on Base Sepolia, and as on Base. (name, symbol, version, decimals)
+# The tokens: USDC as on Base Sepolia and as on Base, and pathUSD as on Tempo. (name, symbol, version, decimals)
 TOKENS = {
     "usdc": ("USDC", "USDC", "2", 6),
     "usd-coin": ("USD Coin", "USDC", "2", 6),
+    "path-usd": ("pathUSD", "pathUSD", "1", 6),
 }
 
 # What stands in the genesis besides the tokens: the contract by its place.
 PLACES = {
-    "overloads": "TokenOverloads",
+    "token-overloads": "TokenOverloads",
+    "permit2": "Permit2",
+    "permit2-overloads": "Permit2Overloads",
+    "exact-proxy": "X402ExactProxy",
+    "upto-proxy": "X402UptoProxy",
+    "batch-settlement": "BatchSettlement",
+    "authorization-collector": "AuthorizationCollector",
+    "permit2-collector": "Permit2Collector",
+    "multicall3": "Multicall3",
+    "evm-channels": "EvmChannels",
+    "tempo-channels": "TempoChannels",
 }
 
 
@@ -87,7 +112,7 @@ def stored(layout, **values):
 def token_account(name, symbol, version, decimals):
     """A token as it stands in a genesis."""
     layout = compiled()["Token"]["layout"]["token_state"]
-    storage = stored(layout, overloads=ADDRESSES["overloads"], name=name, symbol=symbol, version=version, decimals=decimals)
+    storage = stored(layout, overloads=ADDRESSES["token-overloads"], name=name, symbol=symbol, version=version, decimals=decimals)
     return {"code": code_of("Token"), "storage": storage}
 
 

@@ -5,7 +5,6 @@ In a test process it is an object (`Facilitator(node)`); `python -m chain.facili
 
 import argparse
 import json
-import signal
 import threading
 from collections import Counter
 
@@ -70,7 +69,7 @@ class Facilitator(Service):
     def answer(self, path, body, fault):
         self.calls[path] += 1
         if path == "/supported":
-            return 200, self.encode(self.library.get_supported())
+            return 200, self.library.get_supported().model_dump_json(by_alias=True, exclude_none=True).encode()
         if path not in ("/verify", "/settle"):
             return 404, b'{"error":"no such path"}'
         try:
@@ -83,15 +82,13 @@ class Facilitator(Service):
             return 400, json.dumps({"error": f"{type(error).__name__}"}).encode()
         try:
             self.signer.mood.impatient = fault is not None and fault.kind == "pending"
-            return 200, self.encode((self.library.verify if path == "/verify" else self.library.settle)(payment, requirements))
+            done = (self.library.verify if path == "/verify" else self.library.settle)(payment, requirements)
+            # A server of version 1 wants every member, even of null.
+            return 200, done.model_dump_json(by_alias=True, exclude_none=not first).encode()
         except Exception as error:
             return 500, json.dumps({"error": str(error)[:200]}).encode()
         finally:
             self.signer.mood.impatient = False
-
-    @staticmethod
-    def encode(answer):
-        return answer.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def main():
@@ -106,8 +103,7 @@ def main():
         call = {"jsonrpc": "2.0", "id": 1, "method": "test_fund", "params": [facilitator.address]}
         requests.post(options.rpc, json=call, timeout=10).raise_for_status()
     print(json.dumps({"url": facilitator.url, "address": facilitator.address}), flush=True)
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    facilitator.close()
+    facilitator.serve_until_told()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A JSON service on a loopback port of its own that fails when it is told to."""
 
+import signal
 import socket
 import threading
 import time
@@ -151,6 +152,14 @@ class Service:
         self.server = Server(self, self.port)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def serve_until_told(self):
+        """Waits, in a process of its own, until it is told to end."""
+        told = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: told.set())
+        told.wait()
+        self.stop()
 
     def stop(self):
         """Closes the connections and refuses new ones, until `start`."""
