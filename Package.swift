@@ -59,7 +59,7 @@ let package = Package(
     module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
     module(
       "Configuration",
-      ["Bytes", "Encoding", "HTTP", "TLS", "Payments", "Metering", "MCP", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
+      ["Bytes", "Encoding", "Ethereum", "HTTP", "TLS", "Payments", "Metering", "MCP", "Gateway", .product(name: "TOMLKit", package: "TOMLKit")]),
 
     // 3: the outside world.
     module("IO", ["Bytes", "CLinux"]),
@@ -92,7 +92,7 @@ let package = Package(
     tests("MCPTests", ["MCP", "Payments", "Crypto", "Encoding", "Bytes"]),
     tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
-    tests("ConfigurationTests", ["Configuration", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
+    tests("ConfigurationTests", ["Configuration", "Ethereum", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "MCP", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),

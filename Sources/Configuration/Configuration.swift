@@ -78,7 +78,7 @@ public enum Configuration {
       case .notFound: advice = "copy proxy.conf.example to this path, or name another file"
       case .notPermitted: advice = "make the file readable for the user that runs the proxy"
       case .isFolder: advice = "name the file, not its folder"
-      case .tooLarge, .failed: advice = "look at the file"
+      case .tooLarge, .exposed, .failed: advice = "look at the file"
       }
       let rule: Diagnostic.Rule = error == .tooLarge ? .tooLarge : .unreadable
       return .failure(ReadFailure(diagnostic: Diagnostic(rule, at: nil, place: "", expected: error.reason, advice: advice)))

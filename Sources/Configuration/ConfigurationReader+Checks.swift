@@ -51,15 +51,22 @@ extension ConfigurationReader {
   }
 
   private func warnAboutUnused(_ root: TableReader) {
-    let places = settings.routes.flatMap { [$0.upstream] + ($0.pricer.map { [$0.upstream] } ?? []) }
+    let places = settings.routes.flatMap { [$0.upstream] + ($0.pricer.map { [$0.upstream] } ?? []) } + settings.services.map(\.upstream)
     let upstreams = Set(places.map { settings.upstreams.indices.contains($0) ? settings.upstreams[$0].name : "" })
     let merchants = Set(settings.routes.map(\.merchant))
     let currencies = Set(settings.routes.flatMap { $0.prices.map(\.currency.code) })
-    for (kind, field, used) in [("upstream", "name", upstreams), ("merchant", "id", merchants), ("currency", "code", currencies)] {
+    let chains = Set(settings.routes.flatMap { $0.rails.compactMap(\.chain) }.map { settings.chains[$0].name })
+    let facilitators = Set(settings.chains.compactMap(\.facilitator).map { settings.facilitators[$0].name })
+    let kinds = [
+      ("upstream", "name", upstreams), ("merchant", "id", merchants), ("currency", "code", currencies), ("facilitator", "name", facilitators),
+      ("chain", "name", chains),
+    ]
+    for (kind, field, used) in kinds {
       for table in root.tables(kind) {
         guard case .string(let name)? = table.node(field)?.value, !used.contains(name), !log.hasErrors else { continue }
         table.place = "[[\(kind)]] \"\(name)\""
-        table.report(.unused, field, severity: .warning, advice: "remove it, or name it in a [[route]]")
+        let advice = kind == "chain" ? "remove it, or name it in the rails of a [[route]]" : "remove it, or name it in a [[\(kind == "facilitator" ? "chain" : "route")]]"
+        table.report(.unused, field, severity: .warning, advice: advice)
       }
     }
   }

@@ -96,22 +96,10 @@ extension ConfigurationReader {
   /// Finds where each pricer is asked: at an `[[upstream]]` with the same origin, whose terms of TLS then hold, or at one of its own.
   mutating func placePricers() {
     for index in settings.routes.indices {
-      guard let pricer = settings.routes[index].pricer, let (name, port) = Authority.split(pricer.authority) else { continue }
-      let isSecure = pricer.url.hasPrefix("https://")
-      let host = name.hasPrefix("[") ? String(name.dropFirst().dropLast()) : name
-      let endpoint = Settings.Upstream.Endpoint.host(host, port: port ?? (isSecure ? 443 : 80))
-      func fits(_ upstream: Settings.Upstream) -> Bool {
-        upstream.servers.count == 1 && upstream.servers[0].endpoint == endpoint && (upstream.tls != nil) == isSecure && upstream.proxyProtocol == nil
-      }
-      if let known = settings.upstreams.firstIndex(where: fits) {
-        settings.routes[index].pricer?.upstream = known
-        continue
-      }
-      var upstream = Settings.Upstream(name: "pricer:\(pricer.authority)", endpoint: endpoint)
-      upstream.tls = isSecure ? Settings.Upstream.TLS() : nil
-      upstream.http2 = .never
-      settings.routes[index].pricer?.upstream = settings.upstreams.count
-      settings.upstreams.append(upstream)
+      guard let pricer = settings.routes[index].pricer,
+        let upstream = adopt(authority: pricer.authority, isSecure: pricer.url.hasPrefix("https://"), kind: "pricer")
+      else { continue }
+      settings.routes[index].pricer?.upstream = upstream
     }
   }
 }

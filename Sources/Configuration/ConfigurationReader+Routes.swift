@@ -22,6 +22,7 @@ extension ConfigurationReader {
       tables[Self.routeLimit].report(.outOfRange, "id", expected: "at most \(Self.routeLimit) routes")
     }
     placePricers()
+    placeServices()
     reportConflicts(patterns)
   }
 
@@ -214,6 +215,7 @@ extension ConfigurationReader {
     guard route.isPriced else {
       if isFree == true { reportPaidOnly(table) }
       _ = table.node("merchant")
+      Self.skipRails(table)
       readDeposits(table, nil, &route)
       return
     }
@@ -221,6 +223,7 @@ extension ConfigurationReader {
       route.merchant = settings.merchants[index].id
     }
     readIntents(table, &route)
+    readRails(table, &route)
     readDeposits(table, route.price, &route)
     readVariantDeposits(table, &route)
   }
@@ -272,7 +275,7 @@ extension ConfigurationReader {
   /// Reports keys that a free route has no use for: whoever wrote one most likely meant to sell.
   private func reportPaidOnly(_ table: TableReader) {
     for key in ["merchant", "sell", "free-methods", "digest", "digest-limit", "payment-authorization", "charge-status", "idle-timeout",
-      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum"] where table.has(key) {
+      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum", "rails", "chain-settle", "chain-answer-limit"] where table.has(key) {
       table.report(.conflict, key, expected: "a priced route: this one is free")
     }
   }

@@ -15,6 +15,8 @@ struct ConfigurationReader {
   private let workingDirectory: String
   private let root: TableReader
   var settings = Settings()
+  /// Chains, facilitators and merchants that were reported, as kind and name: what follows from them is not reported as well.
+  var unsound: Set<String> = []
 
   init(
     _ document: Document, environment: [String: String], stateOption: String?, workingDirectory: String, folder: String,
@@ -264,6 +266,8 @@ struct ConfigurationReader {
 
   private mutating func readNames() {
     for table in root.tables("currency") { readCurrency(table) }
+    for table in root.tables("facilitator") { readFacilitator(table) }
+    for table in root.tables("chain") { readChain(table) }
     for table in root.tables("merchant") { readMerchant(table) }
     for table in root.tables("upstream") { readUpstream(table) }
   }
@@ -287,7 +291,9 @@ struct ConfigurationReader {
     let name = table.string("name", expected: "a name for people") { !$0.isEmpty && $0.utf8.count <= 256 }
     guard let id = table.string("id", expected: expected, where: Self.isName) else { return }
     if settings.merchants.contains(where: { $0.id == id }) { table.report(.duplicate, "id") }
-    settings.merchants.append(Settings.Merchant(id: id, displayName: name))
+    var merchant = Settings.Merchant(id: id, displayName: name)
+    readAddresses(table, &merchant)
+    settings.merchants.append(merchant)
   }
 
   private mutating func readPages() {

@@ -55,6 +55,10 @@ public struct Diagnostic: Sendable, Hashable {
     case conflict
     /// Payments over a connection that others can read.
     case insecure
+    /// A way to pay that cannot be offered.
+    case unpayable
+    /// A file with a secret that others can read.
+    case exposed
     /// A file that the configuration names is not there, or cannot be read.
     case missingFile = "missing-file"
     /// An environment variable that the configuration names is not set.
@@ -86,6 +90,8 @@ public struct Diagnostic: Sendable, Hashable {
       case .overlap: "matches the same requests as another route"
       case .conflict: "excludes another key"
       case .insecure: "payments would pass in plain text"
+      case .unpayable: "nobody could pay this way"
+      case .exposed: "others can read this file"
       case .missingFile: "file cannot be read"
       case .missingVariable: "environment variable is not set"
       case .certificate: "certificate or key cannot be used"

@@ -32,20 +32,21 @@ public struct Explanation: Sendable {
     lines.append("audit log  \(settings.audit.path)")
     lines.append("keys       \(settings.keys.directory)")
     lines += settings.operationTerms
+    lines += settings.chainTerms
     for upstream in settings.upstreams {
       lines.append("upstream   \(upstream.name): \(upstream.words)")
       lines += upstream.terms.map { "           " + $0 }
     }
     lines.append("routes")
-    lines += Explanation.columns(settings.routes.flatMap { Self.rows($0) }).map { "  " + $0 }
+    lines += Explanation.columns(settings.routes.flatMap { Self.rows($0, settings) }).map { "  " + $0 }
     return lines.joined(separator: "\n")
   }
 
   /// A route's line, and one for each of its variants.
-  private static func rows(_ route: Settings.Route) -> [[String]] {
+  private static func rows(_ route: Settings.Route, _ settings: Settings) -> [[String]] {
     func row(_ route: Settings.Route, _ match: String, isSold: Bool) -> [String] {
       let words = route.price == nil && !isSold ? "not sold" : route.priceWords
-      return [route.id, match, words] + (route.price == nil ? [] : [route.terms])
+      return [route.id, match, words] + (route.price == nil ? [] : [route.terms + route.railTerms(settings)])
     }
     let own = row(route, route.patternWords, isSold: route.variants.isEmpty || route.selector == .mcp)
     let volume = route.freeUnits.map { ["", "  free", $0.words] } + route.tiers.map { ["", "  tier", $0.words] }
@@ -64,6 +65,8 @@ public struct Explanation: Sendable {
     object.set("ledger", ["name": .string(settings.ledger.name), "directory": .string(settings.ledger.directory)])
     object.set("audit", .string(settings.audit.path))
     object.set("keys", .string(settings.keys.directory))
+    if !settings.facilitators.isEmpty { object.set("facilitators", .array(settings.facilitators.map(\.json))) }
+    if !settings.chains.isEmpty { object.set("chains", .array(settings.chains.map { $0.json(settings) })) }
     object.set("upstreams", .array(settings.upstreams.map(\.json)))
     object.set("routes", .array(settings.routes.map { Self.json($0, settings) }))
     return .object(object)
@@ -103,6 +106,8 @@ public struct Explanation: Sendable {
     if !route.tiers.isEmpty { object.set("tiers", .array(route.tiers.map { .string($0.words) })) }
     object.set("merchant", .string(route.merchant))
     if route.settlement != Settings.Settlement() { object.set("settlement", .string(String(route.settlement.terms.dropFirst(2)))) }
+    object.set("rails", .array(route.rails.map { .string($0.words(settings)) }))
+    if route.rails.contains(where: { $0.chain != nil }) { object.set("chainSettle", .string(route.chainSettlement.isAfter ? "after" : "upfront")) }
     object.set("sell", .array(route.intentNames.map { .string($0) }))
     if route.intents.contains(.session) {
       object.set("minimumDeposit", .string(String(route.minimumDeposit)))

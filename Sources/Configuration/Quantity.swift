@@ -23,6 +23,23 @@ enum Quantity {
     product(text, sizes).map { UInt64($0) }
   }
 
+  /// The units of fees, in wei.
+  private static let fees: [(name: String, factor: Int64)] = [("wei", 1), ("gwei", 1_000_000_000)]
+  /// The highest fee for a unit of gas that is ever meant, in wei: a million gwei.
+  private static let feeLimit: Int64 = 1_000_000_000_000_000
+
+  /// Reads a fee for a unit of gas in wei; nil where it is none, is zero, or is beyond reason.
+  static func wei(_ text: String) -> UInt128? {
+    guard let wei = product(text, fees), (1...feeLimit).contains(wei) else { return nil }
+    return UInt128(wei)
+  }
+
+  /// Writes a fee in whole gwei where it is that, else in wei: `50 gwei`.
+  static func words(wei: UInt128) -> String {
+    let (gwei, rest) = wei.quotientAndRemainder(dividingBy: 1_000_000_000)
+    return rest == 0 ? "\(gwei) gwei" : "\(wei) wei"
+  }
+
   /// Writes a time in its largest whole unit: `5 min`.
   static func words(_ duration: Duration) -> String {
     let (seconds, attoseconds) = duration.components

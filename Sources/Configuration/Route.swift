@@ -23,6 +23,10 @@ extension Settings {
     public var freeMethods: MethodSet = []
     /// How a priced route may be paid.
     public var intents: Intents = [.charge, .session]
+    /// With what a priced route may be paid, in the order in which it is offered.
+    public var rails: [Rail] = [.prepaid]
+    /// When the money of payments by a chain has to have moved.
+    public var chainSettlement = ChainSettlement()
     /// The merchant that is paid, by id; empty on a free route.
     public var merchant = ""
     /// Index into `Settings.upstreams`.
@@ -185,7 +189,7 @@ extension Settings {
 }
 
 /// Octets that never appear in what is printed: only `bytes` gives them away.
-public struct SecretValue: Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+public struct SecretValue: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
   /// The secret itself.
   public let bytes: [UInt8]
 

@@ -58,6 +58,8 @@ extension Settings.Route {
     route.description = variant.description ?? description
     route.minimumDeposit = variant.minimumDeposit
     route.suggestedDeposit = variant.suggestedDeposit
+    // What is metered is not known when a chain charges for it.
+    if variant.price?.isMetered == true { route.rails.removeAll { $0.chain != nil } }
     route.selector = .none
     route.variants = []
     route.tiers = []

@@ -1,3 +1,4 @@
+import Ethereum
 import Gateway
 import HTTP
 import Payments
@@ -38,6 +39,10 @@ public struct Settings: Sendable {
   public var currencies: [Currency] = []
   /// The accounts that are paid.
   public var merchants: [Merchant] = []
+  /// The services that settle payments for us.
+  public var facilitators: [Facilitator] = []
+  /// The chains whose tokens are money here.
+  public var chains: [Chain] = []
   /// The servers that answer.
   public var upstreams: [Upstream] = []
   /// What is sold or given away; a request that matches none is refused. `RouteIndex` counts these.
@@ -233,6 +238,8 @@ extension Settings {
     public var id: String
     /// The name that people read.
     public var displayName: String
+    /// Where its money goes on each chain, by the chain's name.
+    public var addresses: [String: Address] = [:]
 
     /// Makes a merchant; without a name the id is shown.
     public init(id: String, displayName: String? = nil) {

@@ -13,6 +13,8 @@ public enum SmallFile {
     case isFolder
     /// It is longer than it may be.
     case tooLarge
+    /// Others may read it, to whom it has to be a secret.
+    case exposed
     /// Reading failed in another way.
     case failed(errno: Int32)
 
@@ -23,6 +25,7 @@ public enum SmallFile {
       case .notPermitted: "a file that this user may read"
       case .isFolder: "a file, not a folder"
       case .tooLarge: "a file of at most \(Quantity.words(UInt64(Document.byteLimit)))"
+      case .exposed: "a file that only its owner may read, of mode 0600"
       case .failed(let number): "a file that can be read (\(String(cString: strerror(number))))"
       }
     }
@@ -46,13 +49,16 @@ public enum SmallFile {
   }
 
   /// Reads a whole regular file of at most `limit` octets straight into memory that is erased after use.
-  public static func readSecret(_ path: String, limit: Int) throws(Failure) -> SecretBytes {
+  ///
+  /// - Parameter hidden: permissions that the file must not give, such as 0o077.
+  public static func readSecret(_ path: String, limit: Int, hidden: UInt32 = 0) throws(Failure) -> SecretBytes {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw failure(errno) }
     defer { close(descriptor) }
     var found = stat()
     guard fstat(descriptor, &found) == 0 else { throw failure(errno) }
     guard found.st_mode & S_IFMT != S_IFDIR else { throw .isFolder }
+    guard found.st_mode & hidden == 0 else { throw .exposed }
     guard found.st_size <= limit else { throw .tooLarge }
     var refused: Int32 = 0
     let secret = SecretBytes(count: Int(found.st_size)) { room in
@@ -68,6 +74,12 @@ public enum SmallFile {
     }
     guard refused == 0 else { throw failure(refused) }
     return secret
+  }
+
+  /// Tells whether users beside the owner and the group of a file may read it.
+  static func isReadableByOthers(_ path: String) -> Bool {
+    var found = stat()
+    return stat(path, &found) == 0 && found.st_mode & S_IROTH != 0
   }
 
   private static func failure(_ number: Int32) -> Failure {

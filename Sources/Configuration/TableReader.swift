@@ -12,6 +12,9 @@ final class DiagnosticLog {
     diagnostics.append(diagnostic)
   }
 
+  /// How many errors were found so far, to tell whether a part had any.
+  var errorCount: Int { diagnostics.count { $0.severity == .error } }
+
   var hasErrors: Bool { diagnostics.contains { $0.severity == .error } }
 
   /// What was found, in the file's order; what has no place comes first.

@@ -81,6 +81,36 @@ private func uncommented(_ text: String) -> String {
     #expect(all.routes[0].injectedFields.map(\.name) == ["Authorization", "X-Api-Key"])
   }
 
+  /// What the example says about chains is read, and its values are the defaults.
+  @Test func theSectionAboutChainsIsRead() throws {
+    let text = try String(contentsOf: example, encoding: .utf8)
+    let section = try #require(text.split(separator: "# ---- Chains").last?.split(separator: "# ---- What answers").first)
+    var (merchant, route, tables) = ("", "", "")
+    for line in section.split(separator: "\n") where line.hasPrefix("#   ") {
+      let setting = line.dropFirst(4).replacing("0x…", with: setting(line) == "address" ? ChainFiles.address : ChainConfiguration.account) + "\n"
+      switch self.setting(line) {
+      case "addresses": merchant += setting
+      case "rails", "chain-settle": route += setting
+      default: tables += setting.replacing("cdp.secret", with: "rpc.secret")
+      }
+    }
+    let live = text.replacing("name = \"Example Shop\"\n", with: "name = \"Example Shop\"\n" + merchant)
+      .replacing("id = \"quotes\" ", with: route + "id = \"quotes\" ") + "\n" + tables
+    let outcome = Configuration.inspect(text: live, file: "\(ChainFiles.shared.folder)/proxy.conf", state: "/tmp/s", environment: [:])
+    // No rail of the example names the chain "lab".
+    #expect(outcome.diagnostics.map { "\($0.place) \($0.rule)" } == ["[[chain]] \"lab\" unused"])
+    let settings = try #require(outcome.settings)
+    #expect(settings.chains.map(\.name) == ["base", "lab"] && settings.facilitators.map(\.name) == ["cdp"])
+    var (base, plain) = (settings.chains[0], try #require(ChainConfiguration().inspect().settings?.chains[0]))
+    #expect(base.rpc[0].timeout == plain.rpc[0].timeout && settings.facilitators[0].endpoint.timeout == .seconds(30))
+    (base.rpc, plain.rpc) = ([], [])
+    #expect(base == plain)
+    #expect(settings.routes[0].rails == [.prepaid, .x402(chain: 0), .evm(chain: 0)] && settings.routes[0].chainSettlement == .init())
+    #expect(settings.merchants[0].addresses.count == 2 && settings.chains[1].tokens.count == 1)
+  }
+
+  private func setting(_ line: Substring) -> Substring { line.dropFirst(4).prefix { $0 != " " } }
+
   @Test func explanationNamesRoutesAndPrices() {
     let outcome = Configuration.inspect(example.path, state: "/s", environment: [:])
     let text = Explanation(outcome).text

@@ -1,0 +1,171 @@
+import Ethereum
+import Metering
+
+// With what a route may be paid, and where the money then goes.
+extension ConfigurationReader {
+  private static let dialects = ["prepaid", "x402", "evm", "tempo"]
+  private static let railForm = "\"prepaid\", or a dialect and a chain such as \"x402:base\", \"evm:base\" or \"tempo:tempo\""
+
+  /// Reads where a merchant's money goes on each chain.
+  mutating func readAddresses(_ table: TableReader, _ merchant: inout Settings.Merchant) {
+    guard let addresses = table.table("addresses") else {
+      if table.has("addresses") { unsound.insert("merchant \(merchant.id)") }
+      return
+    }
+    let errors = log.errorCount
+    addresses.place = "[[merchant]] \"\(merchant.id)\" addresses"
+    let names = settings.chains.map(\.name)
+    for name in addresses.names {
+      guard let chain = settings.chains.first(where: { $0.name == name }) else {
+        let choices = names.isEmpty ? "the name of a [[chain]], of which there is none" : "one of \(names.joined(separator: ", "))"
+        addresses.report(.unknownName, name, node: addresses.node(name), expected: choices, nearest: Nearest.name(to: name, in: names))
+        continue
+      }
+      guard let address = address(addresses, name) else { continue }
+      if chain.tokens.contains(where: { $0.address == address }) {
+        addresses.report(.conflict, name, expected: "an account's address: this is a token's contract, and what it gets is lost")
+        continue
+      }
+      merchant.addresses[name] = address
+    }
+    addresses.finish()
+    if log.errorCount > errors { unsound.insert("merchant \(merchant.id)") }
+  }
+
+  /// Makes the keys known where nothing is sold.
+  static func skipRails(_ table: TableReader) {
+    for key in ["rails", "chain-settle", "chain-answer-limit"] { _ = table.node(key) }
+  }
+
+  /// Reads the rails of a priced route; after its intents, and before what follows from them.
+  mutating func readRails(_ table: TableReader, _ route: inout Settings.Route) {
+    if let words = table.strings("rails", expected: Self.railForm) {
+      if words.isEmpty { table.report(.invalidValue, "rails", expected: Self.railForm) }
+      var rails: [Settings.Rail] = []
+      for (text, node) in words {
+        for rail in self.rails(table, text, node, route) {
+          if rails.contains(rail) { table.report(.duplicate, "rails", node: node) } else { rails.append(rail) }
+        }
+      }
+      route.rails = rails
+      checkSold(table, &route)
+    }
+    readChainSettlement(table, &route)
+  }
+
+  /// Reads one word of `rails`: all rails that it stands for.
+  private func rails(_ table: TableReader, _ text: String, _ node: Document.Node, _ route: Settings.Route) -> [Settings.Rail] {
+    if text == "prepaid" { return [.prepaid] }
+    let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map { String($0) }
+    guard parts[0] != "prepaid", let make = Self.rail(parts[0]) else {
+      table.report(.invalidValue, "rails", node: node, expected: Self.railForm, nearest: Nearest.name(to: parts[0], in: Self.dialects))
+      return []
+    }
+    let names = settings.chains.map(\.name)
+    guard parts.count == 2 else { return everyRail(table, text, node, route, make) }
+    guard let chain = names.firstIndex(of: parts[1]) else {
+      let choices = names.isEmpty ? "the name of a [[chain]], of which there is none" : "one of \(names.map { "\(parts[0]):\($0)" }.joined(separator: ", "))"
+      table.report(.unknownName, "rails", node: node, expected: choices, nearest: Nearest.name(to: parts[1], in: names).map { "\(parts[0]):\($0)" })
+      return []
+    }
+    let rail = make(chain)
+    if let missing = missing(rail, route) { table.report(.unpayable, "rails", node: node, expected: missing) }
+    return [rail]
+  }
+
+  /// A dialect alone stands for every chain that has what it takes.
+  private func everyRail(
+    _ table: TableReader, _ text: String, _ node: Document.Node, _ route: Settings.Route, _ make: (Int) -> Settings.Rail
+  ) -> [Settings.Rail] {
+    var rails: [Settings.Rail] = []
+    var reasons: [String] = []
+    for chain in settings.chains.indices {
+      if let missing = missing(make(chain), route) { reasons.append("\(settings.chains[chain].name): \(missing)") } else { rails.append(make(chain)) }
+    }
+    if rails.isEmpty {
+      let expected = reasons.isEmpty ? "a [[chain]], of which there is none" : "a chain for \(text); " + reasons.joined(separator: "; ")
+      table.report(.unpayable, "rails", node: node, expected: expected)
+    }
+    return rails
+  }
+
+  private static func rail(_ dialect: String) -> ((Int) -> Settings.Rail)? {
+    switch dialect {
+    case "x402": { .x402(chain: $0) }
+    case "evm": { .evm(chain: $0) }
+    case "tempo": { .tempo(chain: $0) }
+    default: nil
+    }
+  }
+
+  /// Says what a rail lacks for a route; nil where nothing is missing, or where what is wrong was said already.
+  private func missing(_ rail: Settings.Rail, _ route: Settings.Route) -> String? {
+    guard let index = rail.chain, !unsound.contains("chain \(settings.chains[index].name)") else { return nil }
+    let chain = settings.chains[index]
+    let currencies = route.pricer == nil ? route.prices.map(\.currency) : settings.currencies
+    let tokens = chain.tokens.filter { currencies.contains($0.currency) }
+    let place = "in [[chain]] \"\(chain.name)\""
+    switch rail {
+    case .prepaid: return nil
+    case .evm where chain.kind == .tempo: return "tempo:\(chain.name): the method evm is for other chains"
+    case .tempo where chain.kind == .evm: return "a chain of type = \"tempo\"; this one is paid by evm:\(chain.name) or x402:\(chain.name)"
+    case .x402, .evm, .tempo: break
+    }
+    guard let currency = currencies.first, !tokens.isEmpty else {
+      return "[[chain.token]] \(place) with the price's currency" + (currencies.first.map { ", \"\($0.code)\"" } ?? "")
+    }
+    switch rail {
+    case .x402 where tokens.allSatisfy({ $0.transfers.isEmpty }):
+      return "a token in \(currency.symbol) \(place) with transfers = [\"eip3009\"] or [\"permit2\"], which x402 is paid by"
+    case .x402 where chain.facilitator == nil && chain.signer == nil: return "a facilitator, or rpc and signer, \(place): somebody has to settle"
+    case .evm where chain.rpc.isEmpty || chain.signer == nil: return "rpc and signer \(place): a facilitator settles x402 only"
+    case .tempo where chain.rpc.isEmpty: return "rpc \(place): a facilitator settles x402 only"
+    case .prepaid, .x402, .evm, .tempo: break
+    }
+    guard let merchant = settings.merchants.first(where: { $0.id == route.merchant }), !unsound.contains("merchant \(merchant.id)"),
+      merchant.addresses[chain.name] == nil
+    else { return nil }
+    return "addresses = { \(chain.name) = \"0x…\" } in [[merchant]] \"\(merchant.id)\", where its money goes"
+  }
+
+  /// Chains are paid by charges, and sessions are prepaid.
+  private func checkSold(_ table: TableReader, _ route: inout Settings.Route) {
+    let isPrepaid = route.rails.contains(.prepaid)
+    let prices = route.prices
+    if route.rails.contains(where: { $0.chain != nil }) {
+      if prices.allSatisfy(\.isMetered) || (!isPrepaid && prices.contains(where: \.isMetered)) {
+        table.report(
+          .conflict, "rails", expected: isPrepaid ? "a price per request" : "prices per request, or \"prepaid\" as well",
+          advice: "for now a chain can only charge what is known before: what is metered is sold by prepaid sessions")
+      } else if !route.intents.contains(.charge) {
+        table.report(.conflict, "sell", expected: "\"charge\"\(isPrepaid ? " as well" : ""): chains are paid request by request for now")
+      }
+    }
+    guard !isPrepaid, !route.rails.isEmpty, prices.allSatisfy({ !$0.isMetered }) else { return }
+    if table.has("sell"), route.intents.contains(.session), route.intents.contains(.charge) {
+      table.report(.conflict, "sell", expected: "\"charge\" alone, or \"prepaid\" among the rails: sessions are prepaid for now")
+    }
+    route.intents = .charge
+  }
+
+  private func readChainSettlement(_ table: TableReader, _ route: inout Settings.Route) {
+    let words = ["upfront", "after"]
+    let word = table.string("chain-settle", expected: "\"upfront\" or \"after\"")
+    if let word, !words.contains(word) {
+      table.report(.invalidValue, "chain-settle", expected: "\"upfront\" or \"after\"", nearest: Nearest.name(to: word, in: words))
+    }
+    route.chainSettlement.isAfter = word == "after"
+    route.chainSettlement.answerLimit = table.size("chain-answer-limit", in: 0...(64 << 20)).map { Int($0) } ?? route.chainSettlement.answerLimit
+    let hasChain = route.rails.contains { $0.chain != nil }
+    for key in ["chain-settle", "chain-answer-limit"] where table.has(key) && !hasChain {
+      table.report(.conflict, key, expected: "a chain among the rails: rails = [\"prepaid\", \"x402:base\"]")
+    }
+    guard hasChain else { return }
+    if table.has("chain-answer-limit"), !route.chainSettlement.isAfter {
+      table.report(.conflict, "chain-answer-limit", expected: "chain-settle = \"after\": nothing is withheld where the money moves first")
+    }
+    if route.chainSettlement.isAfter, table.has("upgrade") {
+      table.report(.conflict, "chain-settle", expected: "\"upfront\" on a route with upgrade: an open connection cannot be withheld")
+    }
+  }
+}
