@@ -36,6 +36,7 @@ ADDRESSES = {
         "multicall3": "cA11bde05977b3631167028862bE2a173976CA11",
         "evm-channels": "00000000000000000000000000000000000fa4b0",
         "tempo-channels": "33b901018174DDabE4841042ab76ba85D4e24f25",
+        "tempo-reserve": "4d50500000000000000000000000000000000000",
     }.items()
 }
 
@@ -59,6 +60,7 @@ PLACES = {
     "multicall3": "Multicall3",
     "evm-channels": "EvmChannels",
     "tempo-channels": "TempoChannels",
+    "tempo-reserve": "TempoReserve",
 }
 
 

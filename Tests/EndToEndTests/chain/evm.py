@@ -15,6 +15,8 @@ from eth.vm.message import Message
 from eth.vm.transaction_context import BaseTransactionContext
 from eth_utils import ValidationError, keccak
 
+from chain import tempo
+
 GWEI = 10**9
 GAS_LIMIT = 30_000_000
 CALL_GAS = 25_000_000
@@ -65,7 +67,8 @@ def intrinsic_gas(data, creates):
 
 
 class Chain:
-    """A chain of blocks from a genesis of `{address: {"balance", "nonce", "code", "storage"}}`. Every method takes the chain's lock."""
+    """A chain of blocks from a genesis of `{address: {"balance", "nonce", "code", "storage"}}`. Every method takes the chain's lock. Beside the
+    transactions of Ethereum it takes those of Tempo."""
 
     def __init__(self, chain_id, genesis=None, base_fee=GWEI):
         self.id = chain_id
@@ -75,7 +78,9 @@ class Chain:
         # How far the chain's clock is ahead of the machine's, in seconds.
         self.ahead = 0
         self.forks = 0
+        # Transactions by sender and nonce, those of Tempo by hash, with the order of their arrival.
         self.pool = {}
+        self.lanes = {}
         self.arrivals = 0
         self.database = AtomicDB()
         self.chaindb = ChainDB(self.database)
@@ -184,17 +189,45 @@ class Chain:
     def send(self, raw):
         """Takes a signed transaction as geth does, and mines it unless the chain is held. Gives its hash."""
         with self.lock:
-            try:
-                transaction = PragueVM.get_transaction_builder().decode(raw)
-                sender = transaction.sender
-            except Exception as error:
-                raise Refusal(-32000, f"failed to decode transaction: {type(error).__name__}") from error
-            self.admit(transaction, sender)
-            self.arrivals += 1
-            self.pool.setdefault(sender, {})[transaction.nonce] = (self.arrivals, transaction)
+            if raw[:1] == bytes([tempo.TYPE]):
+                transaction = self.admit_tempo(raw)
+            else:
+                try:
+                    transaction = PragueVM.get_transaction_builder().decode(raw)
+                    sender = transaction.sender
+                except Exception as error:
+                    raise Refusal(-32000, f"failed to decode transaction: {type(error).__name__}") from error
+                self.admit(transaction, sender)
+            self.put(transaction)
             if not self.held:
                 self.mine()
             return transaction.hash
+
+    def put(self, transaction):
+        self.arrivals += 1
+        if isinstance(transaction, tempo.Transaction):
+            self.lanes[transaction.hash] = (self.arrivals, transaction)
+        else:
+            self.pool.setdefault(transaction.sender, {})[transaction.nonce] = (self.arrivals, transaction)
+
+    def admit_tempo(self, raw):
+        try:
+            transaction = tempo.Transaction(raw)
+        except tempo.Refused as refused:
+            raise Refusal(-32000, str(refused)) from refused
+        except Exception as error:
+            raise Refusal(-32000, f"failed to decode transaction: {type(error).__name__}") from error
+        if transaction.hash in self.lanes:
+            raise Refusal(-32000, "already known")
+        try:
+            transaction.check(self, self.state(), self.now())
+        except tempo.Refused as refused:
+            raise Refusal(-32000, str(refused)) from refused
+        return transaction
+
+    def waiting(self):
+        """Everything in the pool."""
+        return [transaction for queue in (*self.pool.values(), self.lanes) for _, transaction in queue.values()]
 
     def admit(self, transaction, sender):
         if transaction.chain_id != self.id:
@@ -225,14 +258,14 @@ class Chain:
 
     def pooled(self, transaction_hash):
         with self.lock:
-            return next((t for queue in self.pool.values() for _, t in queue.values() if t.hash == transaction_hash), None)
+            return next((transaction for transaction in self.waiting() if transaction.hash == transaction_hash), None)
 
     def drop(self, transaction_hash):
         """Forgets a pooled transaction, as nodes do under load."""
         with self.lock:
-            for queue in self.pool.values():
-                for nonce in [nonce for nonce, (_, t) in queue.items() if t.hash == transaction_hash]:
-                    del queue[nonce]
+            for transaction in self.waiting():
+                if transaction.hash == transaction_hash:
+                    self.remove(transaction)
 
     # Mining.
 
@@ -247,19 +280,25 @@ class Chain:
         machine = self.virtual_machine(parent)
         header, block = machine.get_header(), Block(None, withdrawals=list(withdrawals))
         while (transaction := self.next_transaction(machine.state, header, without)) is not None:
+            self.remove(transaction)
+            created = None
             try:
-                receipt, computation = machine.apply_transaction(header, transaction)
-            except ValidationError:
-                self.remove(transaction)
+                if isinstance(transaction, tempo.Transaction):
+                    receipt = transaction.run(self, machine, header)
+                else:
+                    receipt, computation = machine.apply_transaction(header, transaction)
+                    created = computation.msg.storage_address if computation.msg.is_create else None
+            except (ValidationError, tempo.Refused):
                 continue
             header = machine.add_receipt_to_header(header, receipt)
             block.transactions.append(transaction)
             block.receipts.append(receipt)
-            block.created.append(computation.msg.storage_address if computation.msg.is_create else None)
-            self.remove(transaction)
+            block.created.append(created)
         for address, amount in withdrawals:
             machine.state.delta_balance(address, amount)
-        filled = machine.set_block_transactions_and_withdrawals(machine.get_block(), header, block.transactions, block.receipts)
+        # The roots of a header are of Ethereum's transactions only.
+        rooted = [pair for pair in zip(block.transactions, block.receipts) if not isinstance(pair[0], tempo.Transaction)]
+        filled = machine.set_block_transactions_and_withdrawals(machine.get_block(), header, [t for t, _ in rooted], [r for _, r in rooted])
         block.header = machine.finalize_block(filled).block.header
         self.persist(block.header)
         self.blocks.append(block)
@@ -272,11 +311,17 @@ class Chain:
             arrived, transaction = queue.get(state.get_nonce(sender), (None, None))
             if transaction is None or transaction.hash in without or transaction.max_fee_per_gas < self.base_fee:
                 continue
-            if header.gas_used + transaction.gas <= header.gas_limit:
-                ready.append((arrived, transaction))
+            ready.append((arrived, transaction))
+        ready += [
+            (arrived, transaction)
+            for arrived, transaction in self.lanes.values()
+            if transaction.hash not in without and transaction.is_ready(self, state, header.timestamp)
+        ]
+        ready = [(arrived, transaction) for arrived, transaction in ready if header.gas_used + transaction.gas <= header.gas_limit]
         return min(ready, key=lambda pair: pair[0])[1] if ready else None
 
     def remove(self, transaction):
+        self.lanes.pop(transaction.hash, None)
         queue = self.pool.get(transaction.sender, {})
         if queue.get(transaction.nonce, (None, None))[1] is transaction:
             del queue[transaction.nonce]
@@ -284,7 +329,7 @@ class Chain:
     def fund(self, address, wei):
         """Mines a block that gives `address` so much of the chain's own coin."""
         with self.lock:
-            self.mine_block(without=[t.hash for queue in self.pool.values() for _, t in queue.values()], withdrawals=[(address, wei)])
+            self.mine_block(without=[transaction.hash for transaction in self.waiting()], withdrawals=[(address, wei)])
 
     # Reorganisations.
 
@@ -300,11 +345,11 @@ class Chain:
                 withdrawals += block.withdrawals
                 for transaction in block.transactions:
                     del self.places[transaction.hash]
-                    if transaction.hash not in drop:
-                        self.arrivals += 1
-                        self.pool.setdefault(transaction.sender, {}).setdefault(transaction.nonce, (self.arrivals, transaction))
+                    replaced = transaction.nonce in self.pool.get(transaction.sender, {})
+                    if transaction.hash not in drop and (not replaced or isinstance(transaction, tempo.Transaction)):
+                        self.put(transaction)
             if withdrawals:
-                self.mine_block(without=[t.hash for queue in self.pool.values() for _, t in queue.values()], withdrawals=withdrawals)
+                self.mine_block(without=[transaction.hash for transaction in self.waiting()], withdrawals=withdrawals)
 
     def reorganise(self, depth, drop=()):
         """Replaces the last `depth` blocks by one more of others, without the transactions in `drop`."""

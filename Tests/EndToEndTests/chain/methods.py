@@ -1,5 +1,6 @@
 """The methods of a node that every Ethereum client knows, over a chain of the tests."""
 
+from chain import tempo
 from chain.evm import CALL_GAS, GAS_LIMIT, TIP, Refusal
 
 
@@ -135,6 +136,14 @@ class Methods:
     def eth_sendRawTransaction(self, raw):
         return octets(self.chain.send(octets_of(raw)))
 
+    def eth_sendRawTransactionSync(self, raw):
+        """Sends and gives the receipt (EIP-7966), which a held chain does not have."""
+        found = self.eth_sendRawTransaction(raw)
+        receipt = self.eth_getTransactionReceipt(found)
+        if receipt is None:
+            raise Refusal(4, "the transaction was added to the mempool but wasn't processed in time", found)
+        return receipt
+
     # Transactions and blocks.
 
     def eth_getTransactionReceipt(self, value):
@@ -146,7 +155,7 @@ class Methods:
         transaction, receipt = block.transactions[index], block.receipts[index]
         before = block.receipts[index - 1].gas_used if index else 0
         created = block.created[index]
-        return {
+        answer = {
             "transactionHash": octets(transaction.hash),
             "transactionIndex": quantity(index),
             "blockHash": octets(block.header.hash),
@@ -157,11 +166,14 @@ class Methods:
             "cumulativeGasUsed": quantity(receipt.gas_used),
             "gasUsed": quantity(receipt.gas_used - before),
             "effectiveGasPrice": quantity(self.price(transaction, block)),
-            "type": quantity(transaction.type_id or 0) if hasattr(transaction, "type_id") else "0x0",
+            "type": quantity(getattr(transaction, "type_id", None) or 0),
             "status": "0x1" if receipt.state_root == b"\x01" else "0x0",
             "logsBloom": octets(receipt.bloom.to_bytes(256, "big")),
             "logs": list(self.logs(number, index)),
         }
+        if isinstance(transaction, tempo.Transaction):
+            answer |= {"feePayer": octets(transaction.fee_payer), "feeToken": octets(transaction.fee_token)}
+        return answer
 
     @staticmethod
     def price(transaction, block):
@@ -208,6 +220,38 @@ class Methods:
         return int(tag, 16) if isinstance(tag, str) and tag.startswith("0x") else self.number(tag)
 
     def transaction(self, transaction, place=None):
+        if isinstance(transaction, tempo.Transaction):
+            answer = self.tempo_transaction(transaction)
+        else:
+            answer = self.ethereum_transaction(transaction)
+        answer |= {"blockHash": None, "blockNumber": None, "transactionIndex": None, "gasPrice": quantity(transaction.max_fee_per_gas)}
+        if place is not None:
+            number, index = place
+            block = self.chain.blocks[number]
+            answer |= {"blockHash": octets(block.header.hash), "blockNumber": quantity(number), "transactionIndex": quantity(index)}
+            answer["gasPrice"] = quantity(self.price(transaction, block))
+        return answer
+
+    @staticmethod
+    def tempo_transaction(transaction):
+        return {
+            "hash": octets(transaction.hash),
+            "type": quantity(tempo.TYPE),
+            "from": octets(transaction.sender),
+            "chainId": quantity(transaction.chain_id),
+            "nonceKey": quantity(transaction.nonce_key),
+            "nonce": quantity(transaction.nonce),
+            "gas": quantity(transaction.gas),
+            "maxFeePerGas": quantity(transaction.max_fee_per_gas),
+            "maxPriorityFeePerGas": quantity(transaction.max_priority_fee_per_gas),
+            "feeToken": octets(transaction.fee_token),
+            "feePayer": octets(transaction.fee_payer),
+            "validBefore": None if transaction.valid_before is None else quantity(transaction.valid_before),
+            "validAfter": None if transaction.valid_after is None else quantity(transaction.valid_after),
+            "calls": [{"to": octets(to), "value": quantity(value), "input": octets(data)} for to, value, data in transaction.calls],
+        }
+
+    def ethereum_transaction(self, transaction):
         legacy = not getattr(transaction, "type_id", None)
         y_parity = transaction.y_parity
         answer = {
@@ -223,9 +267,6 @@ class Methods:
             "r": quantity(transaction.r),
             "s": quantity(transaction.s),
             "v": quantity(35 + 2 * self.chain.id + y_parity if legacy else y_parity),
-            "blockHash": None,
-            "blockNumber": None,
-            "transactionIndex": None,
         }
         if not legacy:
             answer |= {
@@ -234,12 +275,6 @@ class Methods:
                 "accessList": [],
                 "yParity": quantity(y_parity),
             }
-        answer["gasPrice"] = quantity(transaction.max_fee_per_gas)
-        if place is not None:
-            number, index = place
-            block = self.chain.blocks[number]
-            answer |= {"blockHash": octets(block.header.hash), "blockNumber": quantity(number), "transactionIndex": quantity(index)}
-            answer["gasPrice"] = quantity(self.price(transaction, block))
         return answer
 
     def eth_getTransactionByHash(self, value):

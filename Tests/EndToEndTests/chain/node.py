@@ -9,7 +9,7 @@ from collections import Counter
 
 from eth_utils import to_checksum_address
 
-from chain import contracts
+from chain import contracts, tempo
 from chain.evm import Chain, Refusal
 from chain.loopback import Faults, Service
 from chain.methods import Methods, octets_of
@@ -25,7 +25,7 @@ class Node(Service):
     """
 
     def __init__(self, chain_id=BASE_SEPOLIA, port=0, accounts=None):
-        genesis = contracts.genesis()
+        genesis = contracts.genesis() | tempo.genesis()
         for address, balance in (accounts or {}).items():
             genesis[octets_of(address, 20)] = {"balance": balance}
         self.chain = Chain(chain_id, genesis)
