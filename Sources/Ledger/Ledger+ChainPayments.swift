@@ -77,10 +77,10 @@ extension Ledger {
 
   /// Lists payments that have settled and for which nothing was served, oldest first.
   public func unservedPayments(limit: Int = 1_000) -> [ChainPaymentView] {
-    state.withLock { state in
-      let oldest = state.unservedPayments.compactMap { id in state.payments[id].map { (id, $0.reference) } }.sorted { $0.1 < $1.1 }
-      return oldest.prefix(limit).compactMap { state.view(payment: $0.0) }
-    }
+    let unserved = state.withLock { state in state.unservedPayments.compactMap { id in state.payments[id].map { (id, $0.reference) } } }
+    // There may be very many: they are put in order while others go on.
+    let oldest = unserved.sorted { $0.1 < $1.1 }.prefix(limit)
+    return state.withLock { state in oldest.compactMap { state.view(payment: $0.0) } }.filter { $0.state == .settled }
   }
 
   /// Gives a payment for which nothing was served to its merchant; it cannot be served any more.

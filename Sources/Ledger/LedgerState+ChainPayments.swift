@@ -100,11 +100,11 @@ extension LedgerState {
     guard outgoingPurposes[id] == nil else { throw .claimInFlight }
     currencies[Int(payment.currency)].expected -= payment.amount
     openPayments.remove(id)
-    let last = appendLine(.paymentFailed, of: id, cause: Self.isName(cause) ? cause : "other", at: now)
     payments[id] = nil
     redo.removeRecord(RecordKey(.payment, id))
     if let challenge = payment.challengeID { free(challenge) }
-    return last
+    let words = EntryWords(cause: Self.isName(cause) ? cause : "other", chain: ChainWords(of: payment, id: id))
+    return append(line(.paymentFailed, of: payment, at: now), words: words)
   }
 
   /// Finds a payment that has neither settled nor failed.
@@ -229,11 +229,12 @@ extension LedgerState {
 
   // MARK: lines
 
-  private mutating func appendLine(_ kind: AuditEventKind, of id: Digest32, cause: String? = nil, at now: Timestamp) -> LSN {
+  /// Writes a payment that has changed, and its line.
+  private mutating func appendLine(_ kind: AuditEventKind, of id: Digest32, at now: Timestamp) -> LSN {
     payments[id]?.changed = lsn + 1
     guard let payment = payments[id] else { return lsn }
     write(payment: id)
-    return append(line(kind, of: payment, at: now), words: EntryWords(cause: cause, chain: ChainWords(of: payment, id: id)))
+    return append(line(kind, of: payment, at: now), words: EntryWords(chain: ChainWords(of: payment, id: id)))
   }
 
   private func line(_ kind: AuditEventKind, of payment: ChainPayment, at now: Timestamp) -> Entry {

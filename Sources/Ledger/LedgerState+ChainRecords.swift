@@ -46,23 +46,25 @@ extension LedgerState {
       request: request, payer: payer, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
       expires: expires, challengeID: challengeID, proof: try reader.bytes(), reference: reference, state: state, transaction: transaction,
       hold: hold, until: until)
-    try place(id, amount, Int(currency), state)
+    try place(id, amount, currency, state)
   }
 
   /// Puts a payment that was read into the lists and sums that its state belongs to.
-  private mutating func place(_ id: Digest32, _ amount: UInt128, _ currency: Int, _ state: ChainPaymentState) throws(LedgerError) {
-    let overflows: Bool
+  private mutating func place(_ id: Digest32, _ amount: UInt128, _ index: UInt8, _ state: ChainPaymentState) throws(LedgerError) {
+    let currency = Int(index)
     switch state {
     case .claimed, .submitted:
+      guard fits(amount, index) else { throw .malformed(.payment) }
+      currencies[currency].expected += amount
       openPayments.insert(id)
-      (currencies[currency].expected, overflows) = currencies[currency].expected.addingReportingOverflow(amount)
     case .settled, .serving:
-      (currencies[currency].held, overflows) = currencies[currency].held.addingReportingOverflow(amount)
+      let (held, overflows) = currencies[currency].held.addingReportingOverflow(amount)
+      if overflows { throw .malformed(.payment) }
+      currencies[currency].held = held
       if state == .settled { unservedPayments.insert(id) } else { hold(id, idempotency: nil) }
     case .served, .writtenOff:
-      if let until = payments[id]?.until { expiries.add(.payment(id), at: until) }
-      overflows = false
+      guard let until = payments[id]?.until else { throw .malformed(.payment) }
+      expiries.add(.payment(id), at: until)
     }
-    if overflows { throw .malformed(.payment) }
   }
 }

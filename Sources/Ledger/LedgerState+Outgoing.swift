@@ -22,6 +22,8 @@ extension LedgerState {
 
   mutating func enqueue(_ transaction: OutgoingTransaction, at now: Timestamp) throws(Refusal) -> LSN {
     guard availability != .unavailable else { throw .unavailable }
+    // What is in the outbox may be sent, so a restart must not free its payment.
+    if payments[transaction.purpose]?.state == .claimed { return try submitted(transaction.purpose, outgoing: transaction, at: now) }
     try add(transaction)
     return advance(at: now)
   }

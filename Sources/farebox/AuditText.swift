@@ -40,7 +40,7 @@ struct AuditText {
 
   private func more(_ object: JSONValue) -> String {
     var words: [String] = []
-    for name in ["cause", "recipient", "reference", "spent", "units", "count", "size", "client"] {
+    for name in ["cause", "outcome", "recipient", "reference", "payer", "payment", "transaction", "nonce", "gas", "spent", "units", "count", "size", "client"] {
       guard let value = object[name] else { continue }
       let text = value.stringValue ?? value.intValue.map { String($0) } ?? ""
       words.append("\(name)=\(name == "spent" ? money.words(text, object["currency"]?.stringValue) : text)")
@@ -60,8 +60,9 @@ struct AuditText {
   private static func colour(_ event: String) -> String {
     switch event {
     case "charge.settled", "session.debited": "32"
-    case "session.opened", "session.toppedup", "session.closed", "session.returned", "merchant.payout", "refund": "33"
-    case "payment.refused", "charge.voided", "wallet.frozen", "stop": "31"
+    case "session.opened", "session.toppedup", "session.closed", "session.returned", "merchant.payout", "refund", "payment.settled", "payment.writtenoff":
+      "33"
+    case "payment.refused", "payment.failed", "charge.voided", "wallet.frozen", "stop": "31"
     case "checkpoint", "challenges": "2"
     default: event.hasPrefix("wallet.") ? "36" : "0"
     }

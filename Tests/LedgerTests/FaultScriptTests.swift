@@ -134,7 +134,7 @@ private final class ScriptedStore: Store {
       _ = fate(ledger) { try ledger.createWallet(wallet, at: noon) }
       waitUntilSelling(ledger)
     }
-    for round in 0..<10 {
+    for round in 0..<8 {
       waitUntilSelling(ledger)
       let (charge, order, topUp) = fixtureOrder(round)
       // Asked for as often as it takes: the same reference moves money once.

@@ -113,6 +113,17 @@ import Testing
     #expect(fixture.ledger.payment(order.id) == nil)
   }
 
+  /// What is in the outbox may be sent: a restart frees its payment no more, however it was put there.
+  @Test func whatIsInTheOutboxIsSubmitted() throws {
+    var fixture = try fixture()
+    let order = fixture.payment(1)
+    _ = try fixture.ledger.claim(order, at: noon)
+    _ = try fixture.ledger.enqueue(fixture.transaction(7, for: 1), at: noon)
+    #expect(fixture.ledger.payment(order.id)?.state == .submitted)
+    fixture = try reopened(fixture)
+    #expect(fixture.ledger.openPayments().map(\.id) == [order.id] && waiting(fixture) == [7])
+  }
+
   @Test func aStuckTransactionIsReplaced() throws {
     var fixture = try fixture()
     let order = fixture.payment(1)

@@ -55,6 +55,38 @@ import Testing
     #expect(throws: LedgerError.malformed(.wallet)) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
   }
 
+  /// A record that is cut anywhere, or longer than it should be, is refused by name and traps nothing.
+  @Test(arguments: [RecordKind.payment, .sender, .outgoing]) func refusesChainRecordsThatDoNotReadBack(kind: RecordKind) throws {
+    let fixture = try LedgerFixture()
+    _ = try fixture.ledger.adoptNonce(chain: 8453, sender: fixture.sender, nonce: 0, at: noon)
+    let order = fixture.payment(1, challenge: 1)
+    _ = try fixture.ledger.claim(order, at: noon)
+    _ = try fixture.ledger.submitted(order.id, outgoing: fixture.transaction(0, for: 1), at: noon)
+    fixture.ledger.close()
+    let path = "\(fixture.folder.path)/ledger.db"
+    func change(_ sql: String) throws {
+      let connection = try SQLiteConnection(path: path)
+      try connection.execute("UPDATE record SET image = \(sql) WHERE kind = \(kind.rawValue)")
+      connection.close()
+    }
+    let connection = try SQLiteConnection(path: path)
+    let count = Int(try #require(try connection.number("SELECT length(image) FROM record WHERE kind = \(kind.rawValue)")))
+    let image = try #require(try connection.number("SELECT count(*) FROM record WHERE kind = \(kind.rawValue)"))
+    #expect(image == 1 && count > 40)
+    try connection.execute("CREATE TABLE kept AS SELECT image FROM record WHERE kind = \(kind.rawValue)")
+    connection.close()
+    for length in stride(from: 0, to: count, by: 5) {
+      try change("(SELECT substr(image, 1, \(length)) FROM kept)")
+      #expect(throws: LedgerError.malformed(kind)) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
+    }
+    try change("(SELECT image || x'00' FROM kept)")
+    #expect(throws: LedgerError.malformed(kind)) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
+    try change("(SELECT image FROM kept)")
+    let again = try LedgerFixture(in: fixture.folder)
+    #expect(again.ledger.openPayments().count == 1)
+    again.ledger.close()
+  }
+
   @Test func refusesBooksThatDoNotAddUp() throws {
     let fixture = try LedgerFixture()
     fixture.ledger.close()
