@@ -11,6 +11,7 @@ import pytest
 import requests
 from mpp import Challenge, Credential
 from mpp.methods.evm import client as evm
+from mpp.methods.evm import server as evm_server
 from mpp.runtime import CredentialParams
 from x402 import x402Client, x402ClientSync
 from x402.http import FacilitatorConfig, HTTPFacilitatorClientSync
@@ -26,7 +27,7 @@ from chain import version1
 from chain.contracts import Contract, Reverted, send, signed
 from chain.credentials import challenge_hash
 from chain.evm import Refusal
-from chain.shop import FastAPIShop, FlaskShop
+from chain.shop import FastAPIShop, FlaskShop, sell_by_pympp
 from chain.wallet import MAXIMUM, PERMIT2, Client, authorization, hexadecimal, malleated, new_account, sign, token_domain, vrs
 
 COIN = 10**18
@@ -375,6 +376,15 @@ def test_what_pympp_signs_moves_the_money(node, usdc, payer, merchant, rich):
     signature = bytes.fromhex(made["signature"][2:])
     usdc.run(rich, "transferWithAuthorization", made["from"], made["to"], *times, bytes.fromhex(made["nonce"][2:]), *vrs(signature))
     assert usdc.call("balanceOf", merchant.address) == before + 700
+
+
+def test_pympp_sells_to_pympp_through_the_facilitator(node, usdc, payer, facilitator):
+    merchant = new_account()
+    terms = {"currency": usdc.address, "chain_id": node.chain_id, "decimals": 6, "authorization": {"name": "USDC", "version": "2"}}
+    offered = evm_server.charge(**terms, recipient=merchant.address, facilitator=facilitator.url)
+    receipt = asyncio.run(sell_by_pympp(offered, evm.charge(**terms, account=payer), amount="0.001"))
+    assert receipt.status == "success" and node.rpc("eth_getTransactionReceipt", receipt.reference)["status"] == "0x1"
+    assert usdc.call("balanceOf", merchant.address) == 1000
 
 
 def test_the_node_and_the_facilitator_run_as_processes(payer):

@@ -13,6 +13,7 @@ from eth_utils import keccak
 from mpp import Challenge
 from mpp.methods.tempo import TempoAccount
 from mpp.methods.tempo import client as tempo
+from mpp.methods.tempo import server as tempo_server
 from mpp.methods.tempo.fee_payer_envelope import decode_fee_payer_envelope
 from mpp.runtime import CredentialParams
 from pytempo import Call, TempoTransaction
@@ -21,6 +22,7 @@ from pytempo.models import Signature
 from chain.contracts import Contract
 from chain.evm import Refusal
 from chain.node import Node
+from chain.shop import sell_by_pympp
 from chain.tempo import EXPIRING, FEE_MANAGER, integer
 from chain.wallet import ZERO, channel_domain, digest, hexadecimal, new_account, sign, typed
 
@@ -120,6 +122,18 @@ def test_a_sponsor_pays_the_fee(node, coin, payer, rich):
     assert receipt["status"] == "0x1" and receipt["feePayer"] == sponsor.address.lower()
     assert coin.call("balanceOf", payer.address) == 999_000 and coin.call("balanceOf", sponsor.address) < 1_000_000
     assert node.rpc("eth_getTransactionReceipt", receipt["transactionHash"]) == receipt
+
+
+@pytest.mark.parametrize("sponsors", [False, True])
+def test_pympp_sells_to_pympp(node, coin, payer, rich, sponsors):
+    merchant, sponsor = new_account(), new_account()
+    coin.run(rich, "mint", sponsor.address, 1_000_000)
+    terms = {"chain_id": MODERATO, "rpc_url": node.url}
+    offered = tempo_server.charge(**terms, recipient=merchant.address, currencies=[coin.address], fee_payer=TempoAccount.from_key(sponsor.key.hex()))
+    method = tempo.charge(**terms, account=TempoAccount.from_key(payer.key.hex()))
+    receipt = asyncio.run(sell_by_pympp(offered, method, amount="0.001", **({"fee_payer": True} if sponsors else {})))
+    settled = node.rpc("eth_getTransactionReceipt", receipt.reference)
+    assert settled["feePayer"] == (sponsor if sponsors else payer).address.lower() and coin.call("balanceOf", merchant.address) == 1000
 
 
 def test_calls_happen_all_or_none(node, coin, payer):

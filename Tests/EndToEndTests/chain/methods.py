@@ -1,5 +1,7 @@
 """The methods of a node that every Ethereum client knows, over a chain of the tests."""
 
+from eth.vm.transaction_context import BaseTransactionContext
+
 from chain import tempo
 from chain.evm import CALL_GAS, GAS_LIMIT, TIP, Refusal
 
@@ -136,13 +138,32 @@ class Methods:
     def eth_sendRawTransaction(self, raw):
         return octets(self.chain.send(octets_of(raw)))
 
-    def eth_sendRawTransactionSync(self, raw):
-        """Sends and gives the receipt (EIP-7966), which a held chain does not have."""
+    def eth_sendRawTransactionSync(self, raw, milliseconds=None):
+        """Sends and gives the receipt (EIP-7966), which a held chain does not have, however long one waits."""
         found = self.eth_sendRawTransaction(raw)
         receipt = self.eth_getTransactionReceipt(found)
         if receipt is None:
             raise Refusal(4, "the transaction was added to the mempool but wasn't processed in time", found)
         return receipt
+
+    def tempo_simulateV1(self, payload, tag="latest"):
+        """Whether the calls of a transaction of Tempo would succeed: those in `calls`, and the one that the transaction itself is, last."""
+        blocks = []
+        for block in payload["blockStateCalls"]:
+            results = []
+            for simulated in block["calls"]:
+                calls = [*simulated.get("calls", []), simulated]
+                sender = octets_of(simulated["from"], 20)
+                context = BaseTransactionContext(gas_price=0, origin=sender)
+                pairs = [(octets_of(call["to"], 20), octets_of(call.get("data") or call.get("input") or "0x")) for call in calls]
+                last = tempo.execute(self.chain.state(self.number(tag)), sender, pairs, CALL_GAS, context)[-1]
+                result = {"status": "0x0" if last.is_error else "0x1", "returnData": octets(last.output), "logs": []}
+                result["gasUsed"] = quantity(CALL_GAS - last.get_gas_remaining())
+                if last.is_error:
+                    result["error"] = {"code": 3, "message": "execution reverted", "data": octets(last.output)}
+                results.append(result)
+            blocks.append({"calls": results})
+        return {"blocks": blocks}
 
     # Transactions and blocks.
 
@@ -221,9 +242,9 @@ class Methods:
 
     def transaction(self, transaction, place=None):
         if isinstance(transaction, tempo.Transaction):
-            answer = self.tempo_transaction(transaction)
+            answer = self.of_tempo(transaction)
         else:
-            answer = self.ethereum_transaction(transaction)
+            answer = self.of_ethereum(transaction)
         answer |= {"blockHash": None, "blockNumber": None, "transactionIndex": None, "gasPrice": quantity(transaction.max_fee_per_gas)}
         if place is not None:
             number, index = place
@@ -233,7 +254,7 @@ class Methods:
         return answer
 
     @staticmethod
-    def tempo_transaction(transaction):
+    def of_tempo(transaction):
         return {
             "hash": octets(transaction.hash),
             "type": quantity(tempo.TYPE),
@@ -251,7 +272,7 @@ class Methods:
             "calls": [{"to": octets(to), "value": quantity(value), "input": octets(data)} for to, value, data in transaction.calls],
         }
 
-    def ethereum_transaction(self, transaction):
+    def of_ethereum(self, transaction):
         legacy = not getattr(transaction, "type_id", None)
         y_parity = transaction.y_parity
         answer = {

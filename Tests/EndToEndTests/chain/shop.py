@@ -1,4 +1,5 @@
-"""Servers of the PyPI package x402, unmodified: its FastAPI and its Flask middleware before a page, paid through a facilitator."""
+"""Servers that others wrote, unmodified: x402's FastAPI and Flask middleware before a page, paid through a facilitator, and pympp's, in one process with
+whom it sells to."""
 
 import logging
 import threading
@@ -8,6 +9,9 @@ from socket import socket
 import uvicorn
 from fastapi import FastAPI, Response
 from flask import Flask, jsonify
+from mpp import Challenge
+from mpp.runtime import CredentialParams
+from mpp.server import Mpp, Request
 from werkzeug.serving import WSGIRequestHandler, make_server
 from x402 import x402ResourceServer, x402ResourceServerSync
 from x402.http import FacilitatorConfig, HTTPFacilitatorClient, HTTPFacilitatorClientSync
@@ -107,3 +111,13 @@ class FlaskShop:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+async def sell_by_pympp(offered, method, **offer):
+    """Sells by a server method of pympp to a client method of its own. Gives the receipt, or the refusal's status."""
+    handler = Mpp(methods=offered, secret_key="secret" * 6, realm="api.example.com").charge(**offer)
+    bare = await handler(Request(method="GET", url="https://api.example.com/page", headers={}))
+    challenge = Challenge.from_www_authenticate(bare.challenge.headers["www-authenticate"])
+    value = await method.create_credential(CredentialParams(challenge=challenge))
+    paid = await handler(Request(method="GET", url="https://api.example.com/page", headers={"Authorization": value}))
+    return paid.receipt if paid.status == 200 else paid.status

@@ -48,6 +48,22 @@ def recover(digest, signature):
     return KeySignature(vrs=(v, found.r, found.s)).recover_public_key_from_msg_hash(digest).to_canonical_address()
 
 
+def message(state, sender, to, data, gas):
+    return Message(gas=gas, to=to, sender=sender, value=0, data=data, code=state.get_code(to))
+
+
+def execute(state, sender, calls, gas, context):
+    """Runs the calls until one fails. Gives the computations."""
+    done = []
+    for to, data in calls:
+        computation = state.computation_class.apply_message(state, message(state, sender, to, data, gas), context)
+        gas = computation.get_gas_remaining()
+        done.append(computation)
+        if computation.is_error:
+            break
+    return done
+
+
 class Transaction:
     """A decoded transaction, with the members that the chain asks of those of Ethereum."""
 
@@ -146,14 +162,11 @@ class Transaction:
         data = b"".join(data for _, _, data in self.calls)
         return CALL_GAS * len(self.calls) + 4 * data.count(0) + 16 * (len(data) - data.count(0))
 
-    def message(self, state, sender, to, data, gas):
-        return Message(gas=gas, to=to, sender=sender, value=0, data=data, code=state.get_code(to))
-
     def balance(self, chain, state):
         data = keccak(text="balanceOf(address)")[:4] + self.fee_payer.rjust(32, b"\0")
         context = BaseTransactionContext(gas_price=0, origin=self.sender)
         snapshot = state.snapshot()
-        computation = state.computation_class.apply_message(state, self.message(state, self.sender, self.fee_token, data, 200_000), context)
+        computation = state.computation_class.apply_message(state, message(state, self.sender, self.fee_token, data, 200_000), context)
         state.revert(snapshot)
         return 0 if computation.is_error else integer(computation.output)
 
@@ -168,23 +181,19 @@ class Transaction:
             state.set_storage(NONCES, self.slot(), 1 if self.nonce_key == EXPIRING else self.nonce + 1)
         state.set_storage(RESERVE, 0, integer(self.expiring_nonce_hash))
         context = BaseTransactionContext(gas_price=self.price(chain.base_fee), origin=self.sender)
-        snapshot, left, entries, failed = state.snapshot(), self.gas - self.intrinsic_gas(), [], False
-        for to, _, data in self.calls:
-            computation = state.computation_class.apply_message(state, self.message(state, self.sender, to, data, left), context)
-            left = computation.get_gas_remaining()
-            if computation.is_error:
-                state.revert(snapshot)
-                entries, failed = [], True
-                break
-            entries += computation.get_log_entries()
-        gas = self.gas - left
+        snapshot, calls = state.snapshot(), [(to, data) for to, _, data in self.calls]
+        done = execute(state, self.sender, calls, self.gas - self.intrinsic_gas(), context)
+        gas, failed = self.gas - done[-1].get_gas_remaining(), done[-1].is_error
+        entries = [] if failed else [entry for computation in done for entry in computation.get_log_entries()]
+        if failed:
+            state.revert(snapshot)
         data = keccak(text="transfer(address,uint256)")[:4] + FEE_MANAGER.rjust(32, b"\0") + self.fee(gas, chain.base_fee).to_bytes(32, "big")
-        paid = state.computation_class.apply_message(state, self.message(state, self.fee_payer, self.fee_token, data, 500_000), context)
+        paid = state.computation_class.apply_message(state, message(state, self.fee_payer, self.fee_token, data, 500_000), context)
         if paid.is_error:
             # The calls spent what the fee was to be paid with: a node charges first, and so they fail.
             state.revert(snapshot)
             entries, failed = [], True
-            paid = state.computation_class.apply_message(state, self.message(state, self.fee_payer, self.fee_token, data, 500_000), context)
+            paid = state.computation_class.apply_message(state, message(state, self.fee_payer, self.fee_token, data, 500_000), context)
         entries += paid.get_log_entries()
         state.clear_transient_storage()
         logs = [Log(address, topics, data) for address, topics, data in entries]
