@@ -84,7 +84,7 @@ class Node(Service):
 
     def run(self, method, parameters):
         control = method.startswith("test_")
-        found = getattr(self, method, None) if control else getattr(self.methods, method, None) if method.startswith(("eth_", "net_", "web3_", "tempo_")) else None
+        found = getattr(self if control else self.methods, method, None) if control or method.startswith(("eth_", "net_", "web3_", "tempo_")) else None
         if found is None:
             raise Refusal(-32601, f"the method {method} does not exist/is not available")
         if not control:
