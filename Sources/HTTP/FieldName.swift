@@ -5,7 +5,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
   case disguised
   case host, connection, contentLength, transferEncoding, te, trailer, upgrade, keepAlive, proxyConnection
   case proxyAuthorization, proxyAuthenticate, proxyAuthenticationInfo, http2Settings, expect
-  case authorization, paymentAuthorization, prepaidSession, paymentSession, acceptPayment, paymentSignature, xPayment
+  case authorization, paymentAuthorization, prepaidSession, paymentSession, acceptPayment, paymentSignature, xPayment, signInWithX
   case paymentReceipt, paymentInvoice, paymentRequired, paymentResponse, xPaymentResponse
   case forwarded, xForwardedFor, xForwardedProto, xForwardedHost, xForwardedPort, xRealIP
   /// Any other name that starts with `X-Forwarded-`.
@@ -40,6 +40,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
     case .acceptPayment: "accept-payment"
     case .paymentSignature: "payment-signature"
     case .xPayment: "x-payment"
+    case .signInWithX: "sign-in-with-x"
     case .paymentReceipt: "payment-receipt"
     case .paymentInvoice: "payment-invoice"
     case .paymentRequired: "payment-required"
@@ -188,7 +189,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
       switch letter(9) {
       case UInt8(ascii: "e"): return .contentLength
       case UInt8(ascii: "y"): return .acceptPayment
-      case UInt8(ascii: "i"): return .contentDigest
+      case UInt8(ascii: "i"): return letter(0) == UInt8(ascii: "s") ? .signInWithX : .contentDigest
       case UInt8(ascii: "l"): return .xOriginalURL
       default: return .http2Settings
       }

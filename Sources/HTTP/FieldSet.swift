@@ -35,7 +35,7 @@ extension FieldSet {
   ///
   /// `Authorization` and `WWW-Authenticate` belong here only with a payment scheme (`PaymentScheme`).
   public static let payment = FieldSet([
-    .paymentAuthorization, .prepaidSession, .paymentSession, .acceptPayment, .paymentSignature, .xPayment,
+    .paymentAuthorization, .prepaidSession, .paymentSession, .acceptPayment, .paymentSignature, .xPayment, .signInWithX,
     .paymentReceipt, .paymentInvoice, .paymentRequired, .paymentResponse, .xPaymentResponse,
   ])
 
@@ -63,7 +63,7 @@ extension FieldSet {
     hopByHop, framing, forwarding, overriding,
     FieldSet([
       .disguised, .expect, .authorization, .paymentAuthorization, .prepaidSession, .paymentSession, .acceptPayment,
-      .paymentSignature, .xPayment, .cacheControl, .contentType, .contentEncoding, .maxForwards, .wwwAuthenticate,
+      .paymentSignature, .xPayment, .signInWithX, .cacheControl, .contentType, .contentEncoding, .maxForwards, .wwwAuthenticate,
       .idempotencyKey, .vary, .location, .date,
     ]),
   ]

@@ -4,10 +4,10 @@ import Bytes
 public struct CORS: Sendable, Hashable {
   /// What pages may read of a response.
   public static let exposedFields: StaticString =
-    "WWW-Authenticate, Payment-Receipt, Payment-Invoice, PAYMENT-REQUIRED, PAYMENT-RESPONSE, Payment-Session, Retry-After"
+    "WWW-Authenticate, Payment-Receipt, Payment-Invoice, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, Payment-Session, Retry-After"
   /// What pages may send, besides what the preflight itself asks for.
   public static let allowedFields: StaticString =
-    "Authorization, Payment-Authorization, Accept-Payment, PAYMENT-SIGNATURE, Payment-Session, Prepaid-Session, Idempotency-Key"
+    "Authorization, Payment-Authorization, Accept-Payment, PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Payment-Session, Prepaid-Session, Idempotency-Key"
   /// How long a preflight's answer may be kept, in seconds.
   public static let maximumAge = 600
   /// The most octets of `Access-Control-Request-Headers` that are granted; a longer list is answered by the fixed one.

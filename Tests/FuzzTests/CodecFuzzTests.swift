@@ -191,4 +191,31 @@ private func expectSame(_ octets: [UInt8], _ cuts: [Int], _ decode: ([UInt8], [I
     }
     #expect(lists > 0)
   }
+
+  @Test func paymentsOfX402NeverTrap() {
+    let word = String(repeating: "5e", count: 32)
+    let account = String(repeating: "20", count: 20)
+    let accepted = #"{"scheme":"batch-settlement","network":"eip155:8453","amount":"1","asset":"0x\#(account)","payTo":"0x\#(account)","maxTimeoutSeconds":60,"extra":{"withdrawDelay":900}}"#
+    let config = #"{"payer":"0x\#(account)","payerAuthorizer":"0x\#(account)","receiver":"0x\#(account)","receiverAuthorizer":"0x\#(account)","token":"0x\#(account)","withdrawDelay":900,"salt":"0x\#(word)"}"#
+    let voucher = #"{"x402Version":2,"accepted":\#(accepted),"payload":{"type":"voucher","channelConfig":\#(config),"voucher":{"channelId":"0x\#(word)","maxClaimableAmount":"7","signature":"0x\#(word)"}}}"#
+    let exact = #"{"x402Version":1,"scheme":"exact","network":"base","payload":{"signature":"0x\#(word)","authorization":{"from":"0x\#(account)","to":"0x\#(account)","value":"1","validAfter":"0","validBefore":"9","nonce":"0x\#(word)"}}}"#
+    let tried = Fuzzing.run("payments of x402", [voucher, exact]) { octets, _ in
+      _ = try? PaymentPayload(json: octets)
+      octets.withUnsafeBytes { _ = try? PaymentPayload.parse($0, field: .xPayment) }
+    }
+    #expect(tried > 0)
+    let settled = #"{"success":true,"transaction":"0x\#(word)","network":"base","amount":"1","extra":{"chargedAmount":"1","channelState":{"channelId":"0x\#(word)","balance":"1","totalClaimed":"0"}}}"#
+    let supported = #"{"kinds":[{"x402Version":2,"scheme":"upto","network":"eip155:1","extra":{}}],"extensions":["a"],"signers":{"eip155:*":["0x"]}}"#
+    let required = #"{"x402Version":2,"resource":{"url":"u"},"accepts":[\#(accepted)],"extensions":{}}"#
+    let answers = Fuzzing.run("answers of x402", [settled, supported, required]) { octets, _ in
+      octets.withUnsafeBytes { octets in
+        _ = try? SettlementResponse(json: octets, network: X402Network(chainID: 8453))
+        _ = try? SupportedResponse(json: octets)
+        _ = try? VerifyResponse(json: octets)
+        _ = try? PaymentRequired(json: octets)
+        _ = try? SignInProof(fieldValue: octets)
+      }
+    }
+    #expect(answers > 0)
+  }
 }

@@ -3,7 +3,7 @@ import Ethereum
 
 // Matching what a payment says it accepts, and what its client echoes, against what was offered.
 extension PaymentRequirements {
-  /// Whether a payment's `accepted` is this offer: the same terms, and all of our `extra` in its own (the packages' servers compare likewise).
+  /// Whether a payment's `accepted` is this offer: the same terms, and all of our `extra` in its own, as the packages' servers compare.
   ///
   /// Addresses are compared as such, whatever the case of their digits.
   public func isMet(by accepted: PaymentRequirements) -> Bool {
@@ -14,7 +14,8 @@ extension PaymentRequirements {
 
   /// Whether a payment of version 1, which names but scheme and network, pays this offer by what was signed.
   func isMet(by payment: SchemePayload, on network: X402Network) -> Bool {
-    guard scheme == .exact, self.network == network, case .exactEIP3009(let authorization) = payment else { return false }
+    guard scheme == .exact, assetTransferMethod == .eip3009, self.network == network, case .exactEIP3009(let authorization) = payment
+    else { return false }
     return authorization.value == amount && authorization.to == payToAddress
   }
 

@@ -4,7 +4,7 @@ import Encoding
 /// Prints what a priced route's 402 says in x402: the field of version 2, the body of version 1, and the object of other transports.
 ///
 /// Everything that is the same for each request of the route is serialised once, the field's base64 included; what a request adds
-/// (its URL, the reason, a sign-in's nonce, signed offers) stands at the end of the object, so that one 402 encodes little more than its URL.
+/// (its URL, the reason, a sign-in's nonce, signed offers) stands at the end of the object, so that one 402 encodes little more.
 public struct PaymentRequiredPrinter: Sendable {
   /// The octets that a field's value is kept below by leaving out what serves display and validation only: intermediaries are
   /// known that drop fields beyond.
@@ -20,7 +20,7 @@ public struct PaymentRequiredPrinter: Sendable {
   public let offers: [PaymentRequirements]
   /// What is sold, without its URL.
   public let resource: ResourceInfo
-  /// What each request's URL and clock go into.
+  /// What is declared of sign-in-with-x; nil where who paid cannot come back.
   public let signIn: SignInWithX?
   let offerReceipt: OfferReceipt?
   let offerLifetime: Duration

@@ -1,4 +1,5 @@
 import Bytes
+import Ethereum
 
 /// Tells the versions of the protocol apart.
 public enum X402Version: Int, Sendable, Hashable {
@@ -13,6 +14,9 @@ public struct X402Network: Hashable, Sendable {
 
   /// Names a chain by its id.
   public init(chainID: UInt64) { self.chainID = chainID }
+
+  /// The chain as the rest of the program names it.
+  public var chain: ChainID { ChainID(chainID) }
 
   /// Reads `eip155:N`; nil for other namespaces, for leading zeros, and past 64 bits.
   public init?(caip2 text: String) {

@@ -163,8 +163,8 @@ public enum Bazaar {
     JSONObject([("type", "object")] + schema.members.map { ($0.name, $0.value) })
   }
 
-  /// Whether facilitators take the template as a key of their catalogue ("`routeTemplate` Validation Rules"); one with escapes is not, since
-  /// what they hide would have to be looked at.
+  /// Whether facilitators take the template as a key of their catalogue ("`routeTemplate` Validation Rules"); one with escapes is not
+  /// taken here, since what they hide would have to be looked at.
   static func isTemplate(_ text: String) -> Bool {
     guard text.utf8.first == 0x2F, text.utf8.count > 1, !text.contains(".."), !text.contains("://") else { return false }
     return text.utf8.allSatisfy { octet in

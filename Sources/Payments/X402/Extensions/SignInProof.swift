@@ -2,7 +2,7 @@ import Bytes
 import Encoding
 import Ethereum
 
-/// What a client sends in `SIGN-IN-WITH-X`: the message of CAIP-122 by its parts, and the wallet's signature; nothing of it is verified yet.
+/// What a client sends in `SIGN-IN-WITH-X`: the message of CAIP-122 by its parts, and the wallet's signature, nothing of it verified yet.
 public struct SignInProof: Sendable, CustomStringConvertible {
   /// The most octets of the field's value, as encoded.
   public static let fieldLimit = 16 * 1024

@@ -2,81 +2,6 @@ import Bytes
 import Encoding
 import Ethereum
 
-/// What identifies a channel of batch-settlement: its id is the EIP-712 hash of this.
-public struct ChannelConfig: Sendable, Hashable {
-  public let payer: Address
-  /// The key that signs vouchers; zero where the payer's contract checks them (ERC-1271).
-  public let payerAuthorizer: Address
-  public let receiver: Address
-  /// Who authorizes claims and refunds.
-  public let receiverAuthorizer: Address
-  public let token: Address
-  /// Seconds, of 40 bits.
-  public let withdrawDelay: UInt64
-  public let salt: Digest32
-
-  public init(
-    payer: Address, payerAuthorizer: Address, receiver: Address, receiverAuthorizer: Address, token: Address,
-    withdrawDelay: UInt64, salt: Digest32
-  ) {
-    self.payer = payer
-    self.payerAuthorizer = payerAuthorizer
-    self.receiver = receiver
-    self.receiverAuthorizer = receiverAuthorizer
-    self.token = token
-    self.withdrawDelay = withdrawDelay
-    self.salt = salt
-  }
-
-  init(_ members: X402Members) throws(X402Error) {
-    payer = try members.address(.payer)
-    payerAuthorizer = try members.address(.payerAuthorizer)
-    receiver = try members.address(.receiver)
-    receiverAuthorizer = try members.address(.receiverAuthorizer)
-    token = try members.address(.token)
-    withdrawDelay = try members.whole(.withdrawDelay)
-    guard withdrawDelay < 1 << 40 else { throw .overflow(.withdrawDelay) }
-    salt = try members.word(.salt)
-  }
-
-  /// The object as clients and servers write it.
-  public var json: JSONObject {
-    [
-      "payer": .string(payer.lowercase), "payerAuthorizer": .string(payerAuthorizer.lowercase), "receiver": .string(receiver.lowercase),
-      "receiverAuthorizer": .string(receiverAuthorizer.lowercase), "token": .string(token.lowercase), "withdrawDelay": .integer(withdrawDelay),
-      "salt": .string(HexData.text(salt)),
-    ]
-  }
-}
-
-/// A signed sum: all that a channel may have been charged so far.
-public struct Voucher: Sendable, Hashable {
-  public let channelID: Digest32
-  /// Base units, cumulative over the channel's life.
-  public let maxClaimableAmount: UInt128
-  /// As it was sent: 65 octets of a key, or what a contract checks.
-  public let signature: [UInt8]
-
-  public init(channelID: Digest32, maxClaimableAmount: UInt128, signature: [UInt8]) {
-    self.channelID = channelID
-    self.maxClaimableAmount = maxClaimableAmount
-    self.signature = signature
-  }
-
-  init(_ members: X402Members) throws(X402Error) {
-    channelID = try members.word(.channelId)
-    maxClaimableAmount = try members.units(.maxClaimableAmount)
-    signature = try members.signature()
-  }
-
-  var json: JSONObject {
-    [
-      "channelId": .string(HexData.text(channelID)), "maxClaimableAmount": "\(maxClaimableAmount)",
-      "signature": .string(HexData.text(signature)),
-    ]
-  }
-}
-
 /// Money that is put into a channel.
 public struct ChannelDeposit: Sendable, Hashable {
   /// How the token moves into the channel.
@@ -153,6 +78,12 @@ public struct ChannelPermit: Sendable, Hashable {
     self.deadline = deadline
     self.channelID = channelID
     self.signature = signature
+  }
+
+  /// What was signed, without spender, witness and signature.
+  public var permit: Permit2.Permit {
+    Permit2.Permit(
+      permitted: [Permit2.TokenPermissions(token: token, amount: Word256(amount))], nonce: nonce, deadline: Word256(deadline))
   }
 
   init(_ members: X402Members) throws(X402Error) {
