@@ -1,6 +1,6 @@
 """Writes Vectors.swift and ../CryptoTests/KeccakVectors.swift: what other implementations say.
 
-python -m venv v; v/bin/pip install eth-account==0.13.7 eth-abi==6.0.0 rlp==5.0.0 pycryptodome==3.24.1 pytempo==0.6.2
+python -m venv v; v/bin/pip install eth-account==0.13.7 eth-abi==6.0.0 rlp==5.0.0 pycryptodome==3.24.1 pytempo==0.6.2 pympp==0.16.0
 v/bin/python Tests/EthereumTests/vectors.py
 """
 import hashlib
@@ -124,7 +124,7 @@ def abi(name, types, values):
     rows.append(f'("{name}", {text(encode(types, values))})')
 
 
-a, b = "0x" + "aa" * 20, "0x" + "bb" * 20
+a, b = to_checksum_address("0x" + "aa" * 20), to_checksum_address("0x" + "bb" * 20)
 abi("static", ["uint256", "address", "bool", "bytes32", "uint8"], [2**256 - 1, a, True, drawn("word"), 27])
 abi("dynamic", ["bytes", "string", "uint256"], [drawn("bytes", 33), "grüße", 5])
 abi("empty", ["bytes", "string", "uint256[]"], [b"", "", []])
@@ -134,6 +134,120 @@ abi("nested", ["((address,uint256)[],uint256,uint256)", "(address,bytes)[]", "st
 abi("static tuple", ["((address,uint256),uint256,uint256)", "bytes"], [((a, 1), 2, 3), b"sig"])
 table("abiVectors", "(name: String, encoding: String)", rows)
 
-if (here / "vectors_more.py").exists():
-    exec((here / "vectors_more.py").read_text())
+# Calls: what contracts are sent, by their signatures as their sources have them.
+rows = []
+
+
+def call(name, signature, *values):
+    types = signature[signature.index("("):]
+    rows.append(f'("{name}", {text(keccak(text=signature)[:4] + encode(split(types[1:-1]), values))})')
+
+
+def split(types):
+    """The members of a tuple's type."""
+    parts, depth, last = [], 0, 0
+    for i, c in enumerate(types + ","):
+        depth += (c == "(") - (c == ")")
+        if c == "," and depth == 0:
+            parts.append(types[last:i])
+            last = i + 1
+    return parts
+
+
+word, salt, sig = drawn("word"), drawn("salt"), drawn("signature", 65)
+single = (((a, 7), 8, 9), (b, 10))
+call("transferFrom", "transferFrom(address,address,uint256)", a, b, 5)
+call("permit", "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", a, b, 5, 6, 28, drawn("r"), drawn("s"))
+call("isValidSignature", "isValidSignature(bytes32,bytes)", word, sig)
+call("transferWithAuthorization", "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,bytes)", a, b, 5, 6, 7, word, sig)
+call("permit2", "permitWitnessTransferFrom(((address,uint256),uint256,uint256),(address,uint256),address,bytes32,string,bytes)",
+     *single, b, word, "Witness witness)TokenPermissions(address token,uint256 amount)Witness(address to,uint256 validAfter)", sig)
+call("permit2 batch", "permitWitnessTransferFrom(((address,uint256)[],uint256,uint256),(address,uint256)[],address,bytes32,string,bytes)",
+     ([(a, 7), (b, 8)], 9, 10), [(b, 11), (a, 12)], b, word, "Witness witness)TokenPermissions(address token,uint256 amount)Witness(address to,uint256 validAfter)", sig)
+call("nonceBitmap", "nonceBitmap(address,uint256)", a, (2**255 + 7) >> 8)
+call("exact settle", "settle(((address,uint256),uint256,uint256),address,(address,uint256),bytes)", single[0], a, (b, 17), sig)
+call("upto settle", "settle(((address,uint256),uint256,uint256),uint256,address,(address,address,uint256),bytes)", single[0], 6, a, (b, a, 17), sig)
+call("exact settleWithPermit", "settleWithPermit((uint256,uint256,bytes32,bytes32,uint8),((address,uint256),uint256,uint256),address,(address,uint256),bytes)",
+     (7, 18, drawn("r"), drawn("s"), 28), single[0], a, (b, 17), sig)
+call("open", "open(address,address,uint128,bytes32,address)", a, b, 5, salt, a)
+call("openWithAuthorization", "openWithAuthorization(address,address,uint128,bytes32,address,address,uint256,uint256,bytes32,bytes)", a, b, 5, salt, a, b, 6, 7, word, sig)
+call("openWithPermit2", "openWithPermit2(address,address,uint128,bytes32,address,address,uint256,uint256,bytes)", a, b, 5, salt, a, b, 6, 7, sig)
+call("settle", "settle(bytes32,uint128,bytes)", word, 5, sig)
+call("topUp", "topUp(bytes32,uint128)", word, 5)
+call("topUpWithAuthorization", "topUpWithAuthorization(bytes32,uint128,address,bytes32,uint256,uint256,bytes32,bytes)", word, 5, b, salt, 6, 7, word, sig)
+call("topUpWithPermit2", "topUpWithPermit2(bytes32,uint128,address,uint256,uint256,bytes)", word, 5, b, 6, 7, sig)
+call("close", "close(bytes32,uint128,bytes)", word, 5, b"")
+call("requestClose", "requestClose(bytes32)", word)
+call("withdraw", "withdraw(bytes32)", word)
+descriptor = (a, b, a, b, salt, a, word)
+call("reserve settle", "settle((address,address,address,address,bytes32,address,bytes32),uint96,bytes)", descriptor, 5, sig)
+call("reserve close", "close((address,address,address,address,bytes32,address,bytes32),uint96,uint96,bytes)", descriptor, 5, 4, sig)
+config = (a, b, a, b, a, 900, salt)
+config_type = "(address,address,address,address,address,uint40,bytes32)"
+call("batch deposit", f"deposit({config_type},uint128,address,bytes)", config, 5, b, sig)
+call("batch claim", f"claimWithSignature((({config_type},uint128),bytes,uint128)[],bytes)", [((config, 5), sig, 4), ((config, 6), b"", 5)], sig)
+call("batch refund", f"refundWithSignature({config_type},uint128,uint256,bytes)", config, 5, 6, sig)
+table("callVectors", "(name: String, data: String)", rows)
+lines.append(f"let channelIDVector = {text(keccak(encode(['address', 'address', 'address', 'bytes32', 'address', 'address', 'uint256'], [a, b, a, salt, b, a, 196])))}")
+lines.append(f"let reserveIDVector = {text(keccak(encode(['address', 'address', 'address', 'address', 'bytes32', 'address', 'bytes32', 'address', 'uint256'], [*descriptor, b, 4217])))}")
+batch = {"name": "x402 Batch Settlement", "version": "1", "chainId": 8453, "verifyingContract": "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003"}
+names = ("payer", "payerAuthorizer", "receiver", "receiverAuthorizer", "token", "withdrawDelay", "salt")
+members = fields(*zip(config_type[1:-1].split(","), names))
+rows = []
+typed("config", batch, {"EIP712Domain": domain_type(batch), "ChannelConfig": members}, "ChannelConfig", dict(zip(names, config)))
+entry = fields(("bytes32", "channelId"), ("uint128", "maxClaimableAmount"), ("uint128", "totalClaimed"))
+channel_id = keccak(b"\x19\x01" + (s := encode_typed_data(full_message={"types": {"EIP712Domain": domain_type(batch), "ChannelConfig": members}, "primaryType": "ChannelConfig", "domain": batch, "message": dict(zip(names, config))})).header + s.body)
+typed("claims", batch, {"EIP712Domain": domain_type(batch), "ClaimEntry": entry, "ClaimBatch": fields(("ClaimEntry[]", "claims"))}, "ClaimBatch",
+      {"claims": [{"channelId": channel_id, "maxClaimableAmount": 5, "totalClaimed": 4}, {"channelId": channel_id, "maxClaimableAmount": 6, "totalClaimed": 5}]})
+typed("batch voucher", batch, {"EIP712Domain": domain_type(batch), "Voucher": fields(("bytes32", "channelId"), ("uint128", "maxClaimableAmount"))}, "Voucher",
+      {"channelId": word, "maxClaimableAmount": 5})
+typed("permit2 batch", permit2, {"EIP712Domain": domain_type(permit2), "TokenPermissions": permitted, "Witness": fields(("address", "to"), ("uint256", "validAfter")),
+      "PermitBatchWitnessTransferFrom": fields(("TokenPermissions[]", "permitted"), ("address", "spender"), ("uint256", "nonce"), ("uint256", "deadline"), ("Witness", "witness"))},
+      "PermitBatchWitnessTransferFrom", {"permitted": [{"token": a, "amount": 7}, {"token": b, "amount": 8}], "spender": a, "nonce": 9, "deadline": 10,
+                                         "witness": {"to": b, "validAfter": 17}})
+typed("channel open", permit2, {"EIP712Domain": domain_type(permit2), "TokenPermissions": permitted,
+      "ChannelOpenWitness": fields(("address", "payee"), ("bytes32", "salt"), ("address", "authorizedSigner")),
+      "PermitWitnessTransferFrom": fields(("TokenPermissions", "permitted"), ("address", "spender"), ("uint256", "nonce"), ("uint256", "deadline"), ("ChannelOpenWitness", "witness"))},
+      "PermitWitnessTransferFrom", {"permitted": {"token": a, "amount": 7}, "spender": b, "nonce": 9, "deadline": 10,
+                                    "witness": {"payee": b, "salt": salt, "authorizedSigner": a}})
+table("contractHashVectors", "(name: String, separator: String, structHash: String, digest: String, signature: String)", rows)
+
+# Transactions signed by eth-account.
+rows = []
+access = [{"address": a, "storageKeys": ["0x" + drawn("key").hex()]}, {"address": b, "storageKeys": []}]
+for name, members in (
+    ("dynamic fee", {"type": 2, "chainId": 8453, "nonce": 7, "maxPriorityFeePerGas": 10**9, "maxFeePerGas": 2 * 10**9, "gas": 90000, "to": a, "value": 0, "data": "0x" + drawn("data", 68).hex()}),
+    ("access list", {"type": 2, "chainId": 1, "nonce": 0, "maxPriorityFeePerGas": 0, "maxFeePerGas": 2**90, "gas": 2**40, "to": b, "value": 2**200, "data": "0x", "accessList": access}),
+    ("creation", {"type": 2, "chainId": 2**53, "nonce": 128, "maxPriorityFeePerGas": 1, "maxFeePerGas": 255, "gas": 1000000, "value": 1, "data": "0x6000"}),
+    ("type 1", {"type": 1, "chainId": 137, "nonce": 1, "gasPrice": 30 * 10**9, "gas": 50000, "to": a, "value": 5, "data": "0x00", "accessList": access}),
+    ("legacy", {"chainId": 196, "nonce": 9, "gasPrice": 20 * 10**9, "gas": 21000, "to": "0x" + "35" * 20, "value": 10**18, "data": "0x"})):
+    signed = key.sign_transaction(members)
+    rows.append(f'("{name}", {text(signed.raw_transaction)}, {text(signed.hash)})')
+table("transactionVectors", "(name: String, encoded: String, hash: String)", rows)
+lines.append(f"let typedDataKey = {text(drawn('typed data'))}")
+
+# Tempo's transactions by pytempo: the sender's, the envelope for the fee payer, and what he makes of it.
+from pytempo import Call, TempoTransaction
+payer_key = Account.from_key(drawn("fee payer"))
+rows = []
+data = keccak(text="transfer(address,uint256)")[:4] + encode(["address", "uint256"], [b, 1000000])
+for name, members in (
+    ("own fees", dict(fee_token="0x20c0000000000000000000000000000000000000", nonce=3)),
+    ("sponsored", dict(awaiting_fee_payer=True, nonce_key=2**256 - 1, valid_before=1800000000)),
+    ("window", dict(awaiting_fee_payer=True, nonce=1, nonce_key=5, valid_before=1800000000, valid_after=1700000000))):
+    tx = TempoTransaction.create(chain_id=4217, gas_limit=120000, max_fee_per_gas=2 * 10**10, max_priority_fee_per_gas=10**9,
+                                 calls=(Call.create(to=a, data=data), Call.create(to=b, value=0, data="0x")), **members).sign("0x" + drawn("typed data").hex())
+    digest_ = tx.get_signing_hash()
+    final = tx
+    if tx.awaiting_fee_payer:
+        import attrs
+        final = attrs.evolve(tx, fee_token=bytes.fromhex("20c0" + "00" * 18)).sign("0x" + drawn("fee payer").hex(), for_fee_payer=True)
+        from mpp.methods.tempo.fee_payer_envelope import encode_fee_payer_envelope
+        envelope = text(encode_fee_payer_envelope(tx))
+    else:
+        envelope = '""'
+    rows.append(f'("{name}", {text(digest_)}, {envelope}, {text(final.encode())}, {text(final.hash())})')
+table("tempoVectors", "(name: String, signingDigest: String, envelope: String, encoded: String, hash: String)", rows)
+lines.append(f'let tempoFeePayer = "{payer_key.address}"')
+lines.append(f"let tempoFeePayerKey = {text(drawn('fee payer'))}\n")
 (here / "Vectors.swift").write_text("// Written by vectors.py with eth-account 0.13.7, eth-abi 6.0.0, rlp 5.0.0 and pytempo 0.6.2.\n\n" + "\n".join(lines))
