@@ -55,7 +55,7 @@ let package = Package(
     module("Payments", ["Bytes", "Encoding", "Crypto", "Ethereum", "HTTP"]),
     module("Metering", ["Bytes", "Encoding", "Crypto", "Payments"]),
     module("MCP", ["Bytes", "Encoding", "Payments", "Metering"]),
-    module("Methods", ["Bytes", "Encoding", "Crypto", "HTTP", "Payments", "Metering"]),
+    module("Methods", ["Bytes", "Encoding", "Crypto", "Ethereum", "HTTP", "Payments", "Metering"]),
     module("Gateway", ["Bytes", "Encoding", "HTTP", "Payments", "Metering"]),
     module(
       "Configuration",
@@ -90,7 +90,7 @@ let package = Package(
     tests("PaymentsTests", ["Payments", "Ethereum", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
     tests("MCPTests", ["MCP", "Payments", "Crypto", "Encoding", "Bytes"]),
-    tests("MethodsTests", ["Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
+    tests("MethodsTests", ["Methods", "Ethereum", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("ConfigurationTests", ["Configuration", "Ethereum", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
