@@ -155,6 +155,7 @@ struct ConfigurationReader {
     limits.requestsPerConnection =
       table.integer("requests-per-connection", in: 0...1_000_000_000).map { UInt64($0) } ?? limits.requestsPerConnection
     limits.streamsPerConnection = table.integer("streams-per-connection", in: 1...1000) ?? limits.streamsPerConnection
+    limits.collectedPerClient = table.size("collected-per-client", in: 0...(64 << 20)).map { Int($0) } ?? limits.collectedPerClient
     limits.outcomeBytes = table.size("outcome", in: 0...(16 << 20)).map { Int($0) } ?? limits.outcomeBytes
     if limits.requestLine > limits.headBytes {
       table.report(.conflict, table.has("request-line") ? "request-line" : "head", expected: "a request line no longer than the head")

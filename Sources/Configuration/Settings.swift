@@ -132,6 +132,9 @@ extension Settings {
     public var requestsPerConnection: UInt64 = 0
     /// Most requests at once on one HTTP/2 connection, of a client or to an upstream.
     public var streamsPerConnection = 100
+    /// Most octets of the content of one client's requests (IPv4 or IPv6 /64) that a worker keeps while it is not known who pays for
+    /// them: 429 beyond it. One request alone may be as long as its route allows.
+    public var collectedPerClient = 8 << 20
     /// Longest answer content that is kept for an `Idempotency-Key`.
     public var outcomeBytes = 65_536
 

@@ -17,6 +17,10 @@ struct Counter: ~Copyable {
     value.store(value.load(ordering: .relaxed) &- amount, ordering: .relaxed)
   }
 
+  /// Sets the number; the owner's thread only.
+  @inline(__always)
+  borrowing func set(_ amount: UInt64) { value.store(amount, ordering: .relaxed) }
+
   /// Reads the number, from any thread.
   borrowing func read() -> UInt64 { value.load(ordering: .relaxed) }
 }
@@ -44,6 +48,8 @@ final class WorkerMetrics: Sendable {
   let timeouts = Counter()
   let streamsDry = Counter()
   let usageMissing = Counter()
+  let octetsCollected = Counter()
+  let octetsOfMessages = Counter()
   let pricesAsked = Counter()
   let pricesFailed = Counter()
   let acceptsDeferred = Counter()
@@ -161,6 +167,8 @@ enum MetricsText {
       sum { $0.usageMissing.read() })
     line("prices_asked_total", "counter", "Requests that waited for a pricer.", sum { $0.pricesAsked.read() })
     line("prices_failed_total", "counter", "Requests whose pricer did not say what they cost.", sum { $0.pricesFailed.read() })
+    line("collected_octets", "gauge", "Octets of requests' content that are kept to find their price.", sum { $0.octetsCollected.read() })
+    line("message_octets", "gauge", "Octets of answers of MCP endpoints that are kept.", sum { $0.octetsOfMessages.read() })
     line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
   }
 }

@@ -81,6 +81,8 @@ struct RelayPlan: Sendable {
   var connectionLimit: Int
   var connectionsPerClient: Int
   var requestLimit: UInt64
+  /// Most octets of request content of one client that a worker keeps before anybody is known to pay for it.
+  var collectedPerClient: Int
   var timeouts: Timeouts
   /// Of sessions with clients, and with upstreams.
   var http2Limits: HTTP2Limits
@@ -105,8 +107,6 @@ struct RelayPlan: Sendable {
   /// answers are left unparsed in its input buffer, and nothing more is received before the one that is being answered is done, so
   /// their number needs no limit of its own.
   static let bufferLimit = 64 << 10
-  /// Most octets of request content that a worker keeps for its cashier at once: one of the longest that a route may collect.
-  static let collectedLimit = 64 << 20
 
   /// Works the plan out. Throws where two routes conflict or a name cannot be sent, which `farebox check` reports better.
   ///
@@ -124,6 +124,7 @@ struct RelayPlan: Sendable {
     connectionLimit = max(1, limits.connections)
     connectionsPerClient = limits.connectionsPerClient
     requestLimit = limits.requestsPerConnection == 0 ? .max : limits.requestsPerConnection
+    collectedPerClient = limits.collectedPerClient
     timeouts = Timeouts(settings.timeouts)
     let (request, response, streams) = (headLimits.head, responseHeadLimits.head, limits.streamsPerConnection)
     // What goes out has lines of our own besides.

@@ -126,10 +126,10 @@ struct Worker: ~Copyable {
   var epoch: UInt32 = 0
   /// Exchanges that are paid and not at their end.
   var paidCount = 0
-  /// Octets of request content that connections keep for the cashier.
-  var collectedCount = 0
+  /// Request content that connections keep for the cashier.
+  var collected = CollectedContent()
   /// What is kept of answers of MCP endpoints.
-  let messageMemory = MCPMemory()
+  let messageMemory: MCPMemory
   /// What connections wait for whose price was asked for, by their places; and how many have.
   var priceTickets: [Int: PriceTicket] = [:]
   var ticketCount: UInt64 = 0
@@ -168,6 +168,7 @@ struct Worker: ~Copyable {
     self.plan = plan
     self.control = control
     metrics = control.metrics
+    messageMemory = MCPMemory(control.metrics)
     self.ledger = ledger
     self.cashier = cashier
     self.epoll = epoll

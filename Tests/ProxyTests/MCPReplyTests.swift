@@ -25,7 +25,7 @@ import Testing
   }
 
   private static func exchange(isBatch: Bool = false, dialect: MCPExchange.Dialect = .messages, ids: [String] = ["1"]) throws -> MCPExchange {
-    let exchange = MCPExchange(try route(), memory: MCPMemory(), dialect: dialect, isBatch: isBatch)
+    let exchange = MCPExchange(try route(), memory: MCPMemory(WorkerMetrics()), dialect: dialect, isBatch: isBatch)
     for id in ids {
       let text = Array(#"{"jsonrpc":"2.0","id":\#(id),"method":"tools/call","params":{"name":"db.x"}}"#.utf8)
       let message = try text.withUnsafeBytes { try MCPRequest($0) }.messages[0]

@@ -38,14 +38,15 @@ import Testing
     let upstream = try ScriptedUpstream.answering { _ in Self.ok("") }
     let relay = try PaidRelay(upstreamPort: upstream.port) { settings in
       settings.limits.bodyBytes = 0
-      for index in settings.routes.indices { settings.routes[index].digestLimit = RelayPlan.collectedLimit }
+      settings.limits.collectedPerClient = CollectedContent.limit
+      for index in settings.routes.indices { settings.routes[index].digestLimit = CollectedContent.limit }
     }
     func unfinished() throws -> Wire {
       let wire = try relay.connect()
-      wire.send("POST /upload/x HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: \(RelayPlan.collectedLimit)\r\n\r\n")
+      wire.send("POST /upload/x HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: \(CollectedContent.limit)\r\n\r\n")
       return wire
     }
-    let part = [UInt8](repeating: 0x78, count: RelayPlan.collectedLimit / 2 + 1)
+    let part = [UInt8](repeating: 0x78, count: CollectedContent.limit / 2 + 1)
     let first = try unfinished()
     first.send(part)
     let second = try unfinished()

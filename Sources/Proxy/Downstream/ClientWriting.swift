@@ -79,7 +79,16 @@ extension Worker {
       }
     }
     connection.pointee.output.release()
+    noteUnsentMessages(index)
     if connection.pointee.has(.unsent) { setDeadline(index, writeDeadline(index)) } else { drained(index) }
+  }
+
+  /// Counts what a client of an MCP endpoint has not read yet among what the worker keeps of answers.
+  @inline(__always)
+  func noteUnsentMessages(_ index: Int) {
+    guard let exchange = downstreams.pointer(index).pointee.mcp else { return }
+    // A buffer keeps its memory until its last octet has left.
+    _ = exchange.keep(downstreams.pointer(index).pointee.output.capacity + exchange.events.heldCount)
   }
 
   /// Everything that was written has left: the next step may follow.

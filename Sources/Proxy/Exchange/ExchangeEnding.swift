@@ -14,6 +14,7 @@ extension Worker {
     if connection.pointee.has(.withheld) {
       if let exchange = connection.pointee.mcp, !rewriteMessages(index, exchange) { return messagesBroken(index) }
       releaseWithheld(index, isWhole: true)
+      noteUnsentMessages(index)
     } else if let exchange = connection.pointee.mcp, exchange.passage == .events {
       finishEvents(index, exchange)
     }
@@ -105,7 +106,7 @@ extension Worker {
   private func end(of failure: Failure, _ index: Int) -> ExchangeEnd {
     let connection = downstreams.pointer(index)
     switch failure {
-    case .malformed, .contentTooLarge, .contentTimeout, .headTimeout, .noRoute, .methodNotAllowed, .hostUnknown:
+    case .malformed, .contentTooLarge, .clientContentUsed, .contentTimeout, .headTimeout, .noRoute, .methodNotAllowed, .hostUnknown:
       return .clientLeft(
         requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
         safe: connection.pointee.method.isSafe)

@@ -9,6 +9,8 @@ enum Failure: Equatable {
   case headTimeout
   case contentTimeout
   case contentTooLarge
+  /// The client has as much content waiting here, in all its requests, as it may have.
+  case clientContentUsed
   case noRoute
   case methodNotAllowed(MethodSet)
   case hostUnknown
@@ -40,6 +42,7 @@ enum Failure: Equatable {
     case .malformed(let error): error.status
     case .headTimeout, .contentTimeout: 408
     case .contentTooLarge: 413
+    case .clientContentUsed: 429
     case .noRoute: 404
     case .methodNotAllowed: 405
     case .hostUnknown: 421
@@ -57,6 +60,7 @@ enum Failure: Equatable {
     case .headTimeout: "The request's head did not arrive in time."
     case .contentTimeout: "The request's content did not arrive in time."
     case .contentTooLarge: "The request's content is larger than this server accepts."
+    case .clientContentUsed: "This server holds too much content of other requests from this address that are not complete."
     case .noRoute: "Nothing is served under this path."
     case .methodNotAllowed: "This path does not serve the method."
     case .hostUnknown: "This server does not serve the host."
@@ -82,7 +86,7 @@ enum Failure: Equatable {
   var retryAfter: UInt32? {
     switch self {
     case .upstreamUnavailable(let seconds): seconds
-    case .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady, .priceUnknown: 1
+    case .clientContentUsed, .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady, .priceUnknown: 1
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown,
       .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamWantsPayment,
       .sessionEnded:

@@ -226,12 +226,18 @@ extension Worker {
       fail(index, .contentTooLarge)
       return used
     }
-    guard collectedCount + content.count <= RelayPlan.collectedLimit else {
+    let decision = collected.keep(
+      content.count, of: connection.pointee.client, own: connection.pointee.collected.count, clientLimit: plan.collectedPerClient)
+    switch decision {
+    case .kept: connection.pointee.collected.append(UnsafeRawBufferPointer(rebasing: octets[content]))
+    case .full:
       fail(index, .contentMemoryUsed)
       return used
+    case .clientFull:
+      fail(index, .clientContentUsed)
+      return used
     }
-    connection.pointee.collected.append(UnsafeRawBufferPointer(rebasing: octets[content]))
-    collectedCount += content.count
+    metrics.octetsCollected.set(UInt64(collected.count))
     if connection.pointee.progress == .complete {
       contentCollected(index)
     } else {
@@ -243,15 +249,17 @@ extension Worker {
   /// Has the cashier change the content that was collected for it.
   private mutating func changeContent(_ index: Int) {
     let connection = downstreams.pointer(index)
-    collectedCount -= connection.pointee.collected.count
+    let before = connection.pointee.collected.count
     cashier.changeContent(of: connection.pointee.exchange, &connection.pointee.collected)
-    collectedCount += connection.pointee.collected.count
+    collected.change(from: before, to: connection.pointee.collected.count, of: connection.pointee.client)
   }
 
   /// Gives the memory of collected content back.
   mutating func releaseCollected(_ index: Int) {
     let connection = downstreams.pointer(index)
-    collectedCount -= connection.pointee.collected.count
+    guard !connection.pointee.collected.isEmpty else { return connection.pointee.collected.release() }
+    collected.release(connection.pointee.collected.count, of: connection.pointee.client)
+    metrics.octetsCollected.set(UInt64(collected.count))
     connection.pointee.collected.release()
   }
 

@@ -113,10 +113,9 @@ extension Worker {
         exchange.isTranslated = true
         return answer(index, Answer(status: 202, fields: sharingLines(index, asked), body: []))
       }
-      collectedCount -= content.count
+      collected.change(from: content.count, to: rest.count, of: connection.pointee.client)
       connection.pointee.collected.removeAll()
       connection.pointee.collected.append(rest)
-      collectedCount += rest.count
     }
     if !connection.pointee.has(.paid), let refused = refusedByRoute(index) { return answer(index, refused) }
     forward(index, asked.octets, asked.whole)

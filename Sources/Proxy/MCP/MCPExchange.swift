@@ -3,12 +3,17 @@ import HTTP
 import Ledger
 import MCP
 
-/// Counts the octets of answers that a worker keeps to look at them.
+/// Counts the octets of answers that a worker keeps: to look at them, and then for clients that read slowly.
 final class MCPMemory {
   /// The most octets of all exchanges together.
   static let limit = 128 << 20
 
-  var heldCount = 0
+  private let metrics: WorkerMetrics
+  fileprivate(set) var heldCount = 0 {
+    didSet { metrics.octetsOfMessages.set(UInt64(heldCount)) }
+  }
+
+  init(_ metrics: WorkerMetrics) { self.metrics = metrics }
 }
 
 /// What is known of one exchange with an MCP endpoint between its request and the end of its answer.
@@ -59,7 +64,7 @@ final class MCPExchange {
   var events = MCPEvents()
   /// A client can ask for the rest of the stream later, by the id of an event that it has got.
   var isResumable = false
-  /// What of the answer is kept to be looked at, in octets.
+  /// What of the answer is kept, in octets.
   private var heldCount = 0
   private let memory: MCPMemory
   /// The answer is written in the client's dialect already.
@@ -74,7 +79,7 @@ final class MCPExchange {
 
   deinit { memory.heldCount -= heldCount }
 
-  /// Notes how many octets of the answer are kept now; false where the worker keeps too many.
+  /// Notes how many octets of the answer are kept now, those that wait for the client included; false where the worker keeps too many.
   func keep(_ count: Int) -> Bool {
     memory.heldCount += count - heldCount
     heldCount = count

@@ -95,8 +95,8 @@ extension Worker {
     guard isLong || !fits else { return }
     guard !connection.pointee.has(.paid) else { return breakExchange(index, isLong ? .upstreamMalformed : .contentMemoryUsed) }
     exchange.passage = .whole
-    _ = exchange.keep(0)
     releaseWithheld(index, isWhole: false)
+    _ = exchange.keep(connection.pointee.output.capacity)
   }
 
   /// Looks at an answer that is here whole, and puts what the client gets in its place. False where nothing can be made of it, though
@@ -106,7 +106,6 @@ extension Worker {
     // Safe because: `held` is replaced only after the last use of its octets.
     let content = connection.pointee.held.withUnsafeBytes { $0 }
     let isPaid = connection.pointee.has(.paid)
-    _ = exchange.keep(0)
     guard var read = try? MCPAnswer(content) else { return !isPaid }
     if isPaid, !exchange.isBatch, !read.messages.contains(where: { $0.outcome != nil }) { return false }
     let receipt = resolve(index, exchange, &read, content)
@@ -180,13 +179,13 @@ extension Worker {
       octets.withUnsafeBytes { pass(index, $0, isWhole: false) }
       guard connection.pointee.state != .closed else { return }
     }
-    let fits = exchange.keep(exchange.events.heldCount)
+    let fits = exchange.keep(exchange.events.heldCount + connection.pointee.output.capacity)
     let isLong = exchange.events.heldCount > exchange.route.answerLimit
     guard isLong || !fits else { return }
     guard !connection.pointee.has(.paid) else { return breakExchange(index, isLong ? .upstreamMalformed : .contentMemoryUsed) }
     exchange.passage = .whole
-    _ = exchange.keep(0)
     exchange.events.takeRest().withUnsafeBytes { pass(index, $0, isWhole: false) }
+    _ = exchange.keep(connection.pointee.output.capacity)
   }
 
   /// What the client gets of an event; nil where it cannot be read while a call that was paid for has no response: it may be that one, which
