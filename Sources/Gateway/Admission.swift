@@ -35,11 +35,11 @@ public struct Admission: Sendable {
     self.table = table
   }
 
-  /// Decides whether a request of the client is looked at, and counts it.
+  /// Decides whether a request of the client is looked at, and counts it; `count`: as that many.
   @inline(__always)
-  public func request(_ client: ClientAddress, at now: Instant) -> RateDecision {
+  public func request(_ client: ClientAddress, count: UInt32 = 1, at now: Instant) -> RateDecision {
     guard let limit = limits.requests, client != .none else { return .admitted }
-    return table.spend(RateTable.Key(.requests, client), limit, at: now)
+    return table.spend(RateTable.Key(.requests, client), limit, count: count, at: now)
   }
 
   /// Decides whether an unpaid request of the client is answered with a challenge, and counts it.
@@ -67,19 +67,19 @@ public struct Admission: Sendable {
   }
 
   /// Decides whether a request may be served that a wallet pays, by one of its sessions or without, on a route; counts it
-  /// with each in turn, the narrowest first, so that who is refused by a limit of his own uses up nobody else's.
+  /// (`count`: as that many) with each in turn, the narrowest first, so that who is refused by a limit of his own uses up nobody else's.
   public func service(
-    wallet: Digest32?, session: Digest32?, route: (key: Digest32, limit: RateLimit)?, at now: Instant
+    wallet: Digest32?, session: Digest32?, route: (key: Digest32, limit: RateLimit)?, count: UInt32 = 1, at now: Instant
   ) -> RateDecision {
     if let session, let limit = limits.session {
-      let decision = table.spend(RateTable.Key(.session, session), limit, at: now)
+      let decision = table.spend(RateTable.Key(.session, session), limit, count: count, at: now)
       guard decision == .admitted else { return decision }
     }
     if let wallet, let limit = limits.wallet {
-      let decision = table.spend(RateTable.Key(.wallet, wallet), limit, at: now)
+      let decision = table.spend(RateTable.Key(.wallet, wallet), limit, count: count, at: now)
       guard decision == .admitted else { return decision }
     }
     guard let route else { return .admitted }
-    return table.spend(RateTable.Key(.route, route.key), route.limit, at: now)
+    return table.spend(RateTable.Key(.route, route.key), route.limit, count: count, at: now)
   }
 }

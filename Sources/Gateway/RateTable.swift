@@ -78,28 +78,32 @@ public final class RateTable: Sendable {
     setMask = shardSize / Self.setSize - 1
   }
 
-  /// Decides whether one more of what the key counts may happen, and counts it.
-  public func spend(_ key: Key, _ limit: RateLimit, at now: Instant) -> RateDecision {
-    with(key, now) { Self.spend(&$0, limit, now.nanoseconds) }
+  /// Decides whether `count` more of what the key counts may happen at once, and counts them; all or none.
+  public func spend(_ key: Key, _ limit: RateLimit, count: UInt32 = 1, at now: Instant) -> RateDecision {
+    with(key, now) { Self.spend(&$0, limit, count, now.nanoseconds) }
   }
 
   /// Decides as `spend` does, and counts nothing.
   public func look(_ key: Key, _ limit: RateLimit, at now: Instant) -> RateDecision {
     with(key, now) { until in
       var copy = until
-      return Self.spend(&copy, limit, now.nanoseconds)
+      return Self.spend(&copy, limit, 1, now.nanoseconds)
     }
   }
 
-  private static func spend(_ until: inout Int64, _ limit: RateLimit, _ now: Int64) -> RateDecision {
+  private static func spend(_ until: inout Int64, _ limit: RateLimit, _ count: UInt32, _ now: Int64) -> RateDecision {
     guard !limit.refusesAll else { return .refused(retryAfter: 60) }
+    guard count > 0 else { return .admitted }
+    let (others, overflows) = limit.interval.multipliedReportingOverflow(by: Int64(count - 1))
     let start = max(until, now)
-    let ahead = start - now
+    // The last of them is as far ahead as all before it take it.
+    let (ahead, passes) = (start - now).addingReportingOverflow(others)
+    guard !overflows, !passes else { return .refused(retryAfter: .max) }
     guard ahead <= limit.allowance else {
       let wait = (ahead - limit.allowance + 999_999_999) / 1_000_000_000
       return .refused(retryAfter: UInt32(clamping: max(1, wait)))
     }
-    until = start + limit.interval
+    until = start + others + limit.interval
     return .admitted
   }
 

@@ -33,6 +33,8 @@ public struct MCPRequest: Sendable {
     public let method: String
     /// `params.name` or `params.uri`, whatever the method.
     public let name: String?
+    /// The request that the message asks to cancel (`notifications/cancelled`).
+    public let cancelled: RPCIdentifier?
     let range: Range<Int>
     let credential: Range<Int>?
     let metas: [PaymentMeta]
@@ -128,6 +130,7 @@ extension MCPRequest.Message {
       }
     }
     func text(_ range: Range<Int>?) -> String? { range.flatMap { try? JSON.parse(scanner.octets($0)) }?.stringValue }
+    cancelled = try Self.cancelled(message, in: scanner)
     let kind = CallKind(rawValue: message.method)
     name = text(kind == .resource ? found[1] : found[0])
     subject = try Self.subject(message.method, kind, name)
@@ -136,6 +139,16 @@ extension MCPRequest.Message {
     guard credentials.count < 2 else { throw .severalCredentials }
     credential = credentials.first
     self.metas = metas.filter(\.isConcerned)
+  }
+
+  private static func cancelled(_ message: RPCMessage, in scanner: JSONScanner) throws(MCPError) -> RPCIdentifier? {
+    guard message.method == "notifications/cancelled", let params = message.params, scanner.isObject(params) else { return nil }
+    var names = MemberNames(["requestId"])
+    var found: Range<Int>?
+    try scanner.forEachMember(of: params) { member throws(MCPError) in
+      if try names.find(member.name, in: scanner) != nil { found = member.value }
+    }
+    return if let found { try RPCIdentifier(found, in: scanner) } else { nil }
   }
 
   private static func subject(_ method: String, _ kind: CallKind?, _ name: String?) throws(MCPError) -> MCPRequest.Subject {

@@ -109,6 +109,7 @@ public final class Server: Sendable {
     var controls: [WorkerControl] = []
     var boxes: [WorkerBox] = []
     let services: ServiceClient
+    let calls = CallsInFlight()
     do {
       services = try ServiceClient(resolver: resolver)
       services.adopt(plan)
@@ -116,7 +117,7 @@ public final class Server: Sendable {
       for number in 0..<count {
         let control = try WorkerControl(
           seed: UInt64(number), resolver: resolver, board: board, notices: notices, clients: clients, accessLog: accessLog,
-          prices: prices)
+          prices: prices, calls: calls)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, settings, control, addresses)))
       }

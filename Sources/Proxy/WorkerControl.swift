@@ -16,15 +16,17 @@ final class WorkerControl: Sendable {
   let beat = Atomic<UInt64>(0)
   let accessLog: AccessLog?
   let prices: PriceDesk?
+  let calls: CallsInFlight
 
   /// Differs from worker to worker.
   let seed: UInt64
 
   init(
     seed: UInt64, resolver: UpstreamResolver, board: UpstreamBoard, notices: NoticeBoard, clients: ClientConnections,
-    accessLog: AccessLog? = nil, prices: PriceDesk? = nil
+    accessLog: AccessLog? = nil, prices: PriceDesk? = nil, calls: CallsInFlight = CallsInFlight()
   ) throws(IOError) {
     self.prices = prices
+    self.calls = calls
     self.accessLog = accessLog
     waker = try Waker()
     mailbox = Mailbox(waker: waker)

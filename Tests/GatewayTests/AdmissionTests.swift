@@ -21,6 +21,25 @@ import Testing
     #expect(admission.challenge(try #require(ClientAddress("2001:db8:0:1::9")), at: at(0)) == .admitted)
   }
 
+  @Test func aBatchCountsAsWhatItHolds() {
+    var limits = Self.limits
+    limits.requests = RateLimit(perSecond: 10, burst: 8)
+    let admission = Admission(limits: limits, table: RateTable(places: 12, seed: 1))
+    #expect(admission.request(address(1), count: 5, at: at(0)) == .admitted)
+    // All or none: what is refused uses up nothing.
+    #expect(admission.request(address(1), count: 4, at: at(0)) == .refused(retryAfter: 1))
+    #expect(admission.request(address(1), count: 3, at: at(0)) == .admitted)
+    #expect(admission.request(address(1), at: at(99)) == .refused(retryAfter: 1))
+    #expect(admission.request(address(1), count: 2, at: at(200)) == .admitted)
+    #expect(admission.request(address(2), count: 9, at: at(0)) != .admitted)
+    #expect(admission.request(address(2), count: .max, at: at(0)) != .admitted)
+    #expect(admission.request(address(2), count: 8, at: at(0)) == .admitted)
+    let route = (key: Digest32(), limit: RateLimit(perSecond: 1, burst: 2))
+    #expect(admission.service(wallet: nil, session: nil, route: route, count: 3, at: at(0)) != .admitted)
+    #expect(admission.service(wallet: nil, session: nil, route: route, count: 2, at: at(0)) == .admitted)
+    #expect(admission.service(wallet: nil, session: nil, route: route, at: at(0)) != .admitted)
+  }
+
   @Test func letsABurstThroughThenTheRate() {
     let admission = Admission(limits: Self.limits, table: RateTable(places: 12, seed: 2))
     for _ in 0..<5 { #expect(admission.challenge(address(1), at: at(1000)) == .admitted) }

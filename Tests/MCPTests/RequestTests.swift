@@ -22,6 +22,19 @@ func refusal(_ text: String) -> MCPError? {
 }
 
 @Suite struct RequestTests {
+  @Test func tellsWhatIsCancelled() throws {
+    func cancelled(_ params: String) throws -> RPCIdentifier? {
+      try request(#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":\#(params)}"#).messages[0].cancelled
+    }
+    let seven = try request(#"{"jsonrpc":"2.0","id":7.0,"method":"tools/call","params":{"name":"a"}}"#).messages[0].identifier
+    #expect(try cancelled(#"{"requestId":7,"reason":"requestId"}"#) == seven)
+    #expect(try cancelled(#"{"requestId":"7"}"#) != seven)
+    #expect(try cancelled("{}") == nil)
+    #expect(refusal(#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,"requestId":8}}"#) != nil)
+    #expect(refusal(#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"RequestId":7}}"#) != nil)
+    #expect(try request(#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","requestId":7}}"#).messages[0].cancelled == nil)
+  }
+
   @Test func tellsWhatIsCalled() throws {
     let read = try request(#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"search","arguments":{"name":"other"}}}"#)
     #expect(!read.isBatch)

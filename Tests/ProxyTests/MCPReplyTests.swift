@@ -1,7 +1,9 @@
+import Bytes
 import Configuration
 import Encoding
 import Gateway
 import HTTP
+import Ledger
 import MCP
 import Metering
 import Payments
@@ -116,5 +118,47 @@ import Testing
       #expect(refusal.status == 400 && message["error"]?["code"]?.intValue == code && message["id"]?.isNull == true)
       #expect(message["error"]?["data"]?["detail"] == .string(rule.detail))
     }
+  }
+}
+
+@Suite struct MCPMemoryTests {
+  @Test func whatExchangesKeepIsBoundedTogether() throws {
+    let settings = try shopSettings()
+    var route = try #require(settings.routes.first)
+    route.selector = .mcp
+    let endpoint = try #require(MCPRoute(route, places: []))
+    let metrics = WorkerMetrics()
+    let memory = MCPMemory(metrics)
+    let first = MCPExchange(endpoint, memory: memory, dialect: .messages)
+    #expect(first.keep(MCPMemory.limit - 10))
+    do {
+      let second = MCPExchange(endpoint, memory: memory, dialect: .messages)
+      #expect(second.keep(10))
+      #expect(!second.keep(11))
+      #expect(metrics.octetsOfMessages.read() == UInt64(MCPMemory.limit + 1))
+      // To keep nothing is always possible.
+      #expect(second.keep(0))
+    }
+    #expect(first.keep(10))
+    #expect(metrics.octetsOfMessages.read() == 10)
+  }
+
+  @Test func aCallIsKnownByWhereItsIdentifierIsUnique() throws {
+    let calls = CallsInFlight()
+    let (one, two) = (ClientAddress(ipv4: 1), ClientAddress(ipv4: 2))
+    func scope(_ session: String, _ client: ClientAddress) -> Digest32 { CallsInFlight.scope(upstream: 0, session: Array(session.utf8), client: client) }
+    #expect(scope("s", one) == scope("s", two) && scope("", one) != scope("", two) && scope("s", one) != scope("t", one))
+    let first = calls.enter(scope("s", one), .null)
+    let second = calls.enter(scope("", one), .null)
+    calls.cancel(.null, in: scope("t", one))
+    calls.cancelAll(scope("", two))
+    #expect(!first.isCancelled && !second.isCancelled)
+    calls.cancel(.null, in: scope("s", two))
+    calls.cancelAll(scope("", one))
+    #expect(first.isCancelled && second.isCancelled && calls.count == 2)
+    calls.leave(scope("s", one), [first, second])
+    #expect(calls.count == 1)
+    calls.leave(scope("", one), [second])
+    #expect(calls.count == 0)
   }
 }

@@ -5,15 +5,16 @@ import HTTP
 
 // Requests beyond the rates of those who make them: 429, before any money moves.
 extension Cashier {
-  /// 429 for a client that asks too often, whatever it asks for.
+  /// 429 for a client that asks too often, whatever it asks for; `count`: for so much at once.
   @inline(__always)
-  func refusedByAddress(_ client: ClientAddress, at now: Instant) -> Answer? {
-    refusal(admission.request(client, at: now), "Too many requests from this address.")
+  func refusedByAddress(_ client: ClientAddress, count: UInt32 = 1, at now: Instant) -> Answer? {
+    refusal(admission.request(client, count: count, at: now), "Too many requests from this address.")
   }
 
   /// 429 where the session, its wallet or the route is asked too often.
-  func refusedByService(wallet: Digest32?, session: Digest32?, rate: (key: Digest32, limit: RateLimit)?, at now: Instant) -> Answer? {
-    refusal(admission.service(wallet: wallet, session: session, route: rate, at: now), "Too many requests of this session, wallet or route.")
+  func refusedByService(wallet: Digest32?, session: Digest32?, rate: (key: Digest32, limit: RateLimit)?, count: UInt32 = 1, at now: Instant) -> Answer? {
+    refusal(
+      admission.service(wallet: wallet, session: session, route: rate, count: count, at: now), "Too many requests of this session, wallet or route.")
   }
 
   /// The same for a request whose credential is verified.

@@ -74,8 +74,12 @@ extension Worker {
     // What waits for the disk is no fault of the client's.
     connection.pointee.exchange.isClientBehind =
       connection.pointee.gate == 0 && (!connection.pointee.output.isEmpty || connection.pointee.has(.unsent))
-    var parts = cashier.finish(&connection.pointee.exchange, end, at: wall)
-    if let exchange = connection.pointee.mcp { parts.after = max(parts.after, finishCalls(exchange, end)) }
+    let own =
+      connection.pointee.mcp.map {
+        $0.end(end, of: $0.leading, isForwarded: connection.pointee.has(.forwarded), isHeadSeen: connection.pointee.has(.headSeen))
+      } ?? end
+    var parts = cashier.finish(&connection.pointee.exchange, own, at: wall)
+    if let exchange = connection.pointee.mcp { parts.after = max(parts.after, finishCalls(index, exchange, end)) }
     notePayment(index, cashier.takeSummary())
     connection.pointee.exchange = PaidExchange()
     return parts

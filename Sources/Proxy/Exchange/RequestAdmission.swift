@@ -146,8 +146,9 @@ extension Worker {
     return cashier.refusedByAddress(connection.pointee.client, at: Instant(nanoseconds: now))
   }
 
-  /// 429 where a request that costs nothing comes beyond its route's rate; the cashier looks at it for those that pay.
-  mutating func refusedByRoute(_ index: Int) -> Answer? {
+  /// 429 where a request that costs nothing comes beyond its route's rate; the cashier looks at it for those that pay. A batch counts as
+  /// many times as it has calls.
+  mutating func refusedByRoute(_ index: Int, count: Int = 1) -> Answer? {
     guard let rate = plan.routes[Int(downstreams.pointer(index).pointee.route)].rate else { return nil }
     return cashier.refusedByService(wallet: nil, session: nil, rate: rate, at: Instant(nanoseconds: now))
   }

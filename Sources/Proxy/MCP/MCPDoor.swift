@@ -34,6 +34,8 @@ extension Worker {
     case .post: break
     case .get, .head, .delete, .options:
       guard !hasContent else { return refuseMessages(index, .invalidRequest, "Messages are sent by POST.", asked) }
+      // The server gives up what runs in a session that ends.
+      if head.pointee.method == .delete, head.pointee.namesSession(asked.octets) { control.calls.cancelAll(callScope(index, asked)) }
       return conclude(index, .free, asked)
     case .put, .patch, .query, .trace, .connect, .other: return fail(index, .methodNotAllowed(Self.endpointMethods))
     }
@@ -106,6 +108,14 @@ extension Worker {
       reply.fields += sharingLines(index, asked)
       return answer(index, reply)
     }
+    // Each call counts, not each request: the first has been counted, and those that are paid are counted by the cashier.
+    let count = read.messages.count { !$0.isResponse }
+    if let refused = count > 1 ? cashier.refusedByAddress(connection.pointee.client, count: UInt32(count - 1), at: Instant(nanoseconds: now)) : nil {
+      return refuseBatch(index, refused, asked)
+    }
+    if !priced.isEmpty, count > priced.count, let refused = refusedByRoute(index, count: count - priced.count) {
+      return refuseBatch(index, refused, asked)
+    }
     guard admitCalls(index, exchange, read, content, priced, asked) else { return }
     if !read.isUntouched || !dropped.isEmpty {
       let rest = read.forwarded(content, dropping: dropped)
@@ -117,8 +127,24 @@ extension Worker {
       connection.pointee.collected.removeAll()
       connection.pointee.collected.append(rest)
     }
-    if !connection.pointee.has(.paid), let refused = refusedByRoute(index) { return answer(index, refused) }
+    if !connection.pointee.has(.paid), let refused = refusedByRoute(index, count: priced.isEmpty ? max(1, count) : priced.count) {
+      return refuseBatch(index, refused, asked)
+    }
+    for message in read.messages { if let cancelled = message.cancelled { control.calls.cancel(cancelled, in: callScope(index, asked)) } }
     forward(index, asked.octets, asked.whole)
+  }
+
+  private mutating func refuseBatch(_ index: Int, _ refused: Answer, _ asked: Asked) {
+    var reply = refused
+    reply.fields += sharingLines(index, asked)
+    answer(index, reply)
+  }
+
+  /// What a call's identifier is unique in: a session of the server's, which the request names, or else a client's address.
+  private func callScope(_ index: Int, _ asked: Asked) -> Digest32 {
+    let connection = downstreams.pointer(index)
+    return CallsInFlight.scope(
+      upstream: plan.routes[Int(connection.pointee.route)].upstream, session: requestHead.pointee.session(asked.octets), client: connection.pointee.client)
   }
 
   /// Asks the cashier for each call that has a price. False where the request is answered, and nothing of it is forwarded.
@@ -127,6 +153,7 @@ extension Worker {
     _ priced: [(message: Int, call: Int, place: RouteIndex)], _ asked: Asked
   ) -> Bool {
     guard let first = priced.first else { return true }
+    let connection = downstreams.pointer(index)
     if case .fields = exchange.dialect {
       guard priced.count == 1, !read.hasCredential(first.message) else {
         let detail = priced.count == 1 ? "The request carries more than one payment credential." : "One credential cannot pay for several calls."
@@ -156,7 +183,7 @@ extension Worker {
       answer(index, exchange.isBatch ? exchange.refusedBatch() : exchange.calls[first.call].answer ?? cashier.unavailable())
       return false
     }
-    beginCalls(index, exchange)
+    beginCalls(index, exchange, callScope(index, asked))
     return true
   }
 
@@ -190,7 +217,7 @@ extension Worker {
   }
 
   /// The connection's own exchange pays for the first call, and waits for the entries of all.
-  private mutating func beginCalls(_ index: Int, _ exchange: MCPExchange) {
+  private mutating func beginCalls(_ index: Int, _ exchange: MCPExchange, _ scope: Digest32) {
     let connection = downstreams.pointer(index)
     guard let leading = exchange.calls.firstIndex(where: { $0.exchange != nil }), var own = exchange.calls[leading].exchange else { return }
     for call in exchange.calls {
@@ -200,6 +227,10 @@ extension Worker {
       metrics.requestsPaid.add()
     }
     exchange.leading = leading
+    exchange.scope = scope
+    for call in exchange.calls.indices where exchange.calls[call].exchange != nil {
+      exchange.calls[call].cancellation = control.calls.enter(scope, exchange.calls[call].identifier)
+    }
     connection.pointee.exchange = own
     connection.pointee.flags.formUnion([.paid, .carriesCredential])
     paidCount += 1
@@ -255,6 +286,14 @@ extension RequestHead {
     guard let name = names.first, case .call = message.subject else { return false }
     return !(message.name.map { Self.decoded(name).elementsEqual($0.utf8) } ?? false)
   }
+
+  /// Whether the request belongs to a session of the server's.
+  func namesSession(_ octets: UnsafeRawBufferPointer) -> Bool { !values(Self.sessionField, octets).isEmpty }
+
+  /// The session of the server's that the request belongs to; empty where it names none.
+  func session(_ octets: UnsafeRawBufferPointer) -> [UInt8] { Array(values(Self.sessionField, octets).joined(separator: [0x2C])) }
+
+  private static var sessionField: String { "mcp-session-id" }
 
   private func values(_ name: String, _ octets: UnsafeRawBufferPointer) -> [UnsafeRawBufferPointer] {
     fields.filter { field in

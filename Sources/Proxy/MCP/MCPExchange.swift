@@ -1,3 +1,4 @@
+import Bytes
 import Gateway
 import HTTP
 import Ledger
@@ -52,12 +53,17 @@ final class MCPExchange {
     var answer: Answer?
     var presentsCredential = false
     var manages = false
+    /// Tells whether the client has cancelled it; nil where nothing pays for it.
+    var cancellation: CallCancellation?
+    var isCancelled: Bool { cancellation?.isCancelled ?? false }
   }
 
   let route: MCPRoute
   let dialect: Dialect
   let isBatch: Bool
   var calls: [Call] = []
+  /// Where the calls that were paid for can be cancelled; nil where there are none.
+  var scope: Digest32?
   /// Which call the connection's own `exchange` pays for.
   var leading = 0
   var passage = Passage.whole
@@ -98,6 +104,15 @@ final class MCPExchange {
 
   /// Whether a call that was paid for has no response yet.
   var awaitsResponses: Bool { calls.contains { $0.exchange != nil && !$0.isAnswered } }
+
+  /// How a call ended whose exchange came to `end`: one that its client had cancelled ends as if the client had left.
+  func end(_ end: ExchangeEnd, of call: Int, isForwarded: Bool, isHeadSeen: Bool) -> ExchangeEnd {
+    guard calls.indices.contains(call), calls[call].isCancelled else { return end }
+    switch end {
+    case .upstreamFailed, .upstreamBroke: return .clientLeft(requestForwarded: isForwarded, headSeen: isHeadSeen, safe: false)
+    case .complete, .clientLeft, .abandoned, .sessionStopped, .holdTimeout, .ledgerLost: return end
+    }
+  }
 
   /// Which call a response belongs to: the only one, or the one of its id.
   func call(for identifier: RPCIdentifier) -> Int? {

@@ -143,8 +143,8 @@ extension Worker {
       let isCharged: Bool
       switch outcome {
       case .success: isCharged = true
-      case .failure: isCharged = exchange.route.chargesErrors
-      case .unfinished: isCharged = false
+      case .failure: isCharged = exchange.route.chargesErrors || exchange.calls[call].isCancelled
+      case .unfinished: isCharged = exchange.calls[call].isCancelled
       }
       let encoded = settle(index, exchange, call, isCharged: isCharged)
       if case .fields = exchange.dialect { told = encoded } else if let json = RPCCredential.receipt(encoded), !encoded.isEmpty { read.addReceipt(json, at: number) }
@@ -160,11 +160,11 @@ extension Worker {
     return receipt
   }
 
-  /// Nothing more comes: calls without a response cost nothing, unless the client can get it elsewhere.
+  /// Nothing more comes: calls without a response cost nothing, unless the client can get it elsewhere, or has cancelled them itself.
   private mutating func settleUnanswered(_ index: Int, _ exchange: MCPExchange) {
     for call in exchange.calls.indices where !exchange.calls[call].isAnswered {
       exchange.calls[call].isAnswered = true
-      _ = settle(index, exchange, call, isCharged: exchange.isResumable)
+      _ = settle(index, exchange, call, isCharged: exchange.isResumable || exchange.calls[call].isCancelled)
     }
   }
 
@@ -239,13 +239,17 @@ extension Worker {
   }
 
   /// Ends the exchanges of the calls that the connection's own does not pay for.
-  mutating func finishCalls(_ exchange: MCPExchange, _ end: ExchangeEnd) -> LSN {
+  mutating func finishCalls(_ index: Int, _ exchange: MCPExchange, _ end: ExchangeEnd) -> LSN {
+    let connection = downstreams.pointer(index)
+    let (isForwarded, isHeadSeen) = (connection.pointee.has(.forwarded), connection.pointee.has(.headSeen))
     var after: LSN = 0
     for call in exchange.calls.indices where call != exchange.leading {
       guard var paid = exchange.calls[call].exchange else { continue }
       exchange.calls[call].exchange = nil
-      after = max(after, cashier.finish(&paid, end, at: wall).after)
+      let own = exchange.end(end, of: call, isForwarded: isForwarded, isHeadSeen: isHeadSeen)
+      after = max(after, cashier.finish(&paid, own, at: wall).after)
     }
+    if let scope = exchange.scope { control.calls.leave(scope, exchange.calls.compactMap(\.cancellation)) }
     exchange.calls.indices.forEach { exchange.calls[$0].exchange = nil }
     return after
   }
