@@ -226,6 +226,19 @@ class Upstream:
         if action == "tally":
             send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nMetered-Units: %d\r\n\r\n" % argument)
             return True
+        if action == "late":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 42\r\nSettlement-Overrides: {\"amount\":\"%d\"}\r\n\r\n" % argument)
+            return True
+        if action == "tagged":
+            tags = b"ETag: \"v1\"\r\nContent-Digest: sha-256=:AA==:\r\nRepr-Digest: sha-256=:AA==:\r\nDigest: x=y\r\nContent-MD5: AA==\r\n"
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\nX-Kept: 1\r\n" % (b"text/event-stream" if argument else b"text/plain")
+            send(head + tags + b"\r\n9\r\ndata: x\n\n\r\n0\r\nX-Sum: 42\r\n" + tags + b"\r\n")
+            return True
+        if action == "quiet":
+            send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n")
+            time.sleep(argument / 1000)
+            send(b"9\r\ndata: b\n\n\r\n0\r\n\r\n")
+            return True
         if action == "hints":
             send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
             return reply(200, b"{}")

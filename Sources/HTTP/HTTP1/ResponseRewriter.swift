@@ -12,14 +12,20 @@ public struct ResponseDelivery: Sendable, Equatable {
   public var keepsTrailers: Bool
   /// Tells whether the upstream's `Access-Control-*` lines are kept, because the additional lines have none.
   public var keepsSharing: Bool
+  /// Tells whether what the upstream says of exactly these octets is kept (`ETag`, `Content-Digest`, `Repr-Digest` and their older forms),
+  /// because the client gets the same ones.
+  public var keepsDigests: Bool
 
   /// Makes a decision.
-  public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false, keepsSharing: Bool = true) {
+  public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false, keepsSharing: Bool = true,
+    keepsDigests: Bool = true
+  ) {
     self.framing = framing
     self.keepAlive = keepAlive
     self.clientMinorVersion = clientMinorVersion
     self.keepsTrailers = keepsTrailers
     self.keepsSharing = keepsSharing
+    self.keepsDigests = keepsDigests
   }
 
   func appendLines(besides kept: BodyFraming, to output: inout ByteBuffer) {
@@ -40,8 +46,8 @@ public enum ResponseRewriter {
   /// - `fields`: what the route takes from the upstream's lines, and adds.
   /// - `date`: a complete Date line, used where the upstream sent none (RFC 9110 section 6.6.1).
   ///
-  /// Left out are `FieldSet.withheldFromDownstream`, what `Connection` nominates, the CORS protocol's unless it is kept, and `WWW-Authenticate` with a payment
-  /// scheme. Interim heads go out with nothing added.
+  /// Left out are `FieldSet.withheldFromDownstream`, what `Connection` nominates, the CORS protocol's and digests unless they are kept, and
+  /// `WWW-Authenticate` with a payment scheme. Interim heads go out with nothing added.
   public static func append(
     _ head: borrowing ResponseHead, octets: UnsafeRawBufferPointer, delivery: ResponseDelivery,
     fields: ResponseFields = .none, additional: UnsafeRawBufferPointer, date: UnsafeRawBufferPointer, to output: inout ByteBuffer
@@ -52,6 +58,7 @@ public enum ResponseRewriter {
     var examined = FieldSet(.wwwAuthenticate)
     if head.nominatesOthers || !fields.dropped.others.isEmpty { examined.formUnion(FieldSet(.other)) }
     if !delivery.keepsSharing { examined.formUnion(sharing) }
+    if !delivery.keepsDigests { examined.formUnion(digests) }
     let span = octets.bytes
     let lines = head.section.fields
     let runStart = appendStatusLine(head, to: &output)
@@ -61,6 +68,7 @@ public enum ResponseRewriter {
       guard examined.has(field.name) else { return true }
       if field.name == .wwwAuthenticate { return !PaymentScheme.occurs(in: field.value(in: octets)) }
       if !delivery.keepsSharing, isSharing(span, field.nameRange) { return false }
+      if !delivery.keepsDigests, isDigest(field.name, span, field.nameRange) { return false }
       if field.name == .other, fields.dropped.hasOther(span, field.nameRange) { return false }
       return !head.nominatesOthers || field.name != .other || !ConnectionOptions.nominate(span, lines, field.nameRange)
     }
@@ -82,6 +90,15 @@ public enum ResponseRewriter {
     let prefix: StaticString = "access-control-"
     let count = prefix.utf8CodeUnitCount
     return name.count > count && octets.equalsIgnoringCase(prefix, at: name.lowerBound, count: count)
+  }
+
+  /// The names among which those are that hold for exactly the octets that the upstream sent.
+  private static let digests = FieldSet([.other, .contentDigest])
+  private static let digestNames: [StaticString] = ["etag", "repr-digest", "digest", "content-md5"]
+
+  private static func isDigest(_ name: FieldName, _ octets: RawSpan, _ range: Range<Int>) -> Bool {
+    guard name == .other else { return name == .contentDigest }
+    return digestNames.contains { $0.utf8CodeUnitCount == range.count && octets.equalsIgnoringCase($0, at: range.lowerBound, count: range.count) }
   }
 
   /// The upstream's Content-Length line is kept where it is the client's too, and where it tells what GET would send.
@@ -116,6 +133,26 @@ public enum ResponseRewriter {
     output.append(date)
     delivery.appendLines(besides: .none, to: &output)
     output.append("\r\n")
+  }
+
+  /// Appends the trailer lines of a response that go on to the client: none that the route takes from responses, and no digest of content
+  /// that was changed.
+  public static func appendTrailers(_ lines: UnsafeRawBufferPointer, fields: ResponseFields, keepsDigests: Bool, to output: inout ByteBuffer) {
+    let span = lines.bytes
+    var start = 0
+    while start < lines.count {
+      var end = start
+      while end < lines.count, lines[end] != UInt8(ascii: "\n") { end += 1 }
+      end = min(end + 1, lines.count)
+      var colon = start
+      while colon < end, lines[colon] != UInt8(ascii: ":") { colon += 1 }
+      if let name = FieldName(span, start..<colon), !fields.dropped.known.has(name), !fields.dropped.hasOther(span, start..<colon),
+        keepsDigests || !isDigest(name, span, start..<colon)
+      {
+        output.append(UnsafeRawBufferPointer(rebasing: lines[start..<end]))
+      }
+      start = end
+    }
   }
 
   /// Appends the trailer lines that may go on, without the empty line: no payment field of the upstream's.

@@ -230,6 +230,8 @@ struct DownstreamConnection: ~Copyable {
   var requestHeadCount: Int32 = 0
   var responseFraming = OutgoingFraming.none
   var responseStatus: UInt16 = 0
+  /// The client may get other content than the upstream sent.
+  var changesContent = false
   /// Most octets of `collected`, or of a withheld response.
   var collectLimit = 0
   var exchange = PaidExchange()

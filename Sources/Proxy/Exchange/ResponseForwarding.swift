@@ -52,6 +52,7 @@ extension Worker {
     connection.pointee.flags.insert(.headSeen)
     connection.pointee.responseStatus = head.pointee.status
     connection.pointee.trailers.removeAll()
+    connection.pointee.changesContent = false
     if connection.pointee.progress == .complete { setDeadline(index, now &+ times(index).idle) }
     fields.removeAll()
     if connection.pointee.mcp != nil {
@@ -90,6 +91,7 @@ extension Worker {
     }
     if isEventStream, head.pointee.framing != .none {
       connection.pointee.flags.insert(.eventStream)
+      connection.pointee.changesContent = true
       connection.pointee.events = EventPassage()
     }
     switch gate {
@@ -135,7 +137,7 @@ extension Worker {
     noteStatus(index, responseHead.pointee.status)
     let delivery = ResponseDelivery(
       framing: chosen, keepAlive: !connection.pointee.has(.closing) || connection.pointee.transport == .stream, clientMinorVersion: connection.pointee.minorVersion,
-      keepsSharing: !hasSharing(index))
+      keepsSharing: !hasSharing(index), keepsDigests: !connection.pointee.changesContent)
     // Safe because: neither `fields` nor the date changes while the head is written.
     let additional = fields.withUnsafeBytes { $0 }
     let line = date.withUnsafeBytes { $0 }

@@ -21,6 +21,7 @@ extension Worker {
     let isPlain = head.pointee.first(.contentEncoding).map { $0.value(in: octets).isMediaType("identity") } ?? true
     if isPlain, head.pointee.mayBeEventStream(octets) {
       exchange.passage = .events
+      connection.pointee.changesContent = true
     } else if isPlain, let type = head.pointee.first(.contentType), type.value(in: octets).isMediaType("application/json") {
       exchange.passage = .collected
       let limit = exchange.isLookedFor ? exchange.route.answerLimit : min(exchange.route.answerLimit, RelayPlan.bufferLimit)
@@ -117,6 +118,7 @@ extension Worker {
     }
     guard !read.isUntouched else { return true }
     let text = read.text(content)
+    connection.pointee.changesContent = true
     connection.pointee.held.removeAll()
     connection.pointee.held.append(text)
     return true

@@ -198,11 +198,7 @@ extension Worker {
     let upstream = upstreams.pointer(slot)
     let connection = downstreams.pointer(index)
     if upstream.pointee.progress == .complete, connection.pointee.responseFraming == .chunked || connection.pointee.transport == .stream {
-      if upstream.pointee.transport == .stream {
-        connection.pointee.trailers.append(upstream.pointee.trailers)
-      } else {
-        ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &connection.pointee.trailers)
-      }
+      passTrailers(slot, index)
     }
     if connection.pointee.exchange.isTallied { readTrailers(slot, index) }
     let isReusable =
@@ -217,6 +213,19 @@ extension Worker {
     if isReusable { release(slot) } else { closeUpstream(slot) }
     if upstream.pointee.state == .idle, upstream.pointee.has(.readable) { readIdle(upstream: slot) }
     continueEnding(index)
+  }
+
+  /// Keeps the response's trailers for the client.
+  private mutating func passTrailers(_ slot: Int, _ index: Int) {
+    let upstream = upstreams.pointer(slot)
+    let connection = downstreams.pointer(index)
+    var lines = ByteBuffer()
+    if upstream.pointee.transport != .stream { ResponseRewriter.appendTrailers(upstream.pointee.decoder, to: &lines) }
+    let sent = upstream.pointee.transport == .stream ? upstream.pointee.trailers.withUnsafeBytes { $0 } : lines.withUnsafeBytes { $0 }
+    guard !sent.isEmpty else { return }
+    ResponseRewriter.appendTrailers(
+      sent, fields: plan.routes[Int(connection.pointee.route)].responseFields, keepsDigests: !connection.pointee.changesContent,
+      to: &connection.pointee.trailers)
   }
 
   /// Shows the cashier the response's trailers.
