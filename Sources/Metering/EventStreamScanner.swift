@@ -147,6 +147,30 @@ public struct EventStreamScanner: Sendable {
     return Int(scanner.boundary)
   }
 
+  /// Finds the first place between two events in what `scan` passed on, looking at no octet behind it but a line feed; nil where there is none.
+  ///
+  /// `startsAtBoundary` tells whether `octets` begin between two events; then the place is the end of the first.
+  public static func firstBoundary(in octets: UnsafeRawBufferPointer, startsAtBoundary: Bool) -> Int? {
+    var scanner = EventStreamScanner()
+    scanner.state = startsAtBoundary ? .lineStart : .rest
+    var index = 0
+    while index < octets.count {
+      if scanner.state == .rest {
+        index = lineEnd(in: octets, from: index)
+        if index == octets.count { return nil }
+      }
+      // How an event is named decides nothing here.
+      if !scanner.advance(octets[index], at: UInt64(index)) { scanner.state = .rest }
+      index += 1
+      guard scanner.boundary > 0 else { continue }
+      let boundary = Int(scanner.boundary)
+      // A line feed behind the return belongs to it.
+      let isReturn = octets[boundary - 1] == carriageReturn && boundary < octets.count && octets[boundary] == lineFeed
+      return isReturn ? boundary + 1 : boundary
+    }
+    return nil
+  }
+
   private var heldCount: UInt64 {
     if case .candidate(_, let count) = state { return UInt64(count) }
     return 0

@@ -51,6 +51,21 @@ private func scan(_ pieces: [ArraySlice<UInt8>]) -> (text: String, boundaries: [
     #expect(single.text == expected)
   }
 
+  @Test func theFirstBoundaryIsFoundWithoutLookingFurther() {
+    func first(_ text: String, startsAtBoundary: Bool) -> Int? {
+      Array(text.utf8).withUnsafeBytes { EventStreamScanner.firstBoundary(in: $0, startsAtBoundary: startsAtBoundary) }
+    }
+    #expect(first("data: a\n\ndata: b\n\n", startsAtBoundary: true) == 9)
+    #expect(first("\ndata: b\n\n", startsAtBoundary: true) == 1)
+    #expect(first("\ndata: b\n\n", startsAtBoundary: false) == 10)
+    #expect(first("rest\r\n\r\nx", startsAtBoundary: false) == 8)
+    #expect(first("rest\r\rx", startsAtBoundary: false) == 6)
+    #expect(first("rest\r\r\nx", startsAtBoundary: false) == 7)
+    #expect(first("event: payment-x\n\nevent: s\n\n", startsAtBoundary: true) == 18)
+    #expect(first("no end\n", startsAtBoundary: false) == nil)
+    #expect(first("", startsAtBoundary: true) == nil)
+  }
+
   @Test(arguments: [
     ("data: a\n\ndata: b\n\nrest", [UInt64(9), 18]),
     ("data: a\r\n\r\ndata: b\r\n\r\nrest", [11, 22]),

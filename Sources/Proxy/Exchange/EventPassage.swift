@@ -74,15 +74,6 @@ struct EventPassage {
   /// Finds how long the first event is in octets that hold whole events only.
   func firstEvent(in octets: UnsafeRawBufferPointer) -> Int {
     guard !isBetweenEvents else { return Self.firstEnd(in: octets) }
-    // Doubling finds a bound within which an event ends; from there the walk goes back event by event.
-    var limit = 16
-    while limit < octets.count, wholeEvents(in: octets, limit: limit) == 0 { limit *= 2 }
-    var length = wholeEvents(in: octets, limit: min(limit, octets.count))
-    while length > 1 {
-      let shorter = wholeEvents(in: octets, limit: length - 1)
-      guard shorter > 0 else { break }
-      length = shorter
-    }
-    return length > 0 ? length : octets.count
+    return EventStreamScanner.firstBoundary(in: octets, startsAtBoundary: false) ?? octets.count
   }
 }
