@@ -13,6 +13,10 @@ public enum CodingError: Error, Hashable, Sendable {
 }
 
 /// Bounds of what coded content may become.
+///
+/// They bound the work, not the memory, which a piece's size bounds: what one response makes an onlooker decode in all, and at once for what
+/// has come. The ratio is what deflate can do at most (RFC 1951: 258 octets for two bits), so that no text of a model's, however repetitive,
+/// passes it in gzip; br and zstd can do more, and what they may is the allowance.
 public struct CodingLimits: Sendable, Hashable {
   /// Most octets that come out, of one response.
   public var octets: UInt64
@@ -22,13 +26,13 @@ public struct CodingLimits: Sendable, Hashable {
   public var allowance: UInt64
 
   /// Sets the limits; each is at least 1.
-  public init(octets: UInt64 = 4 << 30, ratio: UInt64 = 128, allowance: UInt64 = 1 << 20) {
+  public init(octets: UInt64 = 512 << 20, ratio: UInt64 = 1032, allowance: UInt64 = 8 << 20) {
     self.octets = max(1, octets)
     self.ratio = max(1, ratio)
     self.allowance = max(1, allowance)
   }
 
-  /// 4 GiB, 128 times what came, and 1 MiB.
+  /// 512 MiB, 1,032 times what came, and 8 MiB.
   public static let standard = CodingLimits()
 
   /// Whether so much may have come out of so much.

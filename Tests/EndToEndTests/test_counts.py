@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import socket
 import threading
 import time
 
@@ -254,6 +255,27 @@ def test_settlement_overrides(session, connection, upstream, amount, cost):
     assert not {name.lower() for name, _ in upstream.last()["headers"]} & {name.lower() for name in forged}
 
 
+def test_a_settlement_override_in_a_trailer_reaches_no_client(session, connection):
+    opened = session("/units/echo", 1_000_000)
+    response = fetch(connection, "GET", "/units/late/1858", {**opened.credential, "TE": "trailers"})
+    trailers = {name.lower(): value for name, value in response.trailers}
+    assert response.body == b"hello" and trailers["x-sum"] == "42" and "settlement-overrides" not in trailers
+    assert opened.spent() == 1858
+
+
+TAGS = {"etag", "content-digest", "repr-digest", "digest", "content-md5"}
+
+
+def test_what_holds_for_the_upstreams_octets_stays_with_them(session, connection):
+    """Into an event stream events of the proxy's own are put, so that digests and tags of the upstream's would be wrong."""
+    opened = session("/ticks/echo", 1_000_000)
+    for stream in (0, 1):
+        response = fetch(connection, "GET", f"/ticks/tagged/{stream}", {**opened.credential, "TE": "trailers"})
+        fields, trailers = ({name.lower() for name, _ in lines} for lines in (response.headers, response.trailers))
+        assert "x-kept" in fields and "x-sum" in trailers
+        assert (fields & TAGS, trailers & TAGS) == ((set(), set()) if stream else (TAGS, TAGS)), response.headers
+
+
 def test_an_exchange_costs_no_less_and_no_more_than_its_bounds(session, connection):
     opened = session("/bounded/bytes/1", 1_000_000)
     for size, cost in ((100, 2000), (3000, 3000), (100_000, 5000), (2_000_000, 5000)):
@@ -313,6 +335,25 @@ def test_an_event_without_its_end_counts_when_it_is_completed(session, connectio
     body = fetch(connection, "GET", "/ticks/stream/3/open", opened.credential).body
     assert names(events_of(body)) == ["", "", "", "payment-receipt"]
     assert opened.spent() == 3 * EVENT
+
+
+@pytest.mark.parametrize("path", ["/timed/quiet/2600", "/timed/drip/130"])
+def test_a_client_that_ends_its_direction_still_reads(session, farebox, path):
+    opened = session("/timed/echo", 1_000_000)
+    with farebox.connection() as connection:
+        connection.request("GET", path, opened.credential)
+        connection.socket.shutdown(socket.SHUT_WR)
+        response = connection.read()
+    assert response.complete and (b"data: b\n\n" in response.body if "quiet" in path else len(response.body) == 130_000)
+    assert 3 * SECOND <= opened.spent() <= 8 * SECOND
+
+
+def test_repetitive_events_are_counted_in_any_coding(session, connection):
+    """What deflate makes a thousandth of is no bomb: every event is counted."""
+    opened = session("/ticks/packed/1", 9_000_000)
+    response = fetch(connection, "GET", "/ticks/packed/5000/1000", opened.credential)
+    assert gzip.decompress(response.body) == (b"data: " + b"z" * 1000 + b"\n\n") * 5000 and len(response.body) * 400 < 5_000_000
+    assert opened.spent() == 5000 * EVENT
 
 
 def test_a_client_that_leaves_in_silence_pays_for_no_more_time(session, farebox):

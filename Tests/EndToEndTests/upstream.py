@@ -181,7 +181,7 @@ class Upstream:
         return start + most >= count
 
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part", "late", "tagged", "quiet"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -218,7 +218,8 @@ class Upstream:
         if action == "large":
             return reply(200, b"data: " + b"y" * argument + b"\n\ndata: end\n\n", content_type=b"text/event-stream")
         if action == "packed":
-            return reply(200, gzip.compress(b"data: z\n\n" * argument), b"Content-Encoding: gzip\r\n", b"text/event-stream")
+            size = int(segments[index + 2]) if index + 2 < len(segments) else 1
+            return reply(200, gzip.compress((b"data: " + b"z" * size + b"\n\n") * argument), b"Content-Encoding: gzip\r\n", b"text/event-stream")
         if action == "units":
             return reply(200, b"{}", b"Metered-Units: %d\r\n" % argument)
         if action == "settle":

@@ -171,6 +171,17 @@ extension Cashier {
     return .granted(UInt64(tally.shownCount))
   }
 
+  /// Whether the response's content is decoded to be looked at.
+  func decodes(_ exchange: borrowing PaidExchange) -> Bool {
+    guard exchange.place != PaidExchange.none else { return false }
+    return exchanges[exchange.place].tally?.isDecoding ?? false
+  }
+
+  /// How many octets have been decoded to be looked at.
+  func decodedCount(_ exchange: borrowing PaidExchange) -> UInt64 {
+    exchange.place == PaidExchange.none ? 0 : exchanges[exchange.place].tally?.decodedCount ?? 0
+  }
+
   /// Appends what of a granted portion goes to the client.
   func appendPortion(_ exchange: borrowing PaidExchange, to out: inout ByteBuffer) {
     guard exchange.place != PaidExchange.none, let tally = exchanges[exchange.place].tally else { return }

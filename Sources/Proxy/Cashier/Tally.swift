@@ -129,6 +129,12 @@ final class Tally {
     tick(at: clock)
   }
 
+  /// Whether content is decoded to be looked at.
+  var isDecoding: Bool { decoder != nil && !isUnreadable }
+
+  /// How many octets have been decoded.
+  var decodedCount: UInt64 { decoder?.produced ?? 0 }
+
   private func read(_ portion: UnsafeRawBufferPointer) {
     guard !isUnreadable else { return }
     guard decoder != nil else { return look(portion) }
@@ -151,7 +157,9 @@ final class Tally {
     }
     guard price.countsTokens else { return }
     guard let reader, !isUnreadable else {
-      estimatedOutput = format == .openAIEmbeddings ? 0 : TokenEstimator.tokens(ofOctets: contentOctets, octetsPerToken: octetsPerToken)
+      // What was read before the content could not be read any further counts at least.
+      let octets = format == .openAIEmbeddings ? 0 : contentOctets
+      estimatedOutput = max(estimatedOutput, TokenEstimator.tokens(ofOctets: octets, octetsPerToken: octetsPerToken), leastOutput)
       shown.outputTokens = estimatedOutput
       return
     }

@@ -41,6 +41,16 @@ enum OutgoingFraming: Equatable {
   case stream
 }
 
+/// What is known of a client that has ended its direction, and may read on or have gone.
+struct HalfClose {
+  /// When that was noticed, on the loop's clock.
+  let since: Int64
+  /// Octets of content that it had been sent by then.
+  let sent: UInt64
+  /// It was sent more since.
+  var isWritten = false
+}
+
 /// A client's connection and the one exchange that it may have in flight. Lives in a worker's slab.
 struct DownstreamConnection: ~Copyable {
   /// What the connection is about.
@@ -194,6 +204,10 @@ struct DownstreamConnection: ~Copyable {
   var holdDeadline: Int64 = 0
   /// When the next second that is sold begins, or while the exchange waits for money, when its client is told so again; `Int64.max`: never.
   var secondEnds: Int64 = .max
+  /// What is known of a client that has ended its direction while time is sold to it; nil: it has not.
+  var halfClose: HalfClose?
+  /// Content waits for the next turn of the loop, since much was decoded for it in this one.
+  var awaitsTurn = false
   /// The time that is sold stands still, for want of money.
   var isPaused = false
   /// When the request's head began to come, later its content.

@@ -24,6 +24,7 @@ extension Worker {
   mutating func continueDownstream(_ index: Int) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed else { return }
+    if connection.pointee.awaitsTurn { continuePortions(index) }
     if !connection.pointee.input.isEmpty { useInput(index) }
     if connection.pointee.has(.readable) { readDownstream(index) }
     // A request's head on a stream waited for content to leave with it.

@@ -69,6 +69,8 @@ extension Worker {
     connection.pointee.holdDeadline = 0
     connection.pointee.secondEnds = .max
     connection.pointee.isPaused = false
+    connection.pointee.halfClose = nil
+    connection.pointee.awaitsTurn = false
     paidCount -= 1
     connection.pointee.exchange.deliveredOctets = connection.pointee.contentSent
     // What waits for the disk is no fault of the client's.

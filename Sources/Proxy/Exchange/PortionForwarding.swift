@@ -5,13 +5,23 @@ import Ledger
 extension Worker {
   /// Most octets that are looked at at once, and handed over together.
   private static var portionLimit: Int { 16 << 10 }
+  /// The same of content that is decoded for the look: each octet may stand for a thousand.
+  private static var encodedPortionLimit: Int { 2 << 10 }
+  /// Most octets that are decoded for one exchange before others have their turn.
+  private static var decodedLimit: UInt64 { 2 << 20 }
 
   /// Passes held content on portion by portion, as far as the budget goes: whole events of an event stream, elsewhere what has come.
   mutating func passPortions(_ index: Int) {
     let connection = downstreams.pointer(index)
-    guard payTime(index) else { return }
+    guard !connection.pointee.awaitsTurn, payTime(index) else { return }
     var result = GrantResult.granted(0)
+    let decoded = cashier.decodedCount(connection.pointee.exchange) &+ Self.decodedLimit
     while case .granted = result, !connection.pointee.held.isEmpty {
+      guard cashier.decodedCount(connection.pointee.exchange) < decoded else {
+        connection.pointee.awaitsTurn = true
+        makeReady(downstream: index)
+        break
+      }
       var used = 0
       portions.removeAll()
       result = grantPortions(index, used: &used)
@@ -30,12 +40,24 @@ extension Worker {
     waitForGrant(index, result)
   }
 
+  /// Goes on with content that others were let in front of.
+  mutating func continuePortions(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.awaitsTurn = false
+    if connection.pointee.state == .ending { return continueEnding(index) }
+    guard connection.pointee.state == .exchange, !connection.pointee.has(.dry), !connection.pointee.has(.awaitsGrant) else { return }
+    passHeld(index)
+    transmit(index)
+    resumeUpstream(of: index)
+  }
+
   /// Asks for one portion after another and gathers what may leave.
   private mutating func grantPortions(_ index: Int, used: inout Int) -> GrantResult {
     let connection = downstreams.pointer(index)
     // Safe because: `held` does not change before what was used of it has left.
     let octets = connection.pointee.held.withUnsafeBytes { $0 }
-    while used < octets.count, portions.count < Self.portionLimit {
+    let limit = cashier.decodes(connection.pointee.exchange) ? Self.encodedPortionLimit : Self.portionLimit
+    while used < octets.count, portions.count < limit {
       let rest = UnsafeRawBufferPointer(rebasing: octets[used...])
       guard let (offered, endsEvent) = portionCount(index, rest) else { break }
       let result = cashier.grantPortion(connection.pointee.exchange, UnsafeRawBufferPointer(rebasing: rest[..<offered]), at: wall)
@@ -57,7 +79,10 @@ extension Worker {
   /// How many octets make up the next portion, and whether it ends with an event; nil while an event's end has not come.
   private func portionCount(_ index: Int, _ rest: UnsafeRawBufferPointer) -> (count: Int, endsEvent: Bool)? {
     let connection = downstreams.pointer(index)
-    guard connection.pointee.has(.eventStream) else { return (min(rest.count, Self.portionLimit), false) }
+    guard connection.pointee.has(.eventStream) else {
+      let limit = cashier.decodes(connection.pointee.exchange) ? Self.encodedPortionLimit : Self.portionLimit
+      return (min(rest.count, limit), false)
+    }
     let whole = connection.pointee.events.completeCount(heldCount: rest.count)
     if whole > 0 { return (connection.pointee.events.firstEvent(in: UnsafeRawBufferPointer(rebasing: rest[..<whole])), true) }
     return rest.count >= Self.eventHoldLimit || connection.pointee.has(.responseWhole) ? (rest.count, false) : nil
@@ -125,11 +150,39 @@ extension Worker {
       connection.pointee.secondEnds = .max
       return
     }
-    // Who has ended its direction has mostly gone, and must not pay for time until something is written to it.
-    if connection.pointee.has(.peerClosing) { return clientLost(index) }
+    if connection.pointee.has(.peerClosing), !isHalfClosed(index) { return }
     guard payTime(index) else { return }
     scheduleSecond(index)
   }
+
+  /// Whether a client that has ended its direction still reads (RFC 9112, section 9.6), which only a write can tell: one that has gone
+  /// answers it by a reset. Until something has been written and a second has gone by no time is asked for; what passes meanwhile is paid
+  /// with all the time before it. Who has been written nothing in the time in which a client is taken for gone has left.
+  private mutating func isHalfClosed(_ index: Int) -> Bool {
+    let connection = downstreams.pointer(index)
+    var known = connection.pointee.halfClose
+    if known == nil {
+      known = HalfClose(since: now, sent: connection.pointee.contentSent)
+      connection.pointee.halfClose = known
+      if connection.pointee.has(.eventStream) {
+        insertEvent(index, Self.probeComment)
+        guard connection.pointee.state != .closed, connection.pointee.has(.paid) else { return false }
+      }
+    } else if connection.pointee.contentSent != known?.sent, connection.pointee.output.isEmpty {
+      // What was written a look ago has not been answered by a reset.
+      if known?.isWritten == true { return true }
+      connection.pointee.halfClose?.isWritten = true
+    } else if let since = known?.since, now &- since >= plan.timeouts.abandon {
+      clientLost(index)
+      return false
+    }
+    connection.pointee.secondEnds = now &+ Self.second
+    wheel.schedule(index * 2, deadline: connection.pointee.secondEnds)
+    return false
+  }
+
+  private static var second: Int64 { 1_000_000_000 }
+  private static var probeComment: [UInt8] { Array(":\n\n".utf8) }
 
   // MARK: Waiting
 
