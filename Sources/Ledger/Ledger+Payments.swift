@@ -107,6 +107,12 @@ extension Ledger {
     try debit { (state) throws(Refusal) in try state.extend(handle, cost: cost, atLeast: atLeast, held: held, at: now) }
   }
 
+  /// Debits what an exchange has used out of the `held` that is held for it, also where its session is closing by now: what was used before is
+  /// owed. Nothing beyond what is held is taken.
+  public func extend(_ handle: SessionHandle, fromHeld cost: ExactCost, held: ExactCost, at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.extend(handle, fromHeld: cost, held: held, at: now) }
+  }
+
   /// Holds what an exchange may come to cost: as much as is wanted and the budget has. It is nobody else's until the exchange ends; a
   /// restart frees it.
   public func hold(_ handle: SessionHandle, _ cost: ExactCost) throws(Refusal) -> ExactCost {

@@ -97,6 +97,21 @@ extension LedgerState {
     return (cost, advance(at: now))
   }
 
+  /// Debits what an exchange has used out of what is held for it; a session that is closing still pays that.
+  mutating func extend(_ handle: SessionHandle, fromHeld cost: ExactCost, held: ExactCost, at now: Timestamp) throws(Refusal) -> LSN {
+    guard availability == .selling else { throw .unavailable }
+    let index = try slot(handle)
+    guard balances[index].phase != .vacant, balances[index].inFlight > 0 else { throw .sessionClosed }
+    // It lies within the deposit already.
+    guard cost <= min(held, balances[index].held), let total = balances[index].total.adding(cost),
+      let left = balances[index].held.subtracting(cost)
+    else { throw .overflow }
+    balances[index].total = total
+    balances[index].held = left
+    touchBalance(index)
+    return advance(at: now)
+  }
+
   /// Holds what an exchange may come to cost beside what is held for it: as much as is wanted and the budget has.
   mutating func hold(_ handle: SessionHandle, _ wanted: ExactCost) throws(Refusal) -> ExactCost {
     let index = try openSlot(handle)

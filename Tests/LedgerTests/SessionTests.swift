@@ -84,6 +84,23 @@ import Testing
     #expect(fixture.ledger.view(session)?.inFlight == 2)
   }
 
+  @Test func aClosingSessionPaysWhatWasUsedOutOfWhatIsHeld() throws {
+    let fixture = try LedgerFixture()
+    let session = try fixture.open(1, deposit: 100)
+    _ = try fixture.ledger.begin(session, cost: .of(10), hold: .of(60), context: fixture.stream, at: noon)
+    _ = try fixture.ledger.begin(session, cost: .of(5), context: fixture.stream, at: noon)
+    _ = try fixture.ledger.beginClose(session, cause: .payer, at: noon)
+    #expect(throws: Refusal.sessionClosing) { try fixture.ledger.extend(session, cost: .of(20), atLeast: .of(20), held: .of(60), at: noon) }
+    #expect(throws: Refusal.overflow) { try fixture.ledger.extend(session, fromHeld: .of(61), held: .of(60), at: noon) }
+    #expect(throws: Refusal.overflow) { try fixture.ledger.extend(session, fromHeld: .of(61), held: .of(100), at: noon) }
+    _ = try fixture.ledger.extend(session, fromHeld: .of(20), held: .of(60), at: noon)
+    fixture.ledger.finish(session, debited: .of(30), used: .of(30), held: .of(40), units: 3, context: fixture.stream, at: noon)
+    fixture.ledger.finish(session, debited: .of(5), used: .zero, units: 0, context: fixture.stream, at: noon)
+    #expect(throws: Refusal.sessionClosed) { try fixture.ledger.extend(session, fromHeld: .of(1), held: .of(1), at: noon) }
+    #expect(fixture.earned == 30)
+    #expect(fixture.ledger.verify().isBalanced)
+  }
+
   @Test func boundsTheExchangesInFlight() throws {
     let fixture = try LedgerFixture()
     let session = try fixture.open(1, inFlight: 2)

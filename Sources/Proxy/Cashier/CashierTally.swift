@@ -230,10 +230,8 @@ extension Cashier {
   mutating func coverUsed(_ place: UInt32, at now: Timestamp) {
     guard let ledger, let tally = exchanges[place].tally, case .debited(let handle) = exchanges[place].payment else { return }
     let missing = tally.missingAtEnd
-    // A session that is closing is debited nothing more; then what was debited is all that was used.
-    guard missing > .zero, let (debited, entry) = try? ledger.extend(handle, cost: missing, atLeast: missing, held: tally.tab.held, at: now)
-    else { return }
-    tally.tab.debit(debited, entry: entry, at: now)
+    guard missing > .zero, let entry = try? ledger.extend(handle, fromHeld: missing, held: tally.tab.held, at: now) else { return }
+    tally.tab.debit(missing, entry: entry, at: now)
   }
 
   /// Sees that the exchange's cost may come to `cost`, and debits the next step where it is time for that.
