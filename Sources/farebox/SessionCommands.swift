@@ -66,7 +66,7 @@ struct SessionArgument: ParsableArguments {
     for route in session["routes"]?.arrayValue ?? [] {
       rows.append(["route", "\(route["route"]?.stringValue ?? "") at \(route["price"]?.stringValue ?? "")"])
     }
-    return Columns.lines(rows)
+    return Columns.lines(rows + WalletText.volumes(session))
   }
 }
 

@@ -40,9 +40,28 @@ enum WalletText {
     }
     if !today.isEmpty { rows.append(["today", today.joined(separator: "; ")]) }
     let sessions = wallet["sessions"]?.arrayValue?.compactMap(\.stringValue) ?? []
+    rows += volumes(wallet)
     rows.append(["sessions", sessions.isEmpty ? "none open" : sessions.joined(separator: "\n          ")])
     return Columns.lines(rows)
   }
+
+  /// What a wallet has used of what is free or cheaper by volume, a row for each route.
+  static func volumes(_ object: JSONValue) -> [[String]] {
+    (object["volumes"]?.arrayValue ?? []).map { entry in
+      var words: [String] = []
+      if let free = entry["freeUnits"] {
+        words.append("\(text(free, "used")) of \(text(free, "units")) free requests used this \(text(free, "period"))")
+      }
+      if let volume = entry["volume"] {
+        let price = volume["tier"].map { ", now at \(text($0, "price"))" } ?? ""
+        let next = volume["next"].map { ", beyond \(text($0, "beyond")) at \(text($0, "price"))" } ?? ""
+        words.append("\(text(volume, "requests")) requests this \(text(volume, "period"))\(price)\(next)")
+      }
+      return ["volume", "\(text(entry, "route")): \(words.joined(separator: "; "))"]
+    }
+  }
+
+  private static func text(_ object: JSONValue, _ name: String) -> String { object[name]?.stringValue ?? "" }
 
   private static func policy(_ policy: JSONValue?, _ money: Money) -> String {
     let words = (policy?.objectValue?.members ?? []).map { name, value in

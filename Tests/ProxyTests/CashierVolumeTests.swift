@@ -160,13 +160,13 @@ import Testing
     let noon = Timestamp(rfc3339: "2026-11-21T12:00:00Z")!
     let scope = Digest32()
     for number in 0..<AddressVolumes.limit {
-      #expect(volumes.take(scope, ClientAddress(ipv4: UInt32(number)), .hour, below: 1, at: noon) == true)
+      #expect(volumes.take(scope, ClientAddress(ipv4: UInt32(number)), .hour, below: 1, at: noon) != nil)
     }
     let late = ClientAddress(ipv4: .max)
-    #expect(volumes.take(scope, late, .hour, below: 1, at: noon) == false)
-    #expect(volumes.take(scope, ClientAddress(ipv4: 1), .hour, below: 2, at: noon) == true)
+    #expect(volumes.take(scope, late, .hour, below: 1, at: noon) == nil)
+    #expect(volumes.take(scope, ClientAddress(ipv4: 1), .hour, below: 2, at: noon) != nil)
     // A clock that is set back gives nothing twice; a new hour has room again.
-    #expect(volumes.take(scope, ClientAddress(ipv4: 2), .hour, below: 1, at: noon + .seconds(-7200)) == false)
-    #expect(volumes.take(scope, late, .hour, below: 1, at: noon + .seconds(3600)) == true)
+    #expect(volumes.take(scope, ClientAddress(ipv4: 2), .hour, below: 1, at: noon + .seconds(-7200)) == nil)
+    #expect(volumes.take(scope, late, .hour, below: 1, at: noon + .seconds(3600)) != nil)
   }
 }

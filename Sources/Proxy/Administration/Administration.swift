@@ -65,7 +65,9 @@ public struct Administration: Sendable {
       try arguments.finish()
       if command == .walletFreeze { try commit { () throws(Refusal) in try ledger.freeze(wallet, at: now) } }
       if command == .walletThaw { try commit { () throws(Refusal) in try ledger.thaw(wallet, at: now) } }
-      return try view(wallet)
+      var answer = try view(wallet)
+      if command == .walletShow { tellVolumes(of: wallet, of: nil, in: &answer, at: now) }
+      return answer
     case .walletRekey:
       let (wallet, next) = (try arguments.wallet("wallet"), try arguments.wallet("to"))
       try arguments.finish()
@@ -84,7 +86,13 @@ public struct Administration: Sendable {
     case .sessionShow:
       let session = try arguments.session("session")
       try arguments.finish()
-      return try view(session: session)
+      var answer = try view(session: session)
+      if let handle = ledger.session(session), let known = ledger.view(handle) {
+        // A variant of a route is counted with it.
+        let routes = known.terms.routes.map { String($0.routeID.prefix { $0 != "#" }) }
+        tellVolumes(of: known.wallet, of: Set(routes), in: &answer, at: now)
+      }
+      return answer
     case .sessionClose:
       let session = try arguments.session("session")
       try arguments.finish()
@@ -142,6 +150,15 @@ public struct Administration: Sendable {
   private func view(_ wallet: Digest32) throws(AdministrationError) -> JSONObject {
     guard let view = ledger.walletView(wallet) else { throw .refused(.unknownWallet) }
     return AdministrationViews.json(view)
+  }
+
+  /// Adds what a wallet has used of what is free or cheaper by volume, on some routes or all.
+  private func tellVolumes(of wallet: Digest32, of routes: Set<String>?, in answer: inout JSONObject, at now: Timestamp) {
+    let volumes = settings.routes.compactMap { route -> JSONValue? in
+      guard routes?.contains(route.id) ?? true, let plan = VolumePlan(route, scope: route.id), plan.countsWallets else { return nil }
+      return .object(plan.usage(of: wallet, in: ledger, at: now))
+    }
+    if !volumes.isEmpty { answer.set("volumes", .array(volumes)) }
   }
 
   private func changePolicy(

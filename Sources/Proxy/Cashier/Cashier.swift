@@ -58,6 +58,8 @@ struct Cashier: ~Copyable {
   var clock: Int64 = 0
   /// Challenges since the last report to the audit log.
   private var challengeCount: UInt64 = 0
+  /// What was counted for the request that is being decided about.
+  var freeRequests: [AddressVolumes.Counted] = []
 
   /// Makes a worker's cashier; without a ledger priced routes answer 503.
   ///
@@ -241,6 +243,7 @@ struct Cashier: ~Copyable {
 
   /// Answers a request without a credential.
   private mutating func unpaid(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Verdict {
+    if let verdict = readForAddress(request, index) { return verdict }
     if isFreeForAddress(request, index, at: now) { return .free }
     guard isSelling else { return .answer(unavailable()) }
     // A client that waits for 100 (Continue) is told the price first; its digest is bound when it comes again.
@@ -264,6 +267,7 @@ struct Cashier: ~Copyable {
   private func isCollected(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Bool {
     guard case .buffered = request.content else { return false }
     if let own = request.route, variants[Int(own)] != nil { return true }
+    if routes[Int(index)]?.volume?.address != nil, routes[Int(index)]?.readsContent == true { return true }
     return routes[Int(index)]?.bindsDigest ?? false
   }
 

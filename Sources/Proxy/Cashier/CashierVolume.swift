@@ -17,7 +17,7 @@ extension Cashier {
     }
     var counted: [CountedVolume] = []
     do throws(Refusal) {
-      let free = try plan.takeFree(of: session.wallet, from: ledger, at: now)
+      let free = isOverFree(index) ? nil : try plan.takeFree(of: session.wallet, from: ledger, at: now)
       if let free { counted.append(free) }
       let volume = try plan.count(of: session.wallet, in: ledger, at: now)
       if let volume { counted.append(volume) }
@@ -44,9 +44,41 @@ extension Cashier {
     exchanges[place].counted.removeAll()
   }
 
-  /// Whether a request without a credential is one of those that its client's address has free.
-  func isFreeForAddress(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Bool {
+  /// Whether the request that was read asks for more output than is given away at once: nothing is held for what is free.
+  private func isOverFree(_ index: RouteIndex) -> Bool {
+    guard let facts, let usage = routes[Int(index)]?.usage else { return false }
+    return facts.heldOutput > usage.defaultOutputTokens
+  }
+
+  /// Whether a request without a credential is one of those that its client's address has free; it was read, where it had to be.
+  mutating func isFreeForAddress(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Bool {
     guard let plan = routes[Int(index)]?.volume, let free = plan.address else { return false }
-    return addressVolumes.take(plan.addressScope, request.client, free.period, below: free.count, at: now)
+    defer { facts = nil }
+    guard !isOverFree(index) else { return false }
+    guard let counted = addressVolumes.take(plan.addressScope, request.client, free.period, below: free.count, at: now) else { return false }
+    freeRequests.append(counted)
+    return true
+  }
+
+  /// Hands over the free requests of the address that were counted for the request that was decided about.
+  mutating func takeFreeRequests() -> [AddressVolumes.Counted] {
+    guard !freeRequests.isEmpty else { return [] }
+    defer { freeRequests.removeAll() }
+    return freeRequests
+  }
+
+  /// Gives free requests back to their address: the upstream has not served them.
+  func giveBack(_ counted: [AddressVolumes.Counted]) { for request in counted { addressVolumes.giveBack(request) } }
+
+  /// Whether a status says that a request on the route was served.
+  func isServed(_ index: RouteIndex, status: UInt16) -> Bool {
+    Int(index) < routes.count ? routes[Int(index)]?.chargeStatus.contains(status) ?? (200...299).contains(status) : true
+  }
+
+  /// Reads a request without a credential where that decides whether it is free; nil where it may go on.
+  mutating func readForAddress(_ request: borrowing PaidRequest, _ index: RouteIndex) -> Verdict? {
+    guard routes[Int(index)]?.volume?.address != nil, routes[Int(index)]?.readsContent == true else { return nil }
+    if case .streaming = request.content, let refused = refusedUnread(request, index) { return .answer(refused) }
+    return read(request, index)
   }
 }

@@ -43,6 +43,28 @@ struct VolumePlan: Sendable {
     return try ledger.count(VolumeOrder("volume", scope: scope, subject: payer, period: first.period), below: .max, at: now)
   }
 
+  /// Tells operators how much of what is free a wallet has used in the present period, and which tier its next request falls into.
+  func usage(of payer: Digest32, in ledger: Ledger, at now: Timestamp) -> JSONObject {
+    var object: JSONObject = ["route": .string(scope)]
+    if let wallet {
+      let used = ledger.volume(VolumeOrder("free", scope: scope, subject: payer, period: wallet.period), at: now)
+      object.set(
+        "freeUnits",
+        ["units": .string(String(wallet.count)), "used": .string(String(min(used, wallet.count))), "period": .string(wallet.period.word)])
+    }
+    guard let first = tiers.first else { return object }
+    let position = ledger.volume(VolumeOrder("volume", scope: scope, subject: payer, period: first.period), at: now)
+    var volume: JSONObject = ["requests": .string(String(position)), "period": .string(first.period.word)]
+    if let tier = tiers.last(where: { $0.beyond <= position }) {
+      volume.set("tier", ["beyond": .string(String(tier.beyond)), "price": .string(tier.price.words)])
+    }
+    if let next = tiers.first(where: { $0.beyond > position }) {
+      volume.set("next", ["beyond": .string(String(next.beyond)), "price": .string(next.price.words)])
+    }
+    object.set("volume", .object(volume))
+    return object
+  }
+
   /// What a request costs behind so many others; nil: what the route costs.
   func price(at position: UInt64) -> Price? { tiers.last { $0.beyond <= position }?.price }
 

@@ -251,6 +251,8 @@ struct DownstreamConnection: ~Copyable {
   var exchange = PaidExchange()
   var events = EventPassage()
   var pending: PendingAnswer?
+  /// What the request was given of what its address has free.
+  var freeRequests: [AddressVolumes.Counted] = []
   /// What is known of the exchange where its route leads to an MCP endpoint.
   var mcp: MCPExchange?
   /// Trailer lines of a stream's request.

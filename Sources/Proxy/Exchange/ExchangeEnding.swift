@@ -128,11 +128,20 @@ extension Worker {
     }
   }
 
+  /// Gives what an address had free back where the request was not served, and not through its client.
+  private mutating func returnFreeRequests(_ index: Int, after end: ExchangeEnd) {
+    switch end {
+    case .upstreamFailed, .upstreamBroke, .ledgerLost, .clientLeft(requestForwarded: false, headSeen: false, safe: _): returnFreeRequests(index)
+    case .complete, .clientLeft, .abandoned, .sessionStopped, .holdTimeout: break
+    }
+  }
+
   /// Answers with a problem document; of the response nothing has been seen.
   mutating func fail(_ index: Int, _ failure: Failure) {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state != .closed else { return }
     var reply = failure.answer()
+    if !connection.pointee.freeRequests.isEmpty { returnFreeRequests(index, after: end(of: failure, index)) }
     if connection.pointee.has(.paid) {
       let parts = finishPaid(index, end(of: failure, index))
       if let better = parts.answer { reply = better }
@@ -151,6 +160,7 @@ extension Worker {
       _ = finishPaid(index, end)
       return closeDownstream(index)
     }
+    if !connection.pointee.freeRequests.isEmpty { returnFreeRequests(index, after: end) }
     if connection.pointee.has(.withheld) { return withheldBroken(index, end) }
     let parts = finishPaid(index, end)
     setGate(index, parts.after)

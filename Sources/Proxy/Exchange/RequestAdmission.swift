@@ -19,6 +19,7 @@ extension Worker {
     connection.pointee.interimCount = 0
     connection.pointee.tried = []
     connection.pointee.mcp = nil
+    if !connection.pointee.freeRequests.isEmpty { connection.pointee.freeRequests = [] }
     connection.pointee.since = now
     connection.pointee.contentCount = 0
     connection.pointee.contentSent = 0
@@ -122,7 +123,11 @@ extension Worker {
     }
     switch cashier.admit(request, at: wall) {
     case .free:
-      if let refused = refusedByRoute(index) { return answer(index, refused) }
+      connection.pointee.freeRequests = cashier.takeFreeRequests()
+      if let refused = refusedByRoute(index) {
+        returnFreeRequests(index)
+        return answer(index, refused)
+      }
       forward(index, octets, whole)
     case .answer(let reply): answer(index, reply)
     case .pending(let pending): awaitOthers(index, pending)
@@ -150,7 +155,15 @@ extension Worker {
   /// many times as it has calls.
   mutating func refusedByRoute(_ index: Int, count: Int = 1) -> Answer? {
     guard let rate = plan.routes[Int(downstreams.pointer(index).pointee.route)].rate else { return nil }
-    return cashier.refusedByService(wallet: nil, session: nil, rate: rate, at: Instant(nanoseconds: now))
+    return cashier.refusedByService(wallet: nil, session: nil, rate: rate, count: UInt32(clamping: count), at: Instant(nanoseconds: now))
+  }
+
+  /// The upstream has not served what an address had free: it has it again.
+  mutating func returnFreeRequests(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard !connection.pointee.freeRequests.isEmpty else { return }
+    cashier.giveBack(connection.pointee.freeRequests)
+    connection.pointee.freeRequests = []
   }
 
   /// Describes the request to the cashier.

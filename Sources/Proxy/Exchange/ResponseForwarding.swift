@@ -54,6 +54,7 @@ extension Worker {
     connection.pointee.trailers.removeAll()
     connection.pointee.changesContent = false
     if connection.pointee.progress == .complete { setDeadline(index, now &+ times(index).idle) }
+    if !connection.pointee.freeRequests.isEmpty, !cashier.isServed(connection.pointee.route, status: head.pointee.status) { returnFreeRequests(index) }
     fields.removeAll()
     if connection.pointee.mcp != nil {
       guard beginMessages(slot, index, octets) else { return }

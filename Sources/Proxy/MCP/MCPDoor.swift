@@ -178,7 +178,9 @@ extension Worker {
         exchange.calls[call].answer = cashier.problem(.badRequest, detail: "A close that has to wait is not sent in a batch. Send it again.")
       }
     }
+    connection.pointee.freeRequests = cashier.takeFreeRequests()
     guard !exchange.calls.contains(where: { $0.answer != nil }) else {
+      returnFreeRequests(index)
       voidCalls(exchange)
       answer(index, exchange.isBatch ? exchange.refusedBatch() : exchange.calls[first.call].answer ?? cashier.unavailable())
       return false
