@@ -7,6 +7,8 @@ enum RequestField: UInt8 {
   case choices, choicesAlias
   /// What stands in for input that is kept at the vendor's.
   case stored, storedAlias
+  /// Whether the answer comes later, and its usage with it.
+  case background
 
   var role: JSONPaths.Role { .value(rawValue) }
 }
@@ -59,7 +61,7 @@ extension UsageFormat {
     root: RequestField.root.rawValue, ignoringCase: true)
 
   private static let responsesRequest = JSONPaths(
-    common + openAIStream + fields([("max_output_tokens", .limit), ("previous_response_id", .stored), ("conversation", .storedAlias)])
+    common + openAIStream + fields([("max_output_tokens", .limit), ("previous_response_id", .stored), ("conversation", .storedAlias), ("background", .background)])
       + content(["instructions", "input", "tools", "text", "prompt"])
       + media([
         "input[].content[].image_url", "input[].content[].file_data", "input[].content[].input_audio.data", "input[].output[].image_url",

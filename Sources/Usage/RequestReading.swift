@@ -28,6 +28,9 @@ public struct RequestReading: Sendable {
   /// twice, or in a case of letters that only some servers take.
   public private(set) var isAmbiguous = false
 
+  /// Whether the answer comes later and elsewhere (`background` of OpenAI's responses), and its usage with it.
+  public private(set) var isBackground = false
+
   /// The change of the body by which usage is included in a stream; nil where none is needed, possible, or safe.
   public private(set) var includeUsage: IncludeUsage?
 
@@ -142,6 +145,7 @@ public struct RequestReading: Sendable {
       case .negative, .fraction: break
       }
     case .stream: isStream = number != .whole(0)
+    case .background: isBackground = number != .whole(0)
     case .root, .model, .streamOptions, .includeUsage, .stored, .storedAlias, nil: break
     }
   }
@@ -153,6 +157,7 @@ public struct RequestReading: Sendable {
     case .stored, .storedAlias: refersToStoredInput = true
     // Lenient servers take texts for numbers and booleans: what they make of them is not known here.
     case .stream: isStream = true
+    case .background: isBackground = true
     case .limit, .limitAlias, .limitSecondAlias: hasUnlimited = true
     case .choices, .choicesAlias: isAmbiguous = true
     case .root, .streamOptions, .includeUsage, nil: break
@@ -163,6 +168,7 @@ public struct RequestReading: Sendable {
     note(field)
     switch RequestField(rawValue: field) {
     case .stream: isStream = value
+    case .background: isBackground = value
     case .includeUsage:
       includesUsage = value
       if !value { place.value = index - 5..<index }
@@ -175,7 +181,7 @@ public struct RequestReading: Sendable {
     switch RequestField(rawValue: field) {
     case .streamOptions: place.nullOptions = index - 4..<index
     case .includeUsage: place.value = index - 4..<index
-    case .root, .model, .stream, .limit, .limitAlias, .limitSecondAlias, .choices, .choicesAlias, .stored, .storedAlias, nil: break
+    case .root, .model, .stream, .limit, .limitAlias, .limitSecondAlias, .choices, .choicesAlias, .stored, .storedAlias, .background, nil: break
     }
   }
 
@@ -185,7 +191,7 @@ public struct RequestReading: Sendable {
     case .streamOptions: if isObject { place.options = index } else { place.isForeign = true }
     case .includeUsage: place.isForeign = true
     case .stored, .storedAlias: refersToStoredInput = true
-    case .root, .model, .stream, .limit, .limitAlias, .limitSecondAlias, .choices, .choicesAlias, nil: break
+    case .root, .model, .stream, .limit, .limitAlias, .limitSecondAlias, .choices, .choicesAlias, .background, nil: break
     }
   }
 }

@@ -58,6 +58,13 @@ public enum UsageFormat: String, CaseIterable, Hashable, Sendable {
     ("rawPredict", .anthropic), ("streamRawPredict", .anthropic),
   ]
 
+  /// Tells whether a path names something that was generated earlier (`…/responses/<id>`, `…/chat/completions/<id>`, what hangs on them):
+  /// asking for that generates nothing, whatever usage the answer repeats.
+  public static func isStored(path: RawSpan) -> Bool {
+    let tail = PathTail(path)
+    return tail.contains("/responses/") || tail.contains("/completions/")
+  }
+
   /// Tells whether OpenAI's `stream_options.include_usage` is understood by servers of this format.
   public var takesIncludeUsage: Bool {
     switch self {

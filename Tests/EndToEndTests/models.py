@@ -163,6 +163,8 @@ class ModelServer:
             return False
 
     async def answer(self, reader, writer, path, query, body, script, record):
+        if record["method"] == "GET" and "/responses/" in path:
+            return await self.document(writer, 200, Responses.stored[path.rsplit("/", 1)[1]], script, record)
         vendor = next((v for suffix, v in VENDORS if path.endswith(suffix)), None)
         if vendor is None:
             return await self.document(writer, 404, {"error": {"message": "no such path"}}, script, record)
@@ -342,7 +344,14 @@ class Responses(OpenAI):
 
     @classmethod
     def document(cls, path, body, script):
-        return cls.response(body, script, "completed", [cls.item(script, script.text, "completed")])
+        whole = cls.response(body, script, "completed", [cls.item(script, script.text, "completed")])
+        if not body.get("background"):
+            return whole
+        # The answer is made later, and is to be fetched by its id.
+        cls.stored[whole["id"]] = {**whole, "background": True}
+        return {**cls.response(body, script, "queued", []), "background": True}
+
+    stored = {}
 
     @classmethod
     def frames(cls, path, query, body, script):

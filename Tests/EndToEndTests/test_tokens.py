@@ -161,6 +161,29 @@ def test_other_wire_formats(farebox, models, purse, wire):
         assert spent_of(farebox, purse) == ceil(total)
 
 
+def test_background_responses_cost_what_they_may_come_to(farebox, models, purse):
+    """Their usage is told elsewhere, when it is known: the output that was held stands, and fetching the answer costs no tokens."""
+    path, body = "/fine/v1/responses", {"model": "gpt", "input": PROMPT, "background": True, "max_output_tokens": 300}
+    with httpx2.Client(transport=PrepaidTransport(purse)) as paid:
+        before = missing(farebox)
+        queued = paid.post(farebox.origin + path, json=body).json()
+        assert queued["status"] == "queued" and queued["usage"] is None
+        spent = spent_of(farebox, purse)
+        assert spent >= ceil(300 * FINE["output"]) and missing(farebox) == before + 1
+        # Without a limit of its own it is the route's default.
+        paid.post(farebox.origin + path, json={**body, "max_output_tokens": None}, headers={"X-Script": "seed=2"})
+        after = spent_of(farebox, purse)
+        assert after - spent >= ceil(4096 * FINE["output"]) - 1
+        for _ in range(3):
+            answer = paid.get(f"{farebox.origin}{path}/{queued['id']}").json()
+            assert answer["status"] == "completed" and answer["usage"]["output_tokens"] == 24
+        assert spent_of(farebox, purse) == after and missing(farebox) == before + 2
+        # A stream tells its usage at its end, background or not.
+        with paid.stream("POST", farebox.origin + path, json={**body, "stream": True}) as answer:
+            answer.read()
+        assert spent_of(farebox, purse) - after <= ceil(cost(models.last()["usage"], FINE))
+
+
 @pytest.mark.parametrize("route,price,deposit", [("fine", FINE, 1_000_000), ("ceiling", DEAR, 30_000)])
 def test_asynchronous_clients_at_once(farebox, models, purse, route, price, deposit):
     purse.deposit = deposit

@@ -6,6 +6,22 @@ private func reading(_ body: String, _ format: UsageFormat, path: String = "") t
   try RequestReading(Array(body.utf8).span.bytes, format: format, path: Array(path.utf8).span.bytes)
 }
 
+@Suite struct BackgroundTests {
+  @Test(arguments: [
+    ("true", true), ("false", false), ("null", false), ("1", true), ("0", false), ("\"yes\"", true),
+  ]) func tellsWhetherTheAnswerComesLater(value: String, expected: Bool) throws {
+    let body = Array("{\"model\":\"m\",\"background\":\(value)}".utf8)
+    #expect(try RequestReading(body.span.bytes, format: .openAIResponses).isBackground == expected)
+    #expect(try RequestReading(body.span.bytes, format: .openAIChat).isBackground == false)
+  }
+
+  @Test func knowsWhatWasGeneratedEarlier() {
+    func isStored(_ path: String) -> Bool { UsageFormat.isStored(path: Array(path.utf8).span.bytes) }
+    #expect(isStored("/v1/responses/resp_1") && isStored("/v1/responses/resp_1/cancel?x=1") && isStored("/v1/chat/completions/chatcmpl-1"))
+    #expect(!isStored("/v1/responses") && !isStored("/v1/responses/") && !isStored("/v1/chat/completions") && !isStored("/"))
+  }
+}
+
 @Suite struct RequestReadingTests {
   @Test func readsAChatRequest() throws {
     let body = """

@@ -26,6 +26,10 @@ struct RequestFacts {
   var change: IncludeUsage?
   /// Servers may read the request differently from this reading, and what it costs depends on that.
   var isAmbiguous = false
+  /// The answer comes later, and its usage is reported elsewhere: the output that is held counts until the usage is known.
+  var isBackground = false
+  /// What was generated earlier is asked for: no tokens are used.
+  var generatesNothing = false
   /// The content cannot be read, though its format is known: nobody can tell what the request may come to cost.
   var isUnreadable = false
 
@@ -37,7 +41,10 @@ struct RequestFacts {
     format = usage.format.flatMap { UsageFormat(name: $0) } ?? UsageFormat(path: request.path.bytes)
     heldOutput = usage.defaultOutputTokens
     switch request.content {
-    case .none: return
+    case .none:
+      guard UsageFormat.isStored(path: request.path.bytes) else { return }
+      generatesNothing = true
+      heldOutput = 0
     case .streaming(let length): estimate(length ?? UInt64(usage.bodyLimit), usage)
     case .buffered(let octets):
       guard let format, !octets.isEmpty else {
@@ -63,6 +70,7 @@ struct RequestFacts {
 
   private mutating func take(_ reading: RequestReading, _ usage: Settings.UsageReading) {
     isAmbiguous = reading.isAmbiguous
+    isBackground = reading.isBackground
     estimate(reading.contentOctets, usage)
     let (media, overflows) = reading.mediaCount.multipliedReportingOverflow(by: Self.mediaTokens)
     let stored = reading.refersToStoredInput ? Self.storedTokens : 0

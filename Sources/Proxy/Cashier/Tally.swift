@@ -47,6 +47,10 @@ final class Tally {
   private var estimator: TokenEstimator
   /// The output tokens that the content shown stands for, whatever was reported of it as the whole.
   private var estimatedOutput: UInt64 = 0
+  /// The output tokens that count where none are reported, whatever passes: those of an answer that comes elsewhere.
+  private let leastOutput: UInt64
+  /// Whether what passes may have been generated for this exchange.
+  private let countsTokens: Bool
   /// The output tokens that were reported last.
   private var reportedOutput: UInt64?
   /// Content octets of the response as they came.
@@ -74,8 +78,13 @@ final class Tally {
     change = request.change
     estimatedInput = request.estimatedInput
     estimator = TokenEstimator(octetsPerToken: octetsPerToken)
+    countsTokens = price.countsTokens && !request.generatesNothing
+    leastOutput = request.isBackground ? request.heldOutput : 0
     passed = Quantities(requestOctets: octets)
-    if price.countsTokens { passed.inputTokens = request.estimatedInput }
+    if countsTokens {
+      passed.inputTokens = request.estimatedInput
+      passed.outputTokens = leastOutput
+    }
     granted = passed
     shown = passed
   }
@@ -96,7 +105,7 @@ final class Tally {
         return
       }
     }
-    guard price.countsTokens, let format, let framing = UsageFraming(contentType: contentType.bytes) else { return }
+    guard countsTokens, let format, let framing = UsageFraming(contentType: contentType.bytes) else { return }
     reader = UsageReader(format: format, framing: framing)
     if removesUsage, framing == .events, coding == .identity { filter = UsageChunkFilter() }
   }
@@ -155,7 +164,7 @@ final class Tally {
       let events = reader?.events ?? lines.events
       shown.events = events - min(events, filter?.removedChunks ?? 0)
     }
-    guard price.countsTokens else { return }
+    guard countsTokens else { return }
     guard let reader, !isUnreadable else {
       // What was read before the content could not be read any further counts at least.
       let octets = format == .openAIEmbeddings ? 0 : contentOctets
@@ -164,7 +173,7 @@ final class Tally {
       return
     }
     estimator.advance(toOctets: reader.contentOctets)
-    estimatedOutput = max(estimatedOutput, estimator.tokens)
+    estimatedOutput = max(estimatedOutput, estimator.tokens, leastOutput)
     guard let usage = reader.usage else {
       shown.outputTokens = estimatedOutput
       return
@@ -175,7 +184,7 @@ final class Tally {
       reportedOutput = usage.output
       estimator.report(tokens: usage.output)
     }
-    estimatedOutput = estimator.tokens
+    estimatedOutput = max(estimator.tokens, leastOutput)
     shown.outputTokens = estimatedOutput
   }
 
@@ -284,7 +293,7 @@ final class Tally {
     // What is put between it and the proxy's own last event completes an event whose upstream left out its end.
     if isEventStream, reader?.isInsideEvent ?? lines.isInsideEvent { shown.events &+= 1 }
     isUnreported = isUnreadable && price.countsEvents && isEventStream || price.countsUnits && !hasReport && contentOctets > 0
-    guard price.countsTokens else { return }
+    guard countsTokens else { return }
     reader?.finish()
     guard let reader, !isUnreadable, reader.hasFinalUsage, let usage = reader.usage else {
       isUnreported = true
