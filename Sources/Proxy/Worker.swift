@@ -6,24 +6,6 @@ import IO
 import Ledger
 import TLS
 
-/// What other threads tell a worker.
-enum WorkerMessage: Sendable {
-  /// Accept nothing more, finish what runs, then end.
-  case drain
-  /// End now.
-  case stop
-  /// The addresses of a server were looked up again.
-  case resolved(server: Int, addresses: [SocketAddress])
-  /// A pricer has answered the question that a connection waits for, or has failed.
-  case priced(connection: Int, ticket: UInt64, key: Digest32, PriceAnswer)
-  /// Use another configuration for what begins from now on.
-  case reload(Reload)
-  /// Hand connections over to another process, finish what runs, then end.
-  case handOver(MessageChannel)
-  /// Tell that the loop has come round.
-  case beat(UInt64)
-}
-
 /// One event loop: its connections, upstream pools and timers, shared with nobody.
 ///
 /// It is a struct without copies whose methods change it in place, and connections are structs at fixed addresses in
@@ -351,7 +333,8 @@ struct Worker: ~Copyable {
     ready.append(~index)
   }
 
-  private mutating func buryClosed() {
+  /// Frees the places of connections that were closed in this turn.
+  mutating func buryClosed() {
     for index in closedDownstreams {
       wheel.cancel(index * 2)
       partialRequests[index] = nil
@@ -365,59 +348,5 @@ struct Worker: ~Copyable {
       upstreams.remove(index)
     }
     closedUpstreams.removeAll(keepingCapacity: true)
-  }
-
-  // MARK: Messages and the end
-
-  private mutating func receive(_ message: WorkerMessage) {
-    switch message {
-    case .drain:
-      // Nobody takes this process's place any more.
-      successor = nil
-      startDraining()
-    case .stop: isStopped = true
-    case .resolved(let server, let found): addressesChanged(server, found)
-    case .priced(let connection, let ticket, let key, let answer): priced(connection, ticket: ticket, key: key, answer)
-    case .reload(let reload): adopt(reload)
-    case .handOver(let channel): startHandover(channel)
-    case .beat(let number): control.beat.store(number, ordering: .relaxed)
-    }
-  }
-
-  mutating func startDraining() {
-    guard !isDraining else { return }
-    isDraining = true
-    drainDeadline = now &+ plan.timeouts.drain
-    for index in 0..<listeners.placeCount where listeners.isInUse(index) { listeners.remove(index) }
-    for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
-      let connection = downstreams.pointer(index)
-      if mayHandOver(index) { continue }
-      guard successor == nil else {
-        giveNotice(index)
-        continue
-      }
-      switch connection.pointee.state {
-      case .idle, .handshake: closeDownstream(index)
-      case .multiplexed: drainSession(of: index)
-      case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
-        connection.pointee.flags.insert(.closing)
-      case .tunnel: drainTunnel(index)
-      case .linger, .closed: break
-      }
-    }
-  }
-
-  private mutating func checkDrained() {
-    if downstreams.count == 0 || now >= drainDeadline { isStopped = true }
-  }
-
-  private mutating func closeEverything() {
-    for index in 0..<downstreams.placeCount where downstreams.isInUse(index) {
-      if downstreams.pointer(index).pointee.state != .closed { closeDownstream(index) }
-    }
-    for index in 0..<upstreams.placeCount where upstreams.isInUse(index) {
-      if upstreams.pointer(index).pointee.state != .closed { closeUpstream(index) }
-    }
-    buryClosed()
   }
 }
