@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from certificates import Authority
 from harness import SHOP, Farebox, challenge_of, fetch, free_port, request_of
 from prepaid import PrepaidWallet, SessionSecret
 
@@ -63,7 +64,7 @@ FALLBACK = 50_000
 class Pricer:
     """Answers every question by `answer`, a function of the question; remembers what it was asked."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         self.questions, self.heads, self.lock = [], [], threading.Lock()
         self.reset()
         pricer = self
@@ -82,6 +83,8 @@ class Pricer:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -126,6 +129,67 @@ def farebox(binary, upstream, service, tmp_path_factory):
 def pricer(service):
     service.reset()
     return service
+
+
+SECURE = """
+[[upstream]]
+name = "known"
+url = "https://127.0.0.1:KNOWN"
+ca = "{FOLDER}/root.pem"
+
+[[upstream]]
+name = "foreign"
+url = "https://127.0.0.1:FOREIGN"
+ca = "{FOLDER}/root.pem"
+
+[[route]]
+id = "secure"
+prefix = "/secure/"
+upstream = "api"
+price = "https://127.0.0.1:KNOWN/price"
+
+[[route]]
+id = "foreign"
+prefix = "/foreign/"
+upstream = "api"
+price = "https://127.0.0.1:FOREIGN/price"
+price-fallback = "0.05 USDC per request"
+
+[[route]]
+id = "unknown"
+prefix = "/unknown/"
+upstream = "api"
+price = "https://localhost:KNOWN/price"
+price-fallback = "0.05 USDC per request"
+"""
+
+
+def test_pricers_are_asked_over_tls(binary, upstream, tmp_path_factory):
+    """Verified as upstreams are: one that a trusted root has named is believed, any other has failed."""
+    folder = tmp_path_factory.mktemp("secure")
+    trusted, other = Authority(folder), Authority(folder, "other")
+    trusted.issue("pricer", ["127.0.0.1", "localhost"])
+    other.issue("impostor", ["127.0.0.1"])
+    known, foreign = Pricer(trusted.server("pricer")), Pricer(other.server("impostor"))
+    text = CONFIGURATION.replace("PRICER", str(known.port)).replace("CLOSED", str(free_port())) + SECURE.replace("{FOLDER}", str(folder))
+    text = text.replace("KNOWN", str(known.port)).replace("FOREIGN", str(foreign.port))
+    farebox = Farebox(binary, folder / "farebox", upstream.port, configuration=text)
+    wallet = PrepaidWallet.new()
+    farebox.create_wallet(wallet, "1 USDC")
+    with farebox.connection() as connection:
+        unpaid = fetch(connection, "GET", "/secure/1/echo?q=2")
+        assert amount(unpaid) == 2000 and known.questions[0]["path"] == "/secure/1/echo"
+        paid = fetch(connection, "GET", "/secure/1/echo?q=2", {"Authorization": wallet.transfer(challenge_of(unpaid, "charge"))})
+        assert paid.status == 200 and farebox.balance(wallet) == 1_000_000 - 2000
+        known.answer = lambda question: {"price": "0.003 USDC per request"}
+        assert amount(fetch(connection, "GET", "/secure/2/echo")) == 3000
+        assert amount(fetch(connection, "GET", "/foreign/1/echo")) == FALLBACK and foreign.questions == []
+        # The tests' root is nobody's that the system trusts.
+        assert amount(fetch(connection, "GET", "/unknown/1/echo")) == FALLBACK
+    farebox.stop()
+    farebox.assert_books_balance()
+    known.server.shutdown()
+    foreign.server.shutdown()
 
 
 numbers = iter(range(10**9))
