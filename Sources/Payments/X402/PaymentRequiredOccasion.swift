@@ -26,6 +26,15 @@ public struct PaymentRequiredOccasion {
     self.nonce = nonce
     self.reason = reason
   }
+
+  /// Appends the URL as it is.
+  func appendURL(to out: inout ByteBuffer) {
+    out.append(origin)
+    out.append(path)
+    guard let query else { return }
+    out.append(byte: 0x3F)
+    out.append(query)
+  }
 }
 
 /// What a client that lost count of its channel is told, in the `extra` of the offer that it took ("Corrective 402").

@@ -102,12 +102,7 @@ public struct PaymentRequiredPrinter: Sendable {
     Self.appendReason(occasion, to: &out)
     out.append("\",\"accepts\":[" as StaticString)
     var url = ByteBuffer(capacity: 256)
-    url.append(occasion.origin)
-    url.append(occasion.path)
-    if let query = occasion.query {
-      url.append(byte: 0x3F)
-      url.append(query)
-    }
+    occasion.appendURL(to: &url)
     for (index, requirement) in requirementsV1.enumerated() {
       if index > 0 { out.append(byte: 0x2C) }
       url.withUnsafeBytes { requirement.append(url: $0, to: &out) }
@@ -149,18 +144,21 @@ public struct PaymentRequiredPrinter: Sendable {
 
   /// Appends what follows the prepared part: the extensions of this request, the error and the resource.
   private func appendTail(_ occasion: PaymentRequiredOccasion, _ detail: Detail, to out: inout ByteBuffer) {
-    var url = ByteBuffer(capacity: 256)
-    url.appendURL(origin: occasion.origin, path: occasion.path, query: detail.hasQuery ? occasion.query : nil)
     var comma = prepared.extensions.isEmpty ? "" : "," as StaticString
     if let signIn, detail.signsIn {
       out.append(comma)
       comma = ","
+      var url = ByteBuffer(capacity: 256)
+      url.appendURL(origin: occasion.origin, path: occasion.path, query: detail.hasQuery ? occasion.query : nil)
       url.withUnsafeBytes {
         signIn.append(uri: $0, nonce: occasion.nonce, now: occasion.now, withSchema: prepared.hasSchemas, to: &out)
       }
     }
     if let offerReceipt, detail.signsOffers {
       out.append(comma)
+      // What is signed is the URL itself, without the escapes that it needs within JSON.
+      var url = ByteBuffer(capacity: 256)
+      occasion.appendURL(to: &url)
       let text = url.string()
       OfferReceipt.append(
         offers: offers.map { offerReceipt.offer($0, url: text, validUntil: occasion.now + offerLifetime) },
@@ -171,7 +169,7 @@ public struct PaymentRequiredPrinter: Sendable {
     out.append("\",\"resource\":{" as StaticString)
     out.append(prepared.resource)
     out.append("\"url\":\"" as StaticString)
-    out.append(url)
+    out.appendURL(origin: occasion.origin, path: occasion.path, query: detail.hasQuery ? occasion.query : nil)
     out.append("\"}}" as StaticString)
   }
 

@@ -216,4 +216,24 @@ private func parsed(_ value: String) throws -> PaymentRequired {
       #expect(throws: X402Error.self) { try Array(wrong.utf8).withUnsafeBytes { try PaymentRequired(json: $0) } }
     }
   }
+
+  @Test func whatTheOfficialServersSay() throws {
+    let new = try parsed(X402Vector.required)
+    #expect(new.offers.map(\.requirements) == [offer()] && new.resourceURL == "https://api.example.com/premium-data")
+    #expect(new.extensions["payment-identifier"] == ["info": ["required": false]] && new.error == "Payment required")
+    // The chosen offer is echoed as it was received.
+    #expect(new.offers.first?.object["extra"] == ["name": "USDC", "version": "2"])
+    let old = try Array(X402Vector.requiredV1.utf8).withUnsafeBytes { try PaymentRequired(json: $0) }
+    #expect(old.version == .v1 && old.error == "No X-PAYMENT header provided" && old.offers.map(\.requirements) == [offer()])
+    #expect(old.offers.first?.resource == "https://api.example.com/premium-data")
+    for vector in [X402Vector.required, X402Vector.settled] {
+      let octets = Array(vector.utf8)
+      for count in 0..<octets.count - 2 {
+        octets[..<count].withUnsafeBytes { part in
+          #expect(throws: X402Error.self) { try PaymentRequired(fieldValue: part) }
+          #expect(throws: X402Error.self) { try SettlementResponse(fieldValue: part, network: baseSepolia) }
+        }
+      }
+    }
+  }
 }

@@ -86,6 +86,9 @@ private func read(_ text: String, network: X402Network = baseSepolia) throws -> 
     // As x402 2.25.0 serialises them, and as the specification shows them.
     let settled = try read("{\"success\":true,\"payer\":\"\(payer)\",\"transaction\":\"0x\(hash.hex)\",\"network\":\"eip155:84532\"}")
     #expect(settled.isSuccess && settled.transaction == hash && settled.amount == .unsaid && !settled.isDefinitiveRefusal)
+    let official = try Array(X402Vector.settled.utf8).withUnsafeBytes { try SettlementResponse(fieldValue: $0, network: baseSepolia) }
+    #expect(official.isSuccess && official.amount == .units(2_350_000) && official.chargedAmount == 700 && official.transaction == hash)
+    #expect(official.channelState?.chargedCumulativeAmount == 3900 && official.channelState?.refundNonce == 1)
     let refused = try read(
       """
       {"success":false,"errorReason":"invalid_exact_evm_insufficient_balance","errorMessage":"at 10.0.0.1","payer":null,"transaction":"",\

@@ -53,6 +53,14 @@ import Testing
       let second = try payload(try #require(offers[1]["signature"]?.stringValue))
       #expect(second["scheme"] == "batch-settlement" && second["amount"] == "1000")
     }
+    try asked("/a\"b") { occasion in
+      var out = ByteBuffer()
+      printer.append(json: occasion, to: &out)
+      let written = try object(out.string())
+      let offers = try #require(written["extensions"]?["offer-receipt"]?["info"]?["offers"]?.arrayValue)
+      let first = try payload(try #require(offers[0]["signature"]?.stringValue))
+      #expect(first["resourceUrl"] == "https://api.example.com/a\"b" && first["resourceUrl"] == written["resource"]?["url"])
+    }
     let hash = Digest32(bytes: [UInt8](repeating: 1, count: 32))
     for transaction in [nil, hash] {
       let receipt = signer.receipt(

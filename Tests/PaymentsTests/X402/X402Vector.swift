@@ -153,6 +153,31 @@ enum X402Vector {
     MTAwMDAiLCAidmFsaWRBZnRlciI6ICIxNzk1MzAyMDI2IiwgInZhbGlkQmVmb3JlIjogIjE3OTUzMDIxNDYiLCAibm9uY2UiOiAiMHhlNTBiZGYxOGQ3Mzhm\
     NDUyMmU1ZWI1OWQ5Y2VmYmYzNTQyNmZjMjk5Yzc4NjZhMzdlYWFiMmQyOTAyYzllYmI4In19fQ==
     """
+  /// A 402 of version 2.
+  static let required = """
+    eyJ4NDAyVmVyc2lvbiI6MiwiZXJyb3IiOiJQYXltZW50IHJlcXVpcmVkIiwicmVzb3VyY2UiOnsidXJsIjoiaHR0cHM6Ly9hcGkuZXhhbXBsZS5jb20vcHJl\
+    bWl1bS1kYXRhIiwiZGVzY3JpcHRpb24iOiJBY2Nlc3MgdG8gcHJlbWl1bSBtYXJrZXQgZGF0YSIsIm1pbWVUeXBlIjoiYXBwbGljYXRpb24vanNvbiIsInRh\
+    Z3MiOlsiYSJdfSwiYWNjZXB0cyI6W3sic2NoZW1lIjoiZXhhY3QiLCJuZXR3b3JrIjoiZWlwMTU1Ojg0NTMyIiwiYXNzZXQiOiIweDAzNkNiRDUzODQyYzU0\
+    MjY2MzRlNzkyOTU0MWVDMjMxOGYzZENGN2UiLCJhbW91bnQiOiIxMDAwMCIsInBheVRvIjoiMHgyMDk2OTNCYzZhZmMwQzUzMjhiQTM2RmFGMDNDNTE0RUYz\
+    MTIyODdDIiwibWF4VGltZW91dFNlY29uZHMiOjYwLCJleHRyYSI6eyJuYW1lIjoiVVNEQyIsInZlcnNpb24iOiIyIn19XSwiZXh0ZW5zaW9ucyI6eyJwYXlt\
+    ZW50LWlkZW50aWZpZXIiOnsiaW5mbyI6eyJyZXF1aXJlZCI6ZmFsc2V9fX19
+    """
+  /// A settlement of version 2.
+  static let settled = """
+    eyJzdWNjZXNzIjogdHJ1ZSwgInBheWVyIjogIjB4MTlFN0UzNzZFN0MyMTNCN0U3ZTdlNDZjYzcwQTVkRDA4NkRBZmYyQSIsICJ0cmFuc2FjdGlvbiI6ICIw\
+    eGFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWJhYmFiYWIiLCAibmV0d29yayI6ICJlaXAxNTU6ODQ1\
+    MzIiLCAiYW1vdW50IjogIjIzNTAwMDAiLCAiZXh0cmEiOiB7ImNoYXJnZWRBbW91bnQiOiAiNzAwIiwgImNoYW5uZWxTdGF0ZSI6IHsiY2hhbm5lbElkIjog\
+    IjB4Y2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZGNkY2RjZCIsICJiYWxhbmNlIjogIjEwMDAwMCIs\
+    ICJ0b3RhbENsYWltZWQiOiAiMzIwMCIsICJ3aXRoZHJhd1JlcXVlc3RlZEF0IjogMCwgInJlZnVuZE5vbmNlIjogIjEiLCAiY2hhcmdlZEN1bXVsYXRpdmVB\
+    bW91bnQiOiAiMzkwMCJ9fX0=
+    """
+  /// A body of version 1, by x402 0.3.0.
+  static let requiredV1 = #"""
+    {"x402Version":1,"accepts":[{"scheme":"exact","network":"base-sepolia","maxAmountRequired":"10000","resource":"https://a\#
+    pi.example.com/premium-data","description":"d","mimeType":"m","outputSchema":null,"payTo":"0x209693Bc6afc0C5328bA36FaF03\#
+    C514EF312287C","maxTimeoutSeconds":60,"asset":"0x036CbD53842c5426634e7929541eC2318f3dCF7e","extra":{"name":"USDC","versi\#
+    on":"2"}}],"error":"No X-PAYMENT header provided"}
+    """#
 
   static let version2 = [eip3009, permit2, upto, deposit, depositPermit2, voucher, refund, identified]
   static let all = version2 + [v1]
