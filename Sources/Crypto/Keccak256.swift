@@ -19,10 +19,14 @@ public struct Keccak256: Sendable {
   public mutating func update(_ octets: UnsafeRawBufferPointer) {
     var index = 0
     while index < octets.count {
+      if taken == 0, octets.count &- index >= Self.blockCount {
+        for lane in 0..<Self.blockCount / 8 { state[lane] ^= Self.lane(octets, at: index &+ lane &* 8) }
+        state.permute()
+        index &+= Self.blockCount
+        continue
+      }
       if taken & 7 == 0, octets.count &- index >= 8 {
-        // Safe because: eight octets are left, and the load asks for no alignment.
-        let lane = UInt64(littleEndian: octets.loadUnaligned(fromByteOffset: index, as: UInt64.self))
-        state[taken >> 3] ^= lane
+        state[taken >> 3] ^= Self.lane(octets, at: index)
         index &+= 8
         taken &+= 8
       } else {
@@ -35,6 +39,12 @@ public struct Keccak256: Sendable {
         taken = 0
       }
     }
+  }
+
+  @inline(__always)
+  private static func lane(_ octets: UnsafeRawBufferPointer, at index: Int) -> UInt64 {
+    // Safe because: the callers have seen that eight octets are left, and the load asks for no alignment.
+    UInt64(littleEndian: octets.loadUnaligned(fromByteOffset: index, as: UInt64.self))
   }
 
   /// Takes the next octets.

@@ -6,8 +6,6 @@ public enum EthereumError: Error, Hashable, Sendable {
   case malformedAddress
   /// An address has letters of both cases that are not the checksum of EIP-55.
   case addressChecksumMismatch
-  /// A number is not spelled in its one decimal or hexadecimal way.
-  case malformedNumber
   /// A number is greater than its type holds.
   case numberTooLarge
   /// A signature has neither 65 octets nor the 64 of EIP-2098, or its last octet is none of 0, 1, 27 and 28.
@@ -81,8 +79,6 @@ public enum EthereumError: Error, Hashable, Sendable {
   public enum TransactionRule: Hashable, Sendable {
     /// The envelope's type is not one of those that are read here.
     case unknownType
-    /// There are more octets than the limit.
-    case tooLarge
     /// The chain is another one.
     case wrongChain
     /// The gas limit is below what the transaction costs before it runs.

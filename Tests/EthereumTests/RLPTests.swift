@@ -81,7 +81,7 @@ private func refusal(_ hex: String, limits: RLP.Limits = .standard) -> EthereumE
 
   /// Whatever is decoded is what its items encode to.
   @Test func drawnOctetsNeverTrapAndKeepOneSpelling() {
-    var random = SystemLikeGenerator(seed: 7)
+    var random = SeededGenerator(seed: 7)
     for _ in 0..<20_000 {
       let octets = (0..<Int.random(in: 0...24, using: &random)).map { _ -> UInt8 in
         [0x80, 0x81, 0xB8, 0xC0, 0xC2, 0xF8, 0, UInt8.random(in: 0...255, using: &random)].randomElement(using: &random) ?? 0

@@ -163,7 +163,7 @@ private func result(_ text: String) throws -> JSONValue { try #require(try reply
     for count in 0..<octets.count {
       #expect(throws: EthereumError.self) { try RPCReply(Array(octets[..<count]), id: 7) }
     }
-    var random = SystemLikeGenerator(seed: 17)
+    var random = SeededGenerator(seed: 17)
     for _ in 0..<3000 {
       var changed = octets
       changed[Int.random(in: 0..<changed.count, using: &random)] = UInt8.random(in: 0x20...0x7F, using: &random)

@@ -86,7 +86,7 @@ private func refusal(_ octets: [UInt8]) -> EthereumError? {
   }
 
   @Test func changedOctetsNeverTrapAndKeepOneSpelling() throws {
-    var random = SystemLikeGenerator(seed: 13)
+    var random = SeededGenerator(seed: 13)
     for vector in tempoVectors {
       let octets = try #require(HexData.parse(vector.encoded))
       for _ in 0..<400 {

@@ -1,5 +1,5 @@
 /// Draws the same numbers from the same seed (SplitMix64), so that what fails can be repeated.
-struct SystemLikeGenerator: RandomNumberGenerator {
+struct SeededGenerator: RandomNumberGenerator {
   private var state: UInt64
 
   init(seed: UInt64) {
