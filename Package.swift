@@ -90,7 +90,9 @@ let package = Package(
     tests("PaymentsTests", ["Payments", "Ethereum", "Crypto", "Encoding", "Bytes", "HTTP"]),
     tests("MeteringTests", ["Metering", "Payments", "Encoding", "Bytes"]),
     tests("MCPTests", ["MCP", "Payments", "Crypto", "Encoding", "Bytes"]),
-    tests("MethodsTests", ["Methods", "Ethereum", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"]),
+    tests(
+      "MethodsTests", ["Methods", "Ethereum", "Payments", "Metering", "Crypto", "Encoding", "Bytes", "HTTP"],
+      exclude: ["EVM/Session/session_vectors.py"]),
     tests("GatewayTests", ["Gateway", "HTTP", "Payments", "Metering", "Encoding", "Bytes"]),
     tests("ConfigurationTests", ["Configuration", "Ethereum", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),

@@ -48,7 +48,7 @@ extension Purchase {
     case .paymentRequired, .malformedCredential, .invalidChallenge, .verificationFailed, .paymentExpired,
       .paymentInsufficient, .invalidPayload, .paymentActionRequired, .internalPaymentError, .badRequest,
       .methodUnsupported, .sessionInsufficientBalance, .sessionInvalidSignature, .sessionSignerMismatch,
-      .sessionAmountExceedsDeposit, .sessionDeltaTooSmall, .sessionExists, .sessionMismatch, .idempotencyMismatch,
+      .sessionAmountExceedsDeposit, .sessionDeltaTooSmall, .sessionChallengeNotFound, .sessionTransactionReverted, .sessionExists, .sessionMismatch, .idempotencyMismatch,
       .queryRefused, .bodyTooLarge, .notSold:
       return .refused
     }

@@ -10,7 +10,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
   case paymentRequired, malformedCredential, invalidChallenge, verificationFailed, paymentExpired, paymentInsufficient
   case invalidPayload, paymentActionRequired, internalPaymentError, badRequest, methodUnsupported
   case sessionInsufficientBalance, sessionInvalidSignature, sessionSignerMismatch, sessionAmountExceedsDeposit
-  case sessionDeltaTooSmall, sessionNotFound, sessionFinalized
+  case sessionDeltaTooSmall, sessionNotFound, sessionFinalized, sessionChallengeNotFound, sessionTransactionReverted
   // Our own.
   /// The wallet's policy forbids the payment; paying again cannot help.
   case policyDenied
@@ -51,13 +51,13 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     switch self {
     case .paymentRequired, .malformedCredential, .invalidChallenge, .verificationFailed, .paymentExpired, .paymentInsufficient,
       .invalidPayload, .paymentActionRequired, .sessionInsufficientBalance, .sessionInvalidSignature, .sessionSignerMismatch,
-      .sessionAmountExceedsDeposit, .sessionDeltaTooSmall:
+      .sessionAmountExceedsDeposit, .sessionDeltaTooSmall, .sessionChallengeNotFound:
       402
     case .badRequest, .methodUnsupported, .notSold: 400
     case .internalPaymentError: 500
     case .sessionNotFound, .sessionFinalized: 410
     case .policyDenied, .alreadyPaid, .sessionMismatch, .queryRefused: 403
-    case .paymentInFlight, .alreadyOpen, .sessionExists, .idempotencyInFlight, .outcomeNotKept: 409
+    case .paymentInFlight, .alreadyOpen, .sessionExists, .idempotencyInFlight, .outcomeNotKept, .sessionTransactionReverted: 409
     case .idempotencyMismatch: 422
     case .rateLimited, .tooManyInFlight: 429
     case .bodyTooLarge: 413
@@ -86,6 +86,8 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .sessionDeltaTooSmall: "session/delta-too-small"
     case .sessionNotFound: "session/channel-not-found"
     case .sessionFinalized: "session/channel-finalized"
+    case .sessionChallengeNotFound: "session/challenge-not-found"
+    case .sessionTransactionReverted: "session/transaction-reverted"
     case .policyDenied: "policy-denied"
     case .alreadyPaid: "already-paid"
     case .paymentInFlight: "payment-in-flight"
@@ -124,6 +126,8 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .sessionDeltaTooSmall: "Amount Too Small"
     case .sessionNotFound: "Session Not Found"
     case .sessionFinalized: "Session Closed"
+    case .sessionChallengeNotFound: "Challenge Not Found"
+    case .sessionTransactionReverted: "Transaction Reverted"
     case .policyDenied: "Denied By Wallet Policy"
     case .alreadyPaid: "Already Paid"
     case .paymentInFlight: "Payment In Flight"
@@ -163,6 +167,8 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .sessionDeltaTooSmall: "The amount is below what the route asks for."
     case .sessionNotFound: "No session of this id is open."
     case .sessionFinalized: "The session is closed."
+    case .sessionChallengeNotFound: "The challenge is unknown or has expired."
+    case .sessionTransactionReverted: "The transaction on the chain was reverted."
     case .policyDenied: "The wallet's policy forbids this payment."
     case .alreadyPaid: "The credential has been used; its payment stands."
     case .paymentInFlight: "The credential is in use by another request."

@@ -18,6 +18,8 @@ import Testing
     (.sessionInvalidSignature, scheme + "session/invalid-signature", 402), (.sessionSignerMismatch, scheme + "session/signer-mismatch", 402),
     (.sessionAmountExceedsDeposit, scheme + "session/amount-exceeds-deposit", 402), (.sessionDeltaTooSmall, scheme + "session/delta-too-small", 402),
     (.sessionNotFound, scheme + "session/channel-not-found", 410), (.sessionFinalized, scheme + "session/channel-finalized", 410),
+    (.sessionChallengeNotFound, scheme + "session/challenge-not-found", 402),
+    (.sessionTransactionReverted, scheme + "session/transaction-reverted", 409),
     (.policyDenied, "https://r/problems/policy-denied", 403), (.alreadyPaid, "https://r/problems/already-paid", 403),
     (.paymentInFlight, "https://r/problems/payment-in-flight", 409), (.alreadyOpen, "https://r/problems/already-open", 409),
     (.sessionExists, "https://r/problems/session-exists", 409), (.sessionMismatch, "https://r/problems/session-mismatch", 403),

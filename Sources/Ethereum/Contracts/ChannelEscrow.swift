@@ -13,7 +13,8 @@ public enum ChannelEscrow {
     TypedData.Domain(name: name, version: "1", chainID: chainID, verifyingContract: escrow)
   }
 
-  private static let voucherTypeHash = TypedData.typeHash("Voucher(bytes32 channelId,uint128 cumulativeAmount)")
+  /// The hash of a voucher's type; behind it stand the channel's id and the amount.
+  public static let voucherTypeHash = TypedData.typeHash("Voucher(bytes32 channelId,uint128 cumulativeAmount)")
   private static let settleTypeHash = TypedData.typeHash(
     "SettleAuthorization(bytes32 channelId,uint128 cumulativeAmount,uint256 nonce,uint256 deadline)")
   private static let closeTypeHash = TypedData.typeHash(

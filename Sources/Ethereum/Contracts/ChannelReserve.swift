@@ -13,7 +13,8 @@ public enum ChannelReserve {
     TypedData.Domain(name: "TIP20 Channel Reserve", version: "1", chainID: chainID, verifyingContract: escrow)
   }
 
-  private static let voucherTypeHash = TypedData.typeHash("Voucher(bytes32 channelId,uint96 cumulativeAmount)")
+  /// The hash of a voucher's type; behind it stand the channel's id and the amount.
+  public static let voucherTypeHash = TypedData.typeHash("Voucher(bytes32 channelId,uint96 cumulativeAmount)")
 
   /// Hashes a voucher.
   ///

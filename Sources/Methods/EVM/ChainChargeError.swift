@@ -18,6 +18,12 @@ public enum ChainChargeError: Error, Hashable, Sendable {
     case chainId, permit2Address, spender, credentialTypes, decimals, splits, memo, feePayer, supportedModes
     case type, permit, permitted, token, nonce, deadline, transferDetails, to, requestedAmount, witness, challengeHash, signature
     case from, value, validAfter, validBefore, hash, source
+    // Sessions'.
+    case action, channelId, cumulativeAmount, additionalDeposit, authorization, authorizedSigner, voucherSignature, salt, deposit
+    case transaction, payer, payee, `operator`, expiringNonceHash, descriptor, escrowContract, minVoucherDelta, permit2Contract
+    case sessionProtocol, sessionSnapshot, highestVoucher, escrow, acceptedCumulative, requiredCumulative, settled, spent
+    case closeRequestedAt, units, unitType, unitSize, suggestedDeposit, prices, minimum, maximum, minimumDeposit, idleTimeout
+    case receipt, status, intent, method, reference, challengeId, timestamp, txHash
   }
 
   // The form of objects.

@@ -75,7 +75,8 @@ public struct PrepaidSession: Sendable, Hashable {
     guard rates[0].unit.wireName == unitType else { throw .contradiction(.unitType) }
   }
 
-  private static func rates(_ value: JSONValue) throws(PrepaidError) -> [Rate] {
+  /// Reads rates as `prices` lists them.
+  static func rates(_ value: JSONValue) throws(PrepaidError) -> [Rate] {
     guard let list = value.arrayValue, !list.isEmpty, list.count <= Price.maximumParts else { throw .invalid(.prices) }
     var rates: [Rate] = []
     for element in list {
