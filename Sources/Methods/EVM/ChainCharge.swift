@@ -44,10 +44,7 @@ public enum SettlementMeans: Sendable, Hashable {
   case call(to: Address, data: [UInt8])
   /// The payer's own transaction, to be broadcast.
   case transaction(raw: [UInt8], hash: Digest32)
-  /// A transaction that the payer has broadcast himself.
-  ///
-  /// The chain has to show that the payer sent it as a plain call of the token: every other transaction with such a transfer in its logs,
-  /// our own settlements first of all, pays for something else.
+  /// A transaction that the payer has broadcast himself; ``ChainCharge/isPayment(sender:to:data:at:)`` says whether it is one.
   case hash(Digest32)
   /// Nothing moves: a proof for a charge of nothing.
   case none
@@ -73,16 +70,48 @@ public struct ExpectedTransfer: Sendable, Hashable {
   public var to: Address
   /// Base units.
   public var amount: UInt128
-  /// The memo of a `TransferWithMemo` (TIP-20); nil where any or none does.
-  public var memo: Digest32?
+  /// What its memo must be (TIP-20).
+  public var memo: ExpectedMemo
 
   /// Takes the members.
-  public init(token: Address, from: Address?, to: Address, amount: UInt128, memo: Digest32? = nil) {
+  public init(token: Address, from: Address?, to: Address, amount: UInt128, memo: ExpectedMemo = .any) {
     self.token = token
     self.from = from
     self.to = to
     self.amount = amount
     self.memo = memo
+  }
+}
+
+/// What the memo of a transfer must be (TIP-20).
+public enum ExpectedMemo: Sendable, Hashable {
+  /// It may have any memo or none.
+  case any
+  /// It must have this one.
+  case exact(Digest32)
+  /// It must have one that attributes it to a challenge.
+  case attributed(Attribution)
+
+  /// Whether a transfer's memo will do; nil for a transfer without one.
+  public func isMet(by memo: Digest32?) -> Bool {
+    switch self {
+    case .any: true
+    case .exact(let expected): memo == expected
+    case .attributed(let attribution): memo.map { attribution.isMade(in: $0) } ?? false
+    }
+  }
+}
+
+extension UInt128 {
+  /// What parts leave of a whole; nil where that is nothing.
+  func remainder(after parts: [UInt128]) -> UInt128? {
+    var rest = self
+    for part in parts {
+      let (difference, isBelow) = rest.subtractingReportingOverflow(part)
+      guard !isBelow else { return nil }
+      rest = difference
+    }
+    return rest > 0 ? rest : nil
   }
 }
 

@@ -79,6 +79,13 @@ struct ChainMembers {
     return whole
   }
 
+  /// A truth value; false where the member is missing.
+  func flag(_ member: ChainChargeError.Member) throws(ChainChargeError) -> Bool {
+    guard let value = self[member] else { return false }
+    guard case .bool(let flag) = value else { throw .malformed(member) }
+    return flag
+  }
+
   /// `0x` and the digits of at most `limit` octets.
   func octets(_ member: ChainChargeError.Member, limit: Int) throws(ChainChargeError) -> [UInt8] {
     let text = try string(member)

@@ -19,7 +19,7 @@ extension EVMCharge {
     guard token.address == currency else { throw .tokenMismatch(means) }
     guard accepts(payload.type) else { throw .typeNotOffered(means) }
     guard splits.isEmpty || payload.type == .permit2 else { throw .splitsNeedPermit2 }
-    let account = try account(source)
+    let account = try AccountDID.payer(source, chain: chainID)
     let charge: ChainCharge =
       switch payload {
       case .permit2(let permit):
@@ -27,19 +27,11 @@ extension EVMCharge {
           permit, owner: account, challenge: challenge, token: token, submitter: submitter, wallets: wallets, now: now)
       case .authorization(let authorization, let signature):
         try check(authorization, signature: signature, challenge: challenge, token: token, wallets: wallets, now: now)
-      case .transaction: throw .typeNotOffered(.transaction)
+      case .transaction(let raw): try check(transaction: raw, challenge: challenge)
       case .hash(let hash): check(hash: hash, payer: account, challenge: challenge)
       }
     guard account == nil || account == charge.payer else { throw .sourceMismatch }
     return charge
-  }
-
-  /// The account that `source` names; nil where it is missing.
-  private func account(_ source: String?) throws(ChainChargeError) -> Address? {
-    guard let source else { return nil }
-    guard let account = AccountDID(source) else { throw .malformedSource }
-    guard account.chain.number == chainID else { throw .sourceMismatch }
-    return account.address
   }
 
   /// draft-evm-charge-00 "Authorization Verification".
@@ -106,12 +98,40 @@ extension EVMCharge {
     }
   }
 
+  /// draft-evm-charge-00 "Transaction Verification".
+  private func check(transaction raw: [UInt8], challenge: ChallengeTerms) throws(ChainChargeError) -> ChainCharge {
+    let signed: SignedTransaction
+    do { signed = try SignedTransaction(decoding: raw) } catch { throw .malformedTransaction(error) }
+    guard signed.transaction.kind == .dynamicFee else { throw .malformedTransaction(.transaction(.unknownType)) }
+    guard signed.transaction.chainID == chainID else { throw .chainMismatch }
+    do { try signed.transaction.check(chainID: chainID) } catch { throw .malformedTransaction(error) }
+    guard signed.transaction.to == currency else { throw .callMismatch }
+    guard let call = TokenCall(signed.transaction.data), call.memo == nil else { throw .notATransfer }
+    guard call.to == recipient else { throw .recipientMismatch(.transaction) }
+    guard call.amount == Word256(amount) else { throw .amountMismatch(.transaction) }
+    return ChainCharge(
+      id: ChainCharge.id(chain: chainID, transaction: signed.hash), payer: signed.sender, amount: amount, expires: challenge.expires,
+      means: .transaction(raw: signed.encoded, hash: signed.hash),
+      transfers: [ExpectedTransfer(token: currency, from: signed.sender, to: recipient, amount: amount)], signatureCheck: .recovered,
+      notBefore: challenge.oldestBlock)
+  }
+
   /// draft-evm-charge-00 "Hash Verification": everything else is the chain's to tell.
   private func check(hash: Digest32, payer: Address?, challenge: ChallengeTerms) -> ChainCharge {
     ChainCharge(
       id: ChainCharge.id(chain: chainID, transaction: hash), payer: payer ?? .zero, amount: amount, expires: challenge.expires,
       means: .hash(hash), transfers: [ExpectedTransfer(token: currency, from: payer, to: recipient, amount: amount)],
       signatureCheck: .none, notBefore: challenge.oldestBlock)
+  }
+}
+
+extension AccountDID {
+  /// The account on the chain that a credential's `source` names; nil where it is missing.
+  static func payer(_ source: String?, chain: UInt64) throws(ChainChargeError) -> Address? {
+    guard let source else { return nil }
+    guard let account = AccountDID(source) else { throw .malformedSource }
+    guard account.chain.number == chain else { throw .sourceMismatch }
+    return account.address
   }
 }
 

@@ -132,15 +132,7 @@ public struct EVMCharge: Sendable, Hashable {
   }
 
   /// What the splits leave for the recipient, in base units; nil where that is nothing.
-  public var remainder: UInt128? {
-    var rest = amount
-    for split in splits {
-      let (difference, isBelow) = rest.subtractingReportingOverflow(split.amount)
-      guard !isBelow else { return nil }
-      rest = difference
-    }
-    return rest > 0 ? rest : nil
-  }
+  public var remainder: UInt128? { amount.remainder(after: splits.map(\.amount)) }
 
   /// Whether a type is accepted; an offer that names none accepts what the payer sends himself.
   public func accepts(_ type: CredentialType) -> Bool {
