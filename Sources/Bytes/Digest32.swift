@@ -59,8 +59,8 @@ public struct Digest32: Hashable, Sendable {
   @inlinable
   public func withUnsafeBytes<R: ~Copyable, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     // Safe because: four words are 32 octets without padding.
-    var words = words
-    return try Swift.withUnsafeMutableBytes(of: &words) { (octets) throws(E) -> R in try body(UnsafeRawBufferPointer(octets)) }
+    // They are borrowed, not copied into a variable: the optimizer of Swift 6.3 reads such a copy before it has been written.
+    try Swift.withUnsafeBytes(of: words) { (octets) throws(E) -> R in try body(octets) }
   }
 
   /// Calls `body` with the octets, to fill them; the pointer ends with the call.

@@ -44,9 +44,8 @@ public struct Address: Hashable, Sendable {
 
   /// Calls `body` with the octets; the pointer ends with the call.
   public func withUnsafeBytes<R: ~Copyable, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
-    // Safe because: the words are 20 octets without padding between them.
-    var words = words
-    return try Swift.withUnsafeMutableBytes(of: &words) { (octets) throws(E) -> R in
+    // Safe because: the words are 20 octets without padding between them. As in Digest32, they are borrowed and not copied.
+    try Swift.withUnsafeBytes(of: words) { (octets) throws(E) -> R in
       try body(UnsafeRawBufferPointer(rebasing: octets[..<Self.count]))
     }
   }

@@ -21,6 +21,19 @@ import Testing
 }
 
 @Suite struct Digest32Tests {
+  /// Runs in release builds too: there an optimizer once read the octets before they had been written.
+  @Test func wordsAreReadOfTheOctets() throws {
+    for seed in UInt8(0)..<200 {
+      let octets = (0..<32).map { UInt8(truncatingIfNeeded: $0) &* 7 &+ seed &* 31 }
+      let digest = try #require(Digest32(bytes: octets))
+      let narrow = digest.withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(as: UInt32.self)) }
+      let wide = digest.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 24, as: UInt64.self)) }
+      #expect(narrow == octets[..<4].reduce(0) { $0 << 8 | UInt32($1) })
+      #expect(wide == octets[24...].reduce(0) { $0 << 8 | UInt64($1) })
+      #expect(digest.withUnsafeBytes { [UInt8]($0) } == octets)
+    }
+  }
+
   private let octets = (0..<32).map { UInt8($0 * 8) }
 
   @Test func keepsItsOctets() throws {

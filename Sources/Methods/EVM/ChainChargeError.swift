@@ -101,8 +101,6 @@ public enum ChainChargeError: Error, Hashable, Sendable {
   case callMismatch
   /// The call is no `transfer`, or not in its one encoding.
   case notATransfer
-  /// The transaction is not valid for as long as settling may take.
-  case transactionWindow
   /// The memo is missing, or another one.
   case memoMismatch
   /// A transfer that was asked for is missing, or one is there that was not.
@@ -134,7 +132,7 @@ extension ChainChargeError {
     case .signatureMismatch(let means): means == .permit2 ? .invalidPermit2Signature : .exactPayloadSignature
     case .undeployedWallet: .exactPayloadUndeployedSmartWallet
     case .challengeMismatch, .externalIDMismatch, .transferCountMismatch, .splitMismatch, .sourceMismatch, .callMismatch,
-      .transactionWindow, .memoMismatch, .transferMismatch, .feesNotSponsored:
+      .memoMismatch, .transferMismatch, .feesNotSponsored:
       .invalidPayload
     }
   }
@@ -149,7 +147,7 @@ extension ChainChargeError {
       .schemeMismatch, .networkMismatch, .transferMethodMismatch, .recipientMismatch, .amountMismatch, .expired, .notYetValid,
       .validTooLong, .transferCountMismatch, .splitMismatch, .permittedTooLow, .spenderMismatch, .facilitatorMismatch,
       .settlementAboveMaximum, .signatureMismatch, .undeployedWallet, .sourceMismatch, .callMismatch, .notATransfer,
-      .transactionWindow, .memoMismatch, .transferMismatch, .feesNotSponsored:
+      .memoMismatch, .transferMismatch, .feesNotSponsored:
       .verificationFailed
     }
   }
@@ -193,7 +191,6 @@ extension ChainChargeError {
     case .malformedTransaction: "The transaction cannot be read."
     case .callMismatch: "The transaction does not call the token."
     case .notATransfer: "The call is no plain transfer."
-    case .transactionWindow: "The transaction's window of validity is unfit for settling."
     case .memoMismatch: "The memo is missing or another one than asked for."
     case .transferMismatch: "The transfers are not those that the challenge asks for."
     case .feesNotSponsored: "The transaction's fees are not sponsored as they stand."
