@@ -27,11 +27,14 @@ public struct ChannelTransaction: Sendable, Hashable {
   public var means: SettlementMeans
   /// The tokens' movements that the receipt's logs must show, each by a log of its own; empty where only the chain tells them.
   public var transfers: [ExpectedTransfer]
+  /// The payer's transaction that waits for us to sign for its fees; nil where none does. ``sponsored(by:feeToken:)`` makes it sendable.
+  public private(set) var awaiting: SignedTempoTransaction?
 
   init(
     _ step: Step, channelID: Digest32, id: Digest32? = nil, amount: UInt128?, expires: Timestamp? = nil, means: SettlementMeans,
-    transfers: [ExpectedTransfer]
+    transfers: [ExpectedTransfer], awaiting: SignedTempoTransaction? = nil
   ) {
+    self.awaiting = awaiting
     self.step = step
     self.channelID = channelID
     self.id = id
@@ -39,6 +42,17 @@ public struct ChannelTransaction: Sendable, Hashable {
     self.expires = expires
     self.means = means
     self.transfers = transfers
+  }
+
+  /// The same step with the fee payer's signature on the payer's transaction (draft-tempo-session-00 "Server-Paid Fees").
+  ///
+  /// - Throws: `payment(.feesNotSponsored)` where no transaction waits for one.
+  public func sponsored(by key: EthereumKey, feeToken: Address) throws(ChannelError) -> ChannelTransaction {
+    guard let signed = try? awaiting?.sponsored(by: key, feeToken: feeToken) else { throw .payment(.feesNotSponsored) }
+    var transaction = self
+    transaction.means = .transaction(raw: signed.encoded, hash: signed.hash)
+    transaction.awaiting = nil
+    return transaction
   }
 
   /// Finds the event that shows the step among a receipt's logs; nil where none does.
