@@ -19,7 +19,8 @@ public enum BatchSettlement {
 
   private static let configTypeHash = TypedData.typeHash(
     "ChannelConfig(address payer,address payerAuthorizer,address receiver,address receiverAuthorizer,address token,uint40 withdrawDelay,bytes32 salt)")
-  private static let voucherTypeHash = TypedData.typeHash("Voucher(bytes32 channelId,uint128 maxClaimableAmount)")
+  /// The hash of a voucher's type; behind it stand the channel's id and the amount.
+  public static let voucherTypeHash = TypedData.typeHash("Voucher(bytes32 channelId,uint128 maxClaimableAmount)")
   private static let refundTypeHash = TypedData.typeHash("Refund(bytes32 channelId,uint256 nonce,uint128 amount)")
   private static let entryType = "ClaimEntry(bytes32 channelId,uint128 maxClaimableAmount,uint128 totalClaimed)"
   private static let entryTypeHash = TypedData.typeHash(entryType)

@@ -15,7 +15,7 @@ public enum VoucherEffect: Sendable, Hashable {
 /// How a channel is closed: by which voucher, and what follows for its payer.
 public struct ChannelClosing: Sendable, Hashable {
   /// The voucher that the escrow is handed.
-  public var voucher: ChannelVoucher
+  public var voucher: SessionVoucher
   /// All that is settled afterwards, in base units.
   public var captured: UInt128
   /// What goes back to the payer, in base units.
@@ -24,7 +24,7 @@ public struct ChannelClosing: Sendable, Hashable {
   public var question: WalletQuestion?
 
   /// Takes the members.
-  public init(voucher: ChannelVoucher, captured: UInt128, refunded: UInt128, question: WalletQuestion? = nil) {
+  public init(voucher: SessionVoucher, captured: UInt128, refunded: UInt128, question: WalletQuestion? = nil) {
     self.voucher = voucher
     self.captured = captured
     self.refunded = refunded
@@ -42,7 +42,7 @@ extension VoucherKey {
   /// - Throws: `channelMismatch`, `channelFinalized`, `closeRequested`, `amountExceedsDeposit`, `amountNotIncreasing`,
   ///   `deltaTooSmall`, and what `verify` throws.
   public func check(
-    _ voucher: ChannelVoucher, after last: ChannelVoucher, standing: ChannelStanding, minimumDelta: UInt128 = 0,
+    _ voucher: SessionVoucher, after last: SessionVoucher, standing: ChannelStanding, minimumDelta: UInt128 = 0,
     rules: ChannelProtocol, wallets: ContractWallets = .otherLengths
   ) throws(ChannelError) -> (effect: VoucherEffect, question: WalletQuestion?) {
     guard !standing.isFinalized else { throw .channelFinalized }
@@ -65,7 +65,7 @@ extension VoucherKey {
   /// - Throws: `channelMismatch`, `channelFinalized`, `amountExceedsDeposit`, `amountBelowSpent` where the rules ask the last voucher
   ///   to cover all, and what `verify` throws.
   public func close(
-    _ voucher: ChannelVoucher, after last: ChannelVoucher, standing: ChannelStanding, spent: UInt128, rules: ChannelProtocol,
+    _ voucher: SessionVoucher, after last: SessionVoucher, standing: ChannelStanding, spent: UInt128, rules: ChannelProtocol,
     wallets: ContractWallets = .otherLengths
   ) throws(ChannelError) -> ChannelClosing {
     guard !standing.isFinalized else { throw .channelFinalized }
@@ -85,7 +85,7 @@ extension VoucherKey {
 
   /// How a channel is closed without its payer: by the last accepted voucher.
   public static func closing(
-    _ last: ChannelVoucher, standing: ChannelStanding, spent: UInt128, rules: ChannelProtocol
+    _ last: SessionVoucher, standing: ChannelStanding, spent: UInt128, rules: ChannelProtocol
   ) -> ChannelClosing {
     let amount = rules.capturesExactly ? min(spent, last.cumulativeAmount) : last.cumulativeAmount
     let captured = min(max(amount, standing.settled), standing.deposit)
@@ -99,7 +99,7 @@ extension ChannelTransaction {
   ///
   /// - Throws: `depositTooLarge` past the escrow's type.
   public static func settle(
-    _ voucher: ChannelVoucher, channel: ChannelDescriptor, standing: ChannelStanding, escrow: SessionEscrow
+    _ voucher: SessionVoucher, channel: ChannelDescriptor, standing: ChannelStanding, escrow: SessionEscrow
   ) throws(ChannelError) -> ChannelTransaction? {
     let amount = voucher.cumulativeAmount
     guard amount > standing.settled, amount <= standing.deposit, !standing.isFinalized else { return nil }

@@ -10,9 +10,9 @@ public enum ChannelPayload: Sendable, Hashable, CustomStringConvertible {
   /// Adds to a channel's deposit.
   case topUp(ChannelTopUp)
   /// Signs for more; with a top-up where the voucher's `deposit` makes one.
-  case voucher(ChannelVoucher, descriptor: ChannelDescriptor?, topUp: ChannelTopUp?)
+  case voucher(SessionVoucher, descriptor: ChannelDescriptor?, topUp: ChannelTopUp?)
   /// Closes a channel with a last voucher.
-  case close(ChannelVoucher, descriptor: ChannelDescriptor?)
+  case close(SessionVoucher, descriptor: ChannelDescriptor?)
 
   /// Reads the member `payload` of a credential; members that are unknown are passed over, as the drafts ask.
   ///
@@ -25,7 +25,7 @@ public enum ChannelPayload: Sendable, Hashable, CustomStringConvertible {
       let funding = try ChannelFunding(members)
       let signature = try Self.voucherSignature(members, funding)
       self = .open(
-        try ChannelOpening(members, funding: funding, voucher: ChannelVoucher(members, signature: signature), descriptor, rules))
+        try ChannelOpening(members, funding: funding, voucher: SessionVoucher(members, signature: signature), descriptor, rules))
     case "topUp":
       let funding = try ChannelFunding(members)
       self = .topUp(
@@ -33,7 +33,7 @@ public enum ChannelPayload: Sendable, Hashable, CustomStringConvertible {
           channelID: try members.word(.channelId), additionalDeposit: try members.units(.additionalDeposit), funding: funding,
           salt: funding.kind == .authorization ? try members.word(.salt) : nil, descriptor: descriptor))
     case "voucher": self = try Self.voucher(members, descriptor, rules)
-    case "close": self = .close(try ChannelVoucher(members), descriptor: descriptor)
+    case "close": self = .close(try SessionVoucher(members), descriptor: descriptor)
     default: throw .unknownType
     }
     guard (voucher?.cumulativeAmount ?? 0) <= rules.amountLimit else { throw .overflow(.cumulativeAmount) }
@@ -60,7 +60,7 @@ public enum ChannelPayload: Sendable, Hashable, CustomStringConvertible {
   private static func voucher(
     _ members: ChainMembers, _ descriptor: ChannelDescriptor?, _ rules: ChannelProtocol
   ) throws(ChainChargeError) -> ChannelPayload {
-    let voucher = try ChannelVoucher(members)
+    let voucher = try SessionVoucher(members)
     guard rules == .evm, members[.deposit] != nil else { return .voucher(voucher, descriptor: descriptor, topUp: nil) }
     let deposit = try members.members(.deposit)
     let funding = try ChannelFunding(deposit)
@@ -88,7 +88,7 @@ public enum ChannelPayload: Sendable, Hashable, CustomStringConvertible {
   }
 
   /// The voucher that the payload holds.
-  public var voucher: ChannelVoucher? {
+  public var voucher: SessionVoucher? {
     switch self {
     case .open(let opening): opening.voucher
     case .topUp: nil
@@ -150,12 +150,12 @@ public struct ChannelOpening: Sendable, Hashable {
   /// The channel's members (Tempo's v2).
   public let descriptor: ChannelDescriptor?
   /// The first voucher.
-  public let voucher: ChannelVoucher
+  public let voucher: SessionVoucher
 
   /// Takes the members.
   public init(
     channelID: Digest32, funding: ChannelFunding, salt: Digest32?, authorizedSigner: Address?, descriptor: ChannelDescriptor? = nil,
-    voucher: ChannelVoucher
+    voucher: SessionVoucher
   ) {
     self.channelID = channelID
     self.funding = funding
@@ -166,7 +166,7 @@ public struct ChannelOpening: Sendable, Hashable {
   }
 
   fileprivate init(
-    _ members: ChainMembers, funding: ChannelFunding, voucher: ChannelVoucher, _ descriptor: ChannelDescriptor?,
+    _ members: ChainMembers, funding: ChannelFunding, voucher: SessionVoucher, _ descriptor: ChannelDescriptor?,
     _ rules: ChannelProtocol
   ) throws(ChainChargeError) {
     self.init(

@@ -9,7 +9,7 @@ public struct CheckedOpening: Sendable, Hashable {
   /// Its id.
   public var channelID: Digest32 { transaction.channelID }
   /// The first voucher; its amount is below the deposit where that is known.
-  public var voucher: ChannelVoucher
+  public var voucher: SessionVoucher
   /// What has to be submitted or observed.
   public var transaction: ChannelTransaction
   /// What the signer's contract has to be asked; nil where a key signed the voucher.

@@ -27,7 +27,7 @@ extension ChannelSession {
   ///   - until: when the authorization ends.
   /// - Throws: what keeps the channel from being opened so.
   public func openByAuthorization(
-    _ channel: ChannelDescriptor, deposit: UInt128, voucher: ChannelVoucher, by key: EthereumKey, token: ChainToken,
+    _ channel: ChannelDescriptor, deposit: UInt128, voucher: SessionVoucher, by key: EthereumKey, token: ChainToken,
     until: Timestamp
   ) throws(ChannelError) -> ChannelPayload {
     let nonce = ChannelEscrow.openNonce(
@@ -42,7 +42,7 @@ extension ChannelSession {
   /// - Parameters:
   ///   - nonce: 256 fresh random bits; each is used once, in whatever order.
   public func openByPermit(
-    _ channel: ChannelDescriptor, deposit: UInt128, voucher: ChannelVoucher, by key: EthereumKey, token: ChainToken,
+    _ channel: ChannelDescriptor, deposit: UInt128, voucher: SessionVoucher, by key: EthereumKey, token: ChainToken,
     nonce: Word256, until: Timestamp
   ) throws(ChannelError) -> ChannelPayload {
     let witness = EscrowPermit.Witness.open(
@@ -53,7 +53,7 @@ extension ChannelSession {
 
   /// Confirms a channel that the payer opened himself; the credential's `source` must name him.
   public func openByHash(
-    _ channel: ChannelDescriptor, voucher: ChannelVoucher, hash: Digest32
+    _ channel: ChannelDescriptor, voucher: SessionVoucher, hash: Digest32
   ) throws(ChannelError) -> ChannelPayload {
     guard accepts(.hash) else { throw .payment(.typeNotOffered(.hash)) }
     return opening(channel, voucher, .hash(hash))
@@ -84,7 +84,7 @@ extension ChannelSession {
   }
 
   private func opening(
-    _ channel: ChannelDescriptor, _ voucher: ChannelVoucher, _ funding: ChannelFunding
+    _ channel: ChannelDescriptor, _ voucher: SessionVoucher, _ funding: ChannelFunding
   ) -> ChannelPayload {
     .open(
       ChannelOpening(

@@ -149,7 +149,7 @@ extension ChannelDescriptor {
 extension ChannelSession {
   /// Opens a channel by the payer's signed transaction, whose one call of the escrow is its `open`.
   public func openByTransaction(
-    _ channel: ChannelDescriptor, voucher: ChannelVoucher, transaction: SignedTempoTransaction
+    _ channel: ChannelDescriptor, voucher: SessionVoucher, transaction: SignedTempoTransaction
   ) -> ChannelPayload {
     .open(
       ChannelOpening(

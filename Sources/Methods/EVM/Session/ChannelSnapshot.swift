@@ -40,7 +40,7 @@ public struct ChannelSnapshot: Sendable, Hashable {
 
   /// Takes the members.
   public init(
-    escrow: SessionEscrow, descriptor: ChannelDescriptor, accepted: ChannelVoucher, standing: ChannelStanding, spent: UInt128,
+    escrow: SessionEscrow, descriptor: ChannelDescriptor, accepted: SessionVoucher, standing: ChannelStanding, spent: UInt128,
     requiredCumulative: UInt128, units: UInt64? = nil
   ) {
     rules = escrow.rules
@@ -96,7 +96,7 @@ public struct ChannelSnapshot: Sendable, Hashable {
     _ members: ChainMembers, _ channelID: Digest32, _ amount: UInt128
   ) throws(ChainChargeError) -> [UInt8]? {
     guard members[.highestVoucher] != nil else { return nil }
-    let voucher = try ChannelVoucher(try members.members(.highestVoucher))
+    let voucher = try SessionVoucher(try members.members(.highestVoucher))
     guard voucher.channelID == channelID, voucher.cumulativeAmount == amount else { throw .malformed(.highestVoucher) }
     return voucher.signature
   }
@@ -107,8 +107,8 @@ public struct ChannelSnapshot: Sendable, Hashable {
   }
 
   /// The highest voucher; nil where its signature was not told.
-  public var accepted: ChannelVoucher? {
-    signature.map { ChannelVoucher(channelID: channelID, cumulativeAmount: acceptedCumulative, signature: $0) }
+  public var accepted: SessionVoucher? {
+    signature.map { SessionVoucher(channelID: channelID, cumulativeAmount: acceptedCumulative, signature: $0) }
   }
 
   /// The object.

@@ -241,7 +241,7 @@ import Testing
     for rules in [ChannelProtocol.evm, .tempoV2] {
       let escrow = SessionEscrow(rules: rules, chain: sessionChain, address: Fixture.escrow.address)
       let id = Fixture.channel.id(in: escrow)
-      let accepted = ChannelVoucher(channelID: id, cumulativeAmount: 250_000, signature: voucher.signature)
+      let accepted = SessionVoucher(channelID: id, cumulativeAmount: 250_000, signature: voucher.signature)
       let snapshot = ChannelSnapshot(
         escrow: escrow, descriptor: Fixture.channel, accepted: accepted,
         standing: ChannelStanding(deposit: 500_000, settled: 1000, closeRequestedAt: 99), spent: 240_000,
@@ -323,7 +323,7 @@ import Testing
       } else {
         amount ^= 1 << UInt128(UInt8.random(in: 0..<22, using: &random))
       }
-      let voucher = ChannelVoucher(channelID: good.channelID, cumulativeAmount: amount, signature: signature)
+      let voucher = SessionVoucher(channelID: good.channelID, cumulativeAmount: amount, signature: signature)
       #expect(throws: ChannelError.self) {
         _ = try Fixture.voucherKey.check(
           voucher, after: last, standing: ChannelStanding(deposit: Fixture.deposit), rules: .evm)

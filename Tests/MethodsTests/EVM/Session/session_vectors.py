@@ -150,6 +150,48 @@ for name, value in {
 }.items():
     lines.append(f"let session{name} = {text(value)}")
 
+# x402's batch-settlement.
+BATCH, COLLECTOR, PERMIT_COLLECTOR = (
+    "0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003", "0x4020806089470a89826cB9fB1f4059150b550004",
+    "0x4020425FAf3B746C082C2f942b4E5159887B0005")
+CONFIG = [("payer", "address"), ("payerAuthorizer", "address"), ("receiver", "address"), ("receiverAuthorizer", "address"),
+          ("token", "address"), ("withdrawDelay", "uint40"), ("salt", "bytes32")]
+DOMAIN = {"name": "x402 Batch Settlement", "version": "1", "chainId": CHAIN, "verifyingContract": to_checksum_address(BATCH)}
+config = {"payer": payer.address, "payerAuthorizer": signer.address, "receiver": PAYEE, "receiverAuthorizer": address("authorizer"),
+          "token": TOKEN, "withdrawDelay": 900, "salt": SALT}
+batch_id = signed(payer, DOMAIN, {"ChannelConfig": [{"name": n, "type": t} for n, t in CONFIG]}, config)[0]
+batch_voucher = signed(signer, DOMAIN, {"Voucher": [
+    {"name": "channelId", "type": "bytes32"}, {"name": "maxClaimableAmount", "type": "uint128"}]},
+    {"channelId": batch_id, "maxClaimableAmount": 1000})[1]
+deposit_nonce = keccak(encode(["bytes32", "uint256"], [batch_id, int.from_bytes(TOPUP_SALT, "big")]))
+batch_deposit = signed(payer, USDC, RECEIVE, {
+    "from": payer.address, "to": to_checksum_address(COLLECTOR), "value": 100_000, "validAfter": 0, "validBefore": BEFORE,
+    "nonce": deposit_nonce})[1]
+batch_permit = signed(payer, {"name": "Permit2", "chainId": CHAIN, "verifyingContract": PERMIT2}, {
+    "PermitWitnessTransferFrom": [
+        {"name": "permitted", "type": "TokenPermissions"}, {"name": "spender", "type": "address"},
+        {"name": "nonce", "type": "uint256"}, {"name": "deadline", "type": "uint256"}, {"name": "witness", "type": "DepositWitness"}],
+    "TokenPermissions": [{"name": "token", "type": "address"}, {"name": "amount", "type": "uint256"}],
+    "DepositWitness": [{"name": "channelId", "type": "bytes32"}],
+}, {"permitted": {"token": TOKEN, "amount": 100_000}, "spender": to_checksum_address(PERMIT_COLLECTOR), "nonce": 9,
+    "deadline": BEFORE, "witness": {"channelId": batch_id}})[1]
+tuple_type = "(address,address,address,address,address,uint40,bytes32)"
+selector = keccak(f"deposit({tuple_type},uint128,address,bytes)".encode())[:4]
+
+
+def deposit(collector, data):
+    return selector + encode([tuple_type, "uint128", "address", "bytes"], [tuple(config.values()), 100_000, collector, data])
+
+
+for name, value in {
+    "Channel": batch_id, "Voucher": batch_voucher, "Deposit": batch_deposit, "Permit": batch_permit,
+    "DepositCall": deposit(COLLECTOR, encode(
+        ["uint256", "uint256", "uint256", "bytes"], [0, BEFORE, int.from_bytes(TOPUP_SALT, "big"), batch_deposit])),
+    "PermitCall": deposit(PERMIT_COLLECTOR, encode(["uint256", "uint256", "bytes", "bytes"], [9, BEFORE, batch_permit, b""])),
+}.items():
+    lines.append(f"let batch{name} = {text(value)}")
+lines.append(f'let batchAuthorizer = "{address("authorizer")}"')
+
 lines.insert(1, "import Methods\n")
 here = pathlib.Path(__file__).parent
 (here / "SessionVectors.swift").write_text("\n".join(lines) + "\n")

@@ -4,14 +4,14 @@ import Ethereum
 import Methods
 import Testing
 
-@Suite struct ChannelVoucherTests {
+@Suite struct SessionVoucherTests {
   private typealias Fixture = SessionFixture
   private let standing = ChannelStanding(deposit: SessionFixture.deposit)
 
-  private func voucher(_ amount: UInt128) -> ChannelVoucher { Fixture.voucherKey.sign(amount, by: Fixture.signerKey) }
+  private func voucher(_ amount: UInt128) -> SessionVoucher { Fixture.voucherKey.sign(amount, by: Fixture.signerKey) }
 
   private func check(
-    _ voucher: ChannelVoucher, after last: UInt128 = 1000, standing: ChannelStanding? = nil, minimumDelta: UInt128 = 0,
+    _ voucher: SessionVoucher, after last: UInt128 = 1000, standing: ChannelStanding? = nil, minimumDelta: UInt128 = 0,
     rules: ChannelProtocol = .evm, wallets: ContractWallets = .otherLengths
   ) throws(ChannelError) -> (effect: VoucherEffect, question: WalletQuestion?) {
     try Fixture.voucherKey.check(
@@ -34,7 +34,7 @@ import Testing
       let amount = try #require(UInt128(vector.amount))
       #expect(HexData.text(key.channelID) == vector.channel)
       #expect(HexData.text(key.digest(of: amount)) == vector.digest)
-      let voucher = ChannelVoucher(
+      let voucher = SessionVoucher(
         channelID: Fixture.digest(vector.channel), cumulativeAmount: amount, signature: Fixture.octets(vector.signature))
       #expect(try key.verify(voucher) == nil)
       let signer = channel.authorizedSigner.isZero ? Fixture.payerKey : Fixture.signerKey
@@ -50,7 +50,7 @@ import Testing
 
   @Test func compactSignaturesAreTaken() throws {
     let voucher = voucher(1001)
-    let compact = ChannelVoucher(
+    let compact = SessionVoucher(
       channelID: voucher.channelID, cumulativeAmount: 1001,
       signature: try ECDSASignature(bytes: voucher.signature).compact)
     #expect(try check(compact).effect == .advances)
@@ -58,7 +58,7 @@ import Testing
 
   /// Nothing is verified again of what is the last accepted voucher to the octet: even garbage passes, which shows it.
   @Test func theSameOctetsAreNotVerifiedAgain() throws {
-    let garbage = ChannelVoucher(
+    let garbage = SessionVoucher(
       channelID: Fixture.voucherKey.channelID, cumulativeAmount: 5, signature: [UInt8](repeating: 7, count: 65))
     let effect = try Fixture.voucherKey.check(garbage, after: garbage, standing: standing, rules: .evm).effect
     #expect(effect == .repeated)
@@ -67,7 +67,7 @@ import Testing
   @Test func sameAmountByAnotherSpellingChangesNothing() throws {
     var octets = voucher(1000).signature
     octets[64] -= 27
-    let other = ChannelVoucher(channelID: Fixture.voucherKey.channelID, cumulativeAmount: 1000, signature: octets)
+    let other = SessionVoucher(channelID: Fixture.voucherKey.channelID, cumulativeAmount: 1000, signature: octets)
     for rules in ChannelProtocol.allCases { #expect(try check(other, rules: rules).effect == .unchanged) }
   }
 
@@ -80,7 +80,7 @@ import Testing
 
   /// A lower amount is answered like a repeated one only where the signature is right.
   @Test func lowerVouchersAreVerified() {
-    let forged = ChannelVoucher(
+    let forged = SessionVoucher(
       channelID: Fixture.voucherKey.channelID, cumulativeAmount: 999, signature: voucher(998).signature)
     #expect(throws: ChannelError.signerMismatch) { _ = try check(forged) }
   }
@@ -114,14 +114,14 @@ import Testing
   }
 
   @Test func otherChannelsAreRefused() {
-    let voucher = ChannelVoucher(channelID: Digest32(), cumulativeAmount: 1001, signature: voucher(1001).signature)
+    let voucher = SessionVoucher(channelID: Digest32(), cumulativeAmount: 1001, signature: voucher(1001).signature)
     #expect(throws: ChannelError.channelMismatch) { _ = try check(voucher) }
   }
 
   @Test func signaturesOfNobodyAreRefused() throws {
     let id = Fixture.voucherKey.channelID
     #expect(throws: ChannelError.invalidSignature) {
-      _ = try check(ChannelVoucher(channelID: id, cumulativeAmount: 1001, signature: [UInt8](repeating: 0, count: 65)))
+      _ = try check(SessionVoucher(channelID: id, cumulativeAmount: 1001, signature: [UInt8](repeating: 0, count: 65)))
     }
     // The other spelling of the same signature: s above half the order.
     var octets = voucher(1001).signature
@@ -131,17 +131,17 @@ import Testing
     octets.replaceSubrange(32..<64, with: s.octets.bytes)
     octets[64] = 55 - octets[64]
     #expect(throws: ChannelError.invalidSignature) {
-      _ = try check(ChannelVoucher(channelID: id, cumulativeAmount: 1001, signature: octets))
+      _ = try check(SessionVoucher(channelID: id, cumulativeAmount: 1001, signature: octets))
     }
     #expect(throws: ChannelError.payment(.missing(.signature))) {
-      _ = try check(ChannelVoucher(channelID: id, cumulativeAmount: 1001, signature: []))
+      _ = try check(SessionVoucher(channelID: id, cumulativeAmount: 1001, signature: []))
     }
   }
 
   /// ERC-1271: what no key explains is a question for the signer's contract.
   @Test func contractsAreAsked() throws {
     let id = Fixture.voucherKey.channelID
-    let long = ChannelVoucher(channelID: id, cumulativeAmount: 1001, signature: [UInt8](repeating: 1, count: 130))
+    let long = SessionVoucher(channelID: id, cumulativeAmount: 1001, signature: [UInt8](repeating: 1, count: 130))
     let (effect, question) = try check(long)
     #expect(effect == .advances)
     let asked = try #require(question)
@@ -149,13 +149,13 @@ import Testing
     #expect(asked.digest == Fixture.voucherKey.digest(of: 1001))
     #expect(asked.call == ERC1271.isValidSignature(asked.digest, signature: long.signature))
     #expect(throws: ChannelError.invalidSignature) { _ = try check(long, wallets: .refused) }
-    let garbage = ChannelVoucher(channelID: id, cumulativeAmount: 1001, signature: [UInt8](repeating: 1, count: 65))
+    let garbage = SessionVoucher(channelID: id, cumulativeAmount: 1001, signature: [UInt8](repeating: 1, count: 65))
     #expect(throws: ChannelError.self) { _ = try check(garbage) }
     #expect(try check(garbage, wallets: .all).question?.wallet == Fixture.channel.signer)
     #expect(try check(voucher(1001), wallets: .all).question == nil)
     let undeployed = [UInt8](repeating: 1, count: 64) + (0..<32).map { $0 % 2 == 0 ? 0x64 : 0x92 }
     #expect(throws: ChannelError.payment(.undeployedWallet)) {
-      _ = try check(ChannelVoucher(channelID: id, cumulativeAmount: 1001, signature: undeployed))
+      _ = try check(SessionVoucher(channelID: id, cumulativeAmount: 1001, signature: undeployed))
     }
   }
 
@@ -198,7 +198,7 @@ import Testing
   @Test func closesAreVerified() {
     let standing = standing
     let last = voucher(1000)
-    let forged = ChannelVoucher(channelID: last.channelID, cumulativeAmount: 900, signature: last.signature)
+    let forged = SessionVoucher(channelID: last.channelID, cumulativeAmount: 900, signature: last.signature)
     #expect(throws: ChannelError.signerMismatch) {
       _ = try Fixture.voucherKey.close(forged, after: last, standing: standing, spent: 900, rules: .evm)
     }
@@ -218,7 +218,7 @@ import Testing
   }
 
   @Test func calls() throws {
-    let voucher = ChannelVoucher(
+    let voucher = SessionVoucher(
       channelID: Fixture.digest(sessionChannel), cumulativeAmount: 250_000, signature: Fixture.octets(sessionVoucher))
     let standing = ChannelStanding(deposit: Fixture.deposit, settled: 50_000)
     let settle = try #require(
@@ -236,7 +236,7 @@ import Testing
     #expect(close.transfers.map(\.amount) == [200_000, 9_750_000])
     #expect(close.transfers.map(\.to) == [Fixture.channel.payee, Fixture.channel.payer])
     // Other spellings of a key's signature are put into the one that contracts take.
-    let compact = ChannelVoucher(
+    let compact = SessionVoucher(
       channelID: voucher.channelID, cumulativeAmount: 250_000,
       signature: try ECDSASignature(bytes: voucher.signature).compact)
     #expect(

@@ -5,7 +5,7 @@ import Ethereum
 /// A signed sum: all that a channel may have been charged so far.
 ///
 /// Two vouchers are equal where their octets are, and what was verified once needs no second look.
-public struct ChannelVoucher: Sendable, Hashable, CustomStringConvertible {
+public struct SessionVoucher: Sendable, Hashable, CustomStringConvertible {
   /// The channel.
   public let channelID: Digest32
   /// Base units, cumulative over the channel's life.
@@ -66,10 +66,14 @@ public struct VoucherKey: Sendable {
 
   /// Prepares the checks of a channel's vouchers.
   public init(channelID: Digest32, signer: Address, escrow: SessionEscrow) {
+    self.init(channelID: channelID, signer: signer, domain: escrow.domain, typeHash: escrow.rules.voucherTypeHash)
+  }
+
+  init(channelID: Digest32, signer: Address, domain: TypedData.PreparedDomain, typeHash: Digest32) {
     self.channelID = channelID
     self.signer = signer
-    domain = escrow.domain
-    var prefix = TypedData.StructHash(escrow.rules.voucherTypeHash)
+    self.domain = domain
+    var prefix = TypedData.StructHash(typeHash)
     prefix.append(channelID)
     self.prefix = prefix
   }
@@ -92,7 +96,7 @@ public struct VoucherKey: Sendable {
   /// - Throws: `channelMismatch`, `invalidSignature` where no key can have made it, `signerMismatch` where another one did,
   ///   `payment(.undeployedWallet)`.
   public func verify(
-    _ voucher: ChannelVoucher, wallets: ContractWallets = .otherLengths
+    _ voucher: SessionVoucher, wallets: ContractWallets = .otherLengths
   ) throws(ChannelError) -> WalletQuestion? {
     guard voucher.channelID == channelID else { throw .channelMismatch }
     let digest = digest(of: voucher.cumulativeAmount)
@@ -108,7 +112,7 @@ public struct VoucherKey: Sendable {
 
   /// The longer way: a signature that may be a contract's.
   private func question(
-    _ voucher: ChannelVoucher, digest: Digest32, wallets: ContractWallets
+    _ voucher: SessionVoucher, digest: Digest32, wallets: ContractWallets
   ) throws(ChannelError) -> WalletQuestion? {
     let signature: PayerSignature
     do {
@@ -122,8 +126,8 @@ public struct VoucherKey: Sendable {
   }
 
   /// Signs a voucher, on the payer's side.
-  public func sign(_ cumulativeAmount: UInt128, by key: EthereumKey) -> ChannelVoucher {
-    ChannelVoucher(
+  public func sign(_ cumulativeAmount: UInt128, by key: EthereumKey) -> SessionVoucher {
+    SessionVoucher(
       channelID: channelID, cumulativeAmount: cumulativeAmount, signature: key.sign(digest(of: cumulativeAmount)).bytes)
   }
 }
