@@ -69,7 +69,7 @@ let package = Package(
     module(
       "Proxy",
       [
-        "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Payments", "Metering", "MCP", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
+        "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Ethereum", "Payments", "Metering", "MCP", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
         "Ledger",
       ]),
     module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Usage", "Payments", "Metering", "Methods"]),

@@ -44,12 +44,14 @@ extension Purchase {
     case .sessionNotFound, .sessionFinalized:
       if case .bearer(let session, _) = presented { try agent.forget(session.sessionID) }
       return .sessionGone
-    case .ledgerUnavailable, .tooManyInFlight, .rateLimited: return .unavailable
+    case .ledgerUnavailable, .tooManyInFlight, .rateLimited, .railUnavailable: return .unavailable
+    // The same payment is to be shown again, and no other one made.
+    case .paymentPending: return .inFlight
     case .paymentRequired, .malformedCredential, .invalidChallenge, .verificationFailed, .paymentExpired,
       .paymentInsufficient, .invalidPayload, .paymentActionRequired, .internalPaymentError, .badRequest,
       .methodUnsupported, .sessionInsufficientBalance, .sessionInvalidSignature, .sessionSignerMismatch,
-      .sessionAmountExceedsDeposit, .sessionDeltaTooSmall, .sessionChallengeNotFound, .sessionTransactionReverted, .sessionExists, .sessionMismatch, .idempotencyMismatch,
-      .queryRefused, .bodyTooLarge, .notSold:
+      .sessionAmountExceedsDeposit, .sessionDeltaTooSmall, .sessionChallengeNotFound, .sessionTransactionReverted, .sessionExists,
+      .sessionMismatch, .idempotencyMismatch, .queryRefused, .bodyTooLarge, .notSold, .paymentMismatch:
       return .refused
     }
   }

@@ -34,7 +34,7 @@ extension ConfigurationReader {
 
   /// Makes the keys known where nothing is sold.
   static func skipRails(_ table: TableReader) {
-    for key in ["rails", "chain-settle", "chain-answer-limit"] { _ = table.node(key) }
+    _ = table.node("rails")
   }
 
   /// Reads the rails of a priced route; after its intents, and before what follows from them.
@@ -50,7 +50,6 @@ extension ConfigurationReader {
       route.rails = rails
       checkSold(table, &route)
     }
-    readChainSettlement(table, &route)
   }
 
   /// Reads one word of `rails`: all rails that it stands for.
@@ -133,6 +132,9 @@ extension ConfigurationReader {
     let isPrepaid = route.rails.contains(.prepaid)
     let prices = route.prices
     if route.rails.contains(where: { $0.chain != nil }) {
+      if route.selector == .mcp || route.pricer != nil {
+        table.report(.conflict, "rails", expected: "\"prepaid\" alone: calls of MCP, and prices that are asked for, are not sold on chains yet")
+      }
       if prices.allSatisfy(\.isMetered) || (!isPrepaid && prices.contains(where: \.isMetered)) {
         table.report(
           .conflict, "rails", expected: isPrepaid ? "a price per request" : "prices per request, or \"prepaid\" as well",
@@ -146,26 +148,5 @@ extension ConfigurationReader {
       table.report(.conflict, "sell", expected: "\"charge\" alone, or \"prepaid\" among the rails: sessions are prepaid for now")
     }
     route.intents = .charge
-  }
-
-  private func readChainSettlement(_ table: TableReader, _ route: inout Settings.Route) {
-    let words = ["upfront", "after"]
-    let word = table.string("chain-settle", expected: "\"upfront\" or \"after\"")
-    if let word, !words.contains(word) {
-      table.report(.invalidValue, "chain-settle", expected: "\"upfront\" or \"after\"", nearest: Nearest.name(to: word, in: words))
-    }
-    route.chainSettlement.isAfter = word == "after"
-    route.chainSettlement.answerLimit = table.size("chain-answer-limit", in: 0...(64 << 20)).map { Int($0) } ?? route.chainSettlement.answerLimit
-    let hasChain = route.rails.contains { $0.chain != nil }
-    for key in ["chain-settle", "chain-answer-limit"] where table.has(key) && !hasChain {
-      table.report(.conflict, key, expected: "a chain among the rails: rails = [\"prepaid\", \"x402:base\"]")
-    }
-    guard hasChain else { return }
-    if table.has("chain-answer-limit"), !route.chainSettlement.isAfter {
-      table.report(.conflict, "chain-answer-limit", expected: "chain-settle = \"after\": nothing is withheld where the money moves first")
-    }
-    if route.chainSettlement.isAfter, table.has("upgrade") {
-      table.report(.conflict, "chain-settle", expected: "\"upfront\" on a route with upgrade: an open connection cannot be withheld")
-    }
   }
 }

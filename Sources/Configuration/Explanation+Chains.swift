@@ -125,9 +125,6 @@ extension Settings.Route {
     guard rails != [.prepaid] else { return "" }
     let words = "; by " + rails.map { $0.words(settings) }.joined(separator: ", ")
     guard rails.contains(where: { $0.chain != nil }) else { return words }
-    return words
-      + (chainSettlement.isAfter
-        ? ": on a chain after the answer, of which up to \(Quantity.words(UInt64(chainSettlement.answerLimit))) are withheld until then"
-        : ": on a chain before the upstream is asked")
+    return words + ": on a chain before the upstream is asked"
   }
 }

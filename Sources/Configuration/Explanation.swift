@@ -107,7 +107,6 @@ public struct Explanation: Sendable {
     object.set("merchant", .string(route.merchant))
     if route.settlement != Settings.Settlement() { object.set("settlement", .string(String(route.settlement.terms.dropFirst(2)))) }
     object.set("rails", .array(route.rails.map { .string($0.words(settings)) }))
-    if route.rails.contains(where: { $0.chain != nil }) { object.set("chainSettle", .string(route.chainSettlement.isAfter ? "after" : "upfront")) }
     object.set("sell", .array(route.intentNames.map { .string($0) }))
     if route.intents.contains(.session) {
       object.set("minimumDeposit", .string(String(route.minimumDeposit)))

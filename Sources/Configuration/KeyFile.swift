@@ -9,7 +9,7 @@ public enum KeyFileError: Error, Hashable, Sendable {
   case malformed(EthereumError)
 
   /// What would have been right.
-  var expected: String {
+  public var expected: String {
     switch self {
     case .malformed(.keyOutOfRange): "a secret key of secp256k1, which is neither zero nor as large as the order of its group"
     case .malformed, .file(.tooLarge): "a file with 64 hexadecimal digits, with or without 0x before them (they are not shown here)"

@@ -25,8 +25,6 @@ extension Settings {
     public var intents: Intents = [.charge, .session]
     /// With what a priced route may be paid, in the order in which it is offered.
     public var rails: [Rail] = [.prepaid]
-    /// When the money of payments by a chain has to have moved.
-    public var chainSettlement = ChainSettlement()
     /// The merchant that is paid, by id; empty on a free route.
     public var merchant = ""
     /// Index into `Settings.upstreams`.

@@ -176,17 +176,6 @@ extension Settings {
       }
     }
   }
-
-  /// When the money of a chain payment has to have moved.
-  public struct ChainSettlement: Sendable, Hashable {
-    /// Whether the upstream is asked first and its answer withheld until the money has moved; otherwise the money moves first.
-    public var isAfter = false
-    /// Most octets of an answer that is withheld.
-    public var answerLimit = 1 << 20
-
-    /// Makes the default: the money moves first.
-    public init() {}
-  }
 }
 
 extension Settings {

@@ -40,6 +40,12 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
   case bodyTooLarge
   /// The request names something, such as a model, for which there is no price.
   case notSold
+  /// The payment may still settle on its chain; the same request again finds what became of it.
+  case paymentPending
+  /// The chain cannot be asked; nothing was claimed or sent.
+  case railUnavailable
+  /// The payment was made with another request.
+  case paymentMismatch
 
   /// Where the scheme's problem types stand.
   public static let schemeOrigin: StaticString = "https://paymentauth.org/problems/"
@@ -57,11 +63,13 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .internalPaymentError: 500
     case .sessionNotFound, .sessionFinalized: 410
     case .policyDenied, .alreadyPaid, .sessionMismatch, .queryRefused: 403
-    case .paymentInFlight, .alreadyOpen, .sessionExists, .idempotencyInFlight, .outcomeNotKept, .sessionTransactionReverted: 409
+    case .paymentInFlight, .alreadyOpen, .sessionExists, .idempotencyInFlight, .outcomeNotKept, .sessionTransactionReverted,
+      .paymentMismatch:
+      409
     case .idempotencyMismatch: 422
     case .rateLimited, .tooManyInFlight: 429
     case .bodyTooLarge: 413
-    case .ledgerUnavailable: 503
+    case .ledgerUnavailable, .paymentPending, .railUnavailable: 503
     }
   }
 
@@ -103,6 +111,9 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .rateLimited: "rate-limited"
     case .bodyTooLarge: "body-too-large"
     case .notSold: "not-sold"
+    case .paymentPending: "payment-pending"
+    case .railUnavailable: "rail-unavailable"
+    case .paymentMismatch: "payment-mismatch"
     }
   }
 
@@ -143,6 +154,9 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .rateLimited: "Too Many Requests"
     case .bodyTooLarge: "Body Too Large"
     case .notSold: "Not Sold"
+    case .paymentPending: "Payment Pending"
+    case .railUnavailable: "Payment Rail Unavailable"
+    case .paymentMismatch: "Payment Of Another Request"
     }
   }
 
@@ -184,6 +198,9 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .rateLimited: "Too many requests from this address."
     case .bodyTooLarge: "The body is larger than what this route binds by digest."
     case .notSold: "No price is known here for what the request asks for."
+    case .paymentPending: "The payment was sent to its chain and has not settled yet. Do not pay again: repeat the same request with the same payment."
+    case .railUnavailable: "Payments of this kind cannot be settled at the moment. Nothing was charged."
+    case .paymentMismatch: "The payment was made with another request."
     }
   }
 

@@ -51,6 +51,8 @@ public struct Receipt: Sendable, Hashable {
   /// Method and URL of what was bought.
   public let resource: Resource
   public let session: Session?
+  /// The chain (EIP-155) that the money moved on; nil for our own books.
+  public let chainID: UInt64?
   /// Set by signing.
   public private(set) var log: LogPosition?
   /// The RFC 7638 thumbprint of the signing key; nil where the receipt is not signed.
@@ -60,7 +62,7 @@ public struct Receipt: Sendable, Hashable {
 
   public init(
     method: String, intent: String, timestamp: Timestamp, reference: String, challengeID: String, amount: UInt128,
-    currency: String, recipient: String, resource: Resource, session: Session? = nil
+    currency: String, recipient: String, resource: Resource, session: Session? = nil, chainID: UInt64? = nil
   ) {
     self.method = method
     self.intent = intent
@@ -72,6 +74,7 @@ public struct Receipt: Sendable, Hashable {
     self.recipient = recipient
     self.resource = resource
     self.session = session
+    self.chainID = chainID
   }
 
   /// Returns the receipt with the log's position, signed: Ed25519 over `receipt-v1` LF and the JCS without `sig`.
@@ -91,7 +94,7 @@ public struct Receipt: Sendable, Hashable {
   public func appendJSON(to out: inout ByteBuffer) {
     let writer = ReceiptWriter(
       method: method, intent: intent, reference: reference, challengeID: challengeID, currency: currency, recipient: recipient)
-    writer.begin(amount: amount, kid: kid, log: log, remaining: session?.remaining, to: &out)
+    writer.begin(amount: amount, chainID: chainID, kid: kid, log: log, remaining: session?.remaining, to: &out)
     out.append(",\"resource\":{\"method\":" as StaticString)
     JCS.append(string: resource.method, to: &out)
     out.append(",\"url\":" as StaticString)
@@ -150,7 +153,7 @@ public struct Receipt: Sendable, Hashable {
       method: try object.string(.method), intent: try object.string(.intent), timestamp: timestamp,
       reference: try object.string(.reference), challengeID: try object.string(.challengeId),
       amount: try object.units(.amount), currency: try object.string(.currency), recipient: try object.string(.recipient),
-      resource: try Resource(object["resource"]), session: session)
+      resource: try Resource(object["resource"]), session: session, chainID: object["chainId"]?.intValue.flatMap { UInt64(exactly: $0) })
     kid = try object.optionalString(.kid)
     signature = try object.optionalString(.sig)
     if let hex = try object.optionalString(.logRoot) {

@@ -10,10 +10,15 @@ struct ReceiptWriter {
   let currency: String
   let recipient: String
 
-  func begin(amount: UInt128, kid: String?, log: Receipt.LogPosition?, remaining: UInt128?, to out: inout ByteBuffer) {
+  func begin(amount: UInt128, chainID: UInt64? = nil, kid: String?, log: Receipt.LogPosition?, remaining: UInt128?, to out: inout ByteBuffer) {
     out.append("{\"amount\":\"" as StaticString)
     out.append(decimal: amount)
-    out.append("\",\"challengeId\":" as StaticString)
+    out.append(byte: 0x22)
+    if let chainID {
+      out.append(",\"chainId\":" as StaticString)
+      out.append(decimal: chainID)
+    }
+    out.append(",\"challengeId\":" as StaticString)
     JCS.append(string: challengeID, to: &out)
     out.append(",\"currency\":" as StaticString)
     JCS.append(string: currency, to: &out)

@@ -59,7 +59,7 @@ extension Worker {
       connection.pointee.flags.insert(.closing)
       fail(index, .contentTimeout)
     case .beforeForward: connection.pointee.deadline = .max
-    case .pendingAnswer: if !priceOverdue(index) { connection.pointee.deadline = .max }
+    case .pendingAnswer: if !priceOverdue(index), !paymentOverdue(index) { connection.pointee.deadline = .max }
     case .queued: fail(index, .upstreamBusy)
     case .exchange: exchangeExpired(index)
     case .tunnel: tunnelExpired(index)

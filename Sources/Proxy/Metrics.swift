@@ -52,6 +52,7 @@ final class WorkerMetrics: Sendable {
   let octetsOfMessages = Counter()
   let pricesAsked = Counter()
   let pricesFailed = Counter()
+  let paymentsAwaited = Counter()
   let acceptsDeferred = Counter()
   let servers = ServerMetrics()
   let handshakes = Counter()
@@ -169,6 +170,7 @@ enum MetricsText {
     line("prices_failed_total", "counter", "Requests whose pricer did not say what they cost.", sum { $0.pricesFailed.read() })
     line("collected_octets", "gauge", "Octets of requests' content that are kept to find their price.", sum { $0.octetsCollected.read() })
     line("message_octets", "gauge", "Octets of answers of MCP endpoints that are kept.", sum { $0.octetsOfMessages.read() })
+    line("chain_payments_awaited_total", "counter", "Requests that waited for a payment to settle on its chain.", sum { $0.paymentsAwaited.read() })
     line("streams_dry_total", "counter", "Times that a session ran dry in the middle.", sum { $0.streamsDry.read() })
   }
 }

@@ -27,6 +27,7 @@ public final class Server: Sendable {
     var threads: [LoopThread] = []
     var watch: UpstreamWatch?
     var services: ServiceClient?
+    var chains: ChainDesk?
     var descriptorLimit = 0
     /// Counts signs of life that were asked for.
     var beat: UInt64 = 0
@@ -110,14 +111,17 @@ public final class Server: Sendable {
     var boxes: [WorkerBox] = []
     let services: ServiceClient
     let calls = CallsInFlight()
+    let chains: ChainDesk?
+    let chainPlans = try ChainPlan.plans(settings, places: state.withLock { $0.places.layout.upstreams })
     do {
       services = try ServiceClient(resolver: resolver)
       services.adopt(plan)
       let prices = PriceDesk(services: services, notices: notices)
+      chains = ledger.map { ChainDesk(ledger: $0, services: services, notices: notices) }
       for number in 0..<count {
         let control = try WorkerControl(
           seed: UInt64(number), resolver: resolver, board: board, notices: notices, clients: clients, accessLog: accessLog,
-          prices: prices, calls: calls)
+          prices: prices, chains: chains, calls: calls)
         controls.append(control)
         boxes.append(WorkerBox(try makeWorker(plan, settings, control, addresses)))
       }
@@ -135,10 +139,12 @@ public final class Server: Sendable {
     let watch = try startWatch(plan, Array(plan.upstreams.indices))
     contexts.adopt(prepared)
     contexts.watch()
+    chains?.adopt(chainPlans)
     state.withLock { state in
       state.plan = whole
       state.watch = watch
       state.services = services
+      state.chains = chains
       state.listeners = listeners
       state.listenerCount = (listeners.map(\.number).max() ?? -1) + 1
       state.controls = controls
@@ -155,7 +161,7 @@ public final class Server: Sendable {
   private func makeWorker(
     _ plan: RelayPlan, _ settings: Settings, _ control: WorkerControl, _ addresses: [[SocketAddress]]
   ) throws -> Worker {
-    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates, prices: control.prices, addresses: addressVolumes)
+    let cashier = try Cashier(settings: settings, ledger: ledger, keys: keys, rates: rates, prices: control.prices, chains: control.chains, addresses: addressVolumes)
     let epoll = try Worker.makeEpoll(control)
     return Worker(plan: plan, control: control, ledger: ledger, cashier: cashier, addresses: addresses, epoll: epoll)
   }
@@ -213,13 +219,14 @@ public final class Server: Sendable {
 
   /// Waits until all loops have ended.
   public func join() {
-    let (threads, watch, services) = state.withLock { state in
+    let (threads, watch, services, chains) = state.withLock { state in
       let threads = state.threads
       state.threads = []
-      return (threads, state.watch, state.services)
+      return (threads, state.watch, state.services, state.chains)
     }
     for thread in threads { thread.join() }
     watch?.stop()
+    chains?.stop()
     services?.stop()
     contexts.stop()
     accessLog.end()

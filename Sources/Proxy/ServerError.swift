@@ -21,6 +21,8 @@ public enum ServerError: Error, Equatable, Sendable {
   case offersInvalid
   /// The access log cannot be opened.
   case accessLog(IOError)
+  /// The key that submits a chain's transactions cannot be read.
+  case signer(chain: Int, KeyFileError)
   /// A certificate, key or authority cannot be used.
   case certificates(CertificateFileError)
 }

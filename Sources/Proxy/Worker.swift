@@ -114,6 +114,8 @@ struct Worker: ~Copyable {
   let messageMemory: MCPMemory
   /// What connections wait for whose price was asked for, by their places; and how many have.
   var priceTickets: [Int: PriceTicket] = [:]
+  /// What connections wait for whose payment settles on a chain.
+  var paymentTickets: [Int: PaymentTicket] = [:]
   var ticketCount: UInt64 = 0
 
   /// What is gathered for the access log, by the place that a connection names.

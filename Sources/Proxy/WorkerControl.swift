@@ -16,6 +16,7 @@ final class WorkerControl: Sendable {
   let beat = Atomic<UInt64>(0)
   let accessLog: AccessLog?
   let prices: PriceDesk?
+  let chains: ChainDesk?
   let calls: CallsInFlight
 
   /// Differs from worker to worker.
@@ -23,9 +24,10 @@ final class WorkerControl: Sendable {
 
   init(
     seed: UInt64, resolver: UpstreamResolver, board: UpstreamBoard, notices: NoticeBoard, clients: ClientConnections,
-    accessLog: AccessLog? = nil, prices: PriceDesk? = nil, calls: CallsInFlight = CallsInFlight()
+    accessLog: AccessLog? = nil, prices: PriceDesk? = nil, chains: ChainDesk? = nil, calls: CallsInFlight = CallsInFlight()
   ) throws(IOError) {
     self.prices = prices
+    self.chains = chains
     self.calls = calls
     self.accessLog = accessLog
     waker = try Waker()

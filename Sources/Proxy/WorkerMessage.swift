@@ -11,6 +11,8 @@ enum WorkerMessage: Sendable {
   case resolved(server: Int, addresses: [SocketAddress])
   /// A pricer has answered the question that a connection waits for, or has failed.
   case priced(connection: Int, ticket: UInt64, key: Digest32, PriceAnswer)
+  /// What became of the payment that a connection waits for.
+  case paymentTold(connection: Int, ticket: UInt64, payment: Digest32, SettlementWord)
   /// Use another configuration for what begins from now on.
   case reload(Reload)
   /// Hand connections over to another process, finish what runs, then end.
@@ -30,6 +32,7 @@ extension Worker {
     case .stop: isStopped = true
     case .resolved(let server, let found): addressesChanged(server, found)
     case .priced(let connection, let ticket, let key, let answer): priced(connection, ticket: ticket, key: key, answer)
+    case .paymentTold(let connection, let ticket, let payment, let word): paymentTold(connection, ticket: ticket, payment: payment, word)
     case .reload(let reload): adopt(reload)
     case .handOver(let channel): startHandover(channel)
     case .beat(let number): control.beat.store(number, ordering: .relaxed)

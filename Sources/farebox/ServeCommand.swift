@@ -206,6 +206,10 @@ extension CommandFailure {
       self.init(.cannotCreate, "access-log", "the access log cannot be opened: \(SystemText.of(io.code))", advice: "correct [access-log] in the configuration")
     case .certificates(let error):
       self.init(.configuration, "certificates", "\(error.path) cannot be used: expected \(error.expected)", advice: error.advice ?? "`farebox check` says more")
+    case .signer(let chain, let error):
+      self.init(
+        .configuration, "signer", "the signer's key of [[chain]] number \(chain + 1) cannot be used: expected \(error.expected)",
+        advice: "correct `signer`, or the file that it names")
     case .system(let io): self.init(.systemError, "system", "the system refused a thread or descriptor: \(SystemText.of(io.code))")
     case .routesInvalid, .fieldsInvalid, .upstreamUnknown, .addressInvalid, .offersInvalid:
       self.init(.configuration, "settings", "the configuration cannot be served: \(error)", advice: "`farebox check` says more")

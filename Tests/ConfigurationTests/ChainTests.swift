@@ -65,7 +65,7 @@ private func said(_ chain: String) -> [String] {
       """
     configuration.currencies = "code = \"usdc\"\ndecimals = 6\n[[currency]]\ncode = \"usdt\"\ndecimals = 18"
     configuration.addresses = "addresses = { lab = \"\(ChainConfiguration.account.lowercased())\" }"
-    configuration.rails = "rails = [\"x402:lab\", \"evm:lab\"]\nchain-settle = \"after\"\nchain-answer-limit = \"64 KiB\""
+    configuration.rails = "rails = [\"x402:lab\", \"evm:lab\"]"
     let outcome = configuration.inspect()
     #expect(outcome.diagnostics.map(\.rule) == [.unused])
     let settings = try #require(outcome.settings)
@@ -90,7 +90,6 @@ private func said(_ chain: String) -> [String] {
     #expect(chain.rpc.map(\.upstream) == [1, 2, 3] && settings.upstreams.allSatisfy { $0.name == "api" || $0.http2 == .never })
     let route = settings.routes[0]
     #expect(route.rails == [.x402(chain: 0), .evm(chain: 0)] && route.intents == .charge)
-    #expect(route.chainSettlement.isAfter && route.chainSettlement.answerLimit == 65_536)
   }
 
   @Test func presetsAreWhatTheyShouldBe() throws {
@@ -208,11 +207,11 @@ private func said(_ chain: String) -> [String] {
     var configuration = ChainConfiguration()
     configuration.chain = "name = \"tempo\"\nrpc = \"https://rpc.tempo.example\"\nconfirmations = 2"
     configuration.addresses = "addresses = { tempo = \"\(ChainConfiguration.account)\" }"
-    configuration.rails = "rails = [\"tempo\"]\nchain-settle = \"after\""
+    configuration.rails = "rails = [\"tempo\"]"
     let text = Explanation(configuration.inspect()).text
     #expect(text.contains("tempo: eip155:4217, Tempo, a payment is final after 2 blocks\n"))
     #expect(text.contains("payers' own transactions handed on by this proxy; payers pay their fees\n"))
-    #expect(text.contains("charge to shop; by tempo:tempo: on a chain after the answer, of which up to 1 MiB are withheld until then"))
+    #expect(text.contains("charge to shop; by tempo:tempo: on a chain before the upstream is asked"))
     configuration.chain += "\nsigner = \"http://127.0.0.1:9000/hush\"\nsigner-address = \"\(ChainConfiguration.account)\""
     let signed = Explanation(configuration.inspect()).text
     #expect(signed.contains("settled by this proxy: \(ChainConfiguration.account) pays the fees that are sponsored, at most 50 gwei a unit"))

@@ -90,7 +90,7 @@ private func uncommented(_ text: String) -> String {
       let setting = line.dropFirst(4).replacing("0x…", with: setting(line) == "address" ? ChainFiles.address : ChainConfiguration.account) + "\n"
       switch self.setting(line) {
       case "addresses": merchant += setting
-      case "rails", "chain-settle": route += setting
+      case "rails": route += setting
       default: tables += setting.replacing("cdp.secret", with: "rpc.secret")
       }
     }
@@ -105,7 +105,7 @@ private func uncommented(_ text: String) -> String {
     #expect(base.rpc[0].timeout == plain.rpc[0].timeout && settings.facilitators[0].endpoint.timeout == .seconds(30))
     (base.rpc, plain.rpc) = ([], [])
     #expect(base == plain)
-    #expect(settings.routes[0].rails == [.prepaid, .x402(chain: 0), .evm(chain: 0)] && settings.routes[0].chainSettlement == .init())
+    #expect(settings.routes[0].rails == [.prepaid, .x402(chain: 0), .evm(chain: 0)])
     #expect(settings.merchants[0].addresses.count == 2 && settings.chains[1].tokens.count == 1)
   }
 

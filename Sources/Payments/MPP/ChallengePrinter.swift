@@ -27,12 +27,13 @@ public struct ChallengePrinter: Sendable {
   ///   - issuer: the realm's origin, without a slash at its end.
   ///   - lifetime: of whole seconds.
   /// - Throws: `malformed`, `ambiguousBinding` or `controlCharacter` where a constant cannot be sent or bound;
-  ///   `missing(.offers)` where there are none.
+  ///   `missing(.offers)` where there are none, unless `isOptional`: the route is then sold by another dialect alone, and its 402 has neither
+  ///   challenge nor invoice.
   public init(
     route: String, realm: String, issuer: String, priceVersion: String, selectsAlternateField: Bool = false,
-    lifetime: Duration = .seconds(300), offers: [Offer]
+    lifetime: Duration = .seconds(300), offers: [Offer], isOptional: Bool = false
   ) throws(PaymentError) {
-    guard !offers.isEmpty else { throw .missing(.offers) }
+    guard !offers.isEmpty || isOptional else { throw .missing(.offers) }
     var prepared: [PreparedOffer] = []
     for offer in offers {
       prepared.append(try PreparedOffer(offer, realm: realm, selectsAlternateField: selectsAlternateField))
@@ -68,6 +69,7 @@ public struct ChallengePrinter: Sendable {
     _ occasion: ChallengeOccasion, secrets: ChallengeSecrets, signer: DocumentSigner, scratch: inout ChallengeScratch,
     fields: inout ByteBuffer, body: inout ByteBuffer
   ) throws(PaymentError) {
+    guard !prepared.isEmpty else { return printBare(occasion, fields: &fields, body: &body) }
     let expires = occasion.now + lifetime
     prepare(occasion, expires: expires, &scratch)
     scratch.claims.removeAll()
@@ -97,6 +99,13 @@ public struct ChallengePrinter: Sendable {
     body.append("\",\"invoice\":\"" as StaticString)
     body.append(scratch.invoice)
     body.append(byte: 0x22)
+    occasion.problem.appendClose(occasion.members, to: &body)
+  }
+
+  /// Prints the problem alone.
+  private func printBare(_ occasion: ChallengeOccasion, fields: inout ByteBuffer, body: inout ByteBuffer) {
+    fields.append("Cache-Control: no-store\r\nContent-Type: application/problem+json\r\n" as StaticString)
+    occasion.problem.appendOpen(origin: issuer, detail: occasion.detail, to: &body)
     occasion.problem.appendClose(occasion.members, to: &body)
   }
 

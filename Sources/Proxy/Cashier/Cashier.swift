@@ -19,6 +19,12 @@ struct Cashier: ~Copyable {
   let keyRing: KeyRing
   /// Asks what requests cost, where prices are asked for.
   let prices: PriceDesk?
+  /// Settles payments on chains; nil where there are none.
+  let chains: ChainDesk?
+  /// What the request that is being decided about was told of its payment.
+  var told: ToldPayment?
+  /// Why the payment that was presented did not hold, as x402 names it.
+  var chainReason: X402Reason?
   /// What is known of the price of the request that is being decided about.
   var pricing = RequestPricing()
   /// The answer that the request which is being decided about waited for.
@@ -68,15 +74,17 @@ struct Cashier: ~Copyable {
   /// - Parameters:
   ///   - rates: counts for all workers; nil: for this cashier alone.
   ///   - prices: who asks what requests cost; nil: nobody is asked.
+  ///   - chains: settles payments on chains; nil: nothing is sold for them.
   ///   - addresses: counts the requests that addresses have free, for all workers.
   init(
     settings: Settings, ledger: Ledger?, keys: KeyRing, rates: RateTable? = nil, prices: PriceDesk? = nil,
-    addresses: AddressVolumes = AddressVolumes()
+    chains: ChainDesk? = nil, addresses: AddressVolumes = AddressVolumes()
   ) throws(PaymentError) {
     self.settings = settings
     self.ledger = ledger
     keyRing = keys
     self.prices = prices
+    self.chains = chains
     keyGeneration = keys.generation
     self.keys = keys.keys
     cors = CORS(origins: settings.cors.origins, exposed: settings.cors.exposedFields)
@@ -192,6 +200,7 @@ struct Cashier: ~Copyable {
     case .several: return .answer(problem(.badRequest, detail: "The request carries more than one payment credential."))
     case .short(let range): return short(request, index, range, at: now)
     case .token(let range, let field): return token(request, index, range, field, at: now)
+    case .x402(let range, let field): return x402(request, index, range, field, at: now)
     }
   }
 
@@ -230,6 +239,7 @@ struct Cashier: ~Copyable {
     case .free: return .free
     case .collectBody(let limit): return .collectBody(limit: limit)
     case .awaitPrice(let question): return .awaitPrice(question)
+    case .awaitSettlement(let order): return .awaitSettlement(order)
     }
   }
 
@@ -304,6 +314,7 @@ struct Cashier: ~Copyable {
   mutating func resolve(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, isAlone: Bool, at now: Timestamp
   ) -> Verdict {
+    if credential.challenge.method == EVMCharge.method { return evm(request, index, credential, at: now) }
     guard credential.challenge.method == Prepaid.method,
       credential.challenge.intent == "charge" || credential.challenge.intent == "session"
     else { return .answer(failed(request, index, .methodUnsupported, at: now)) }

@@ -72,11 +72,12 @@ extension Cashier {
       return Answer(status: 402, fields: [], body: [])
     }
     guard let route = pricing.known ?? routes[Int(index)] else { return unavailable() }
+    guard isPayable(route) else { return self.problem(.railUnavailable, retryAfter: Self.retryAfter) }
     var origin = ByteBuffer()
     appendOrigin(of: request, to: &origin)
     let method = UnsafeRawBufferPointer(rebasing: request.octets[request.head.pointee.methodRange])
     let digest = contentDigest(request, route)
-    let order = order(request, route.printer)
+    let order = order(request, route)
     fields.removeAll()
     body.removeAll()
     do throws(PaymentError) {
@@ -93,7 +94,26 @@ extension Cashier {
         body: Array(#"{"type":"about:blank","title":"URI Too Long","status":414}"#.utf8))
     }
     countChallenge()
+    appendX402(request, route, at: now)
     return Answer(status: 402, fields: fields.array(), body: body.array())
+  }
+
+  /// Adds what the route offers in x402 to the 402 that has been printed.
+  private mutating func appendX402(_ request: borrowing PaidRequest, _ route: PricedRoute, at now: Timestamp) {
+    guard let printer = route.rails.printer, route.rails.x402.contains(where: { isReachable($0) }) else { return }
+    var origin = ByteBuffer()
+    appendOrigin(of: request, to: &origin)
+    origin.withUnsafeBytes { origin in
+      let occasion = PaymentRequiredOccasion(
+        origin: origin, path: request.path, query: request.query, now: now, nonce: Self.nonce(), reason: chainReason)
+      // A URL that leaves no room for the field is offered by the other dialects alone.
+      guard (try? printer.appendField(occasion, to: &fields)) != nil, printer.speaksV1 else { return }
+      // Version 1 reads the body: its members stand behind those of the problem document.
+      body.truncate(to: body.count - 1)
+      body.append(byte: 0x2C)
+      printer.appendBodyMembers(occasion, to: &body)
+      body.append(byte: 0x7D)
+    }
   }
 
   /// Counts a credential that failed, and answers it.
@@ -119,7 +139,27 @@ extension Cashier {
     return SHA256.hash(octets)
   }
 
-  private func order(_ request: borrowing PaidRequest, _ printer: ChallengePrinter) -> [Int]? {
+  /// Whether payments on an offer's chain can be settled now.
+  private func isReachable(_ offer: RouteRails.Offer) -> Bool { chains?.isReachable(offer.chain) ?? false }
+
+  /// Whether any of a route's offers can be kept at the moment.
+  private func isPayable(_ route: PricedRoute) -> Bool {
+    let rails = route.rails
+    guard rails.isAlone else { return true }
+    return rails.x402.contains { isReachable($0) } || rails.evm.contains { isReachable($0.offer) }
+  }
+
+  /// The offers to print, best first: as the client prefers them, and without those on chains that cannot be reached. Nil: all of them.
+  private func order(_ request: borrowing PaidRequest, _ route: PricedRoute) -> [Int]? {
+    let preferred = preference(request, route.printer)
+    let evm = route.rails.evm
+    guard !evm.isEmpty, evm.contains(where: { !isReachable($0.offer) }) else { return preferred }
+    // The charges on chains stand behind all others.
+    let first = route.printer.offers.count - evm.count
+    return (preferred ?? Array(route.printer.offers.indices)).filter { $0 < first || isReachable(evm[$0 - first].offer) }
+  }
+
+  private func preference(_ request: borrowing PaidRequest, _ printer: ChallengePrinter) -> [Int]? {
     guard request.head.pointee.has(.acceptPayment) else { return nil }
     var joined: [UInt8] = []
     for field in request.head.pointee.fields where field.name == .acceptPayment {

@@ -64,7 +64,7 @@ extension Cashier {
   }
 
   /// The stored outcome of the first request; past the bound 409 with the receipt, so that nobody pays again.
-  private func replay(_ outcome: StoredOutcome) -> Answer {
+  func replay(_ outcome: StoredOutcome) -> Answer {
     guard let body = outcome.body else {
       let receipt = String(decoding: outcome.receipt, as: UTF8.self)
       return problem(.outcomeNotKept, members: ["receipt": .string(receipt)], after: lastEntry)

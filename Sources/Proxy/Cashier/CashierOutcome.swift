@@ -45,7 +45,9 @@ extension Cashier {
       return .withhold(limit: limit)
     }
     let limit = settings.limits.outcomeBytes
-    if exchanges[place].idempotency != nil, status != 101, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
+    // The key of a payment on a chain is the proxy's own idea: what streams is not held up for it.
+    let mayKeep = exchanges[place].chain == nil || contentLength != nil
+    if exchanges[place].idempotency != nil, mayKeep, status != 101, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
       exchanges[place].isWithheld = true
       return .withhold(limit: limit)
     }
@@ -123,6 +125,7 @@ extension Cashier {
 
   /// Appends the receipt's field line; keeps the receipt where something later needs it.
   private mutating func appendReceipt(_ place: UInt32, to fields: inout ByteBuffer, at now: Timestamp) {
+    if let chain = exchanges[place].chain { return appendChainReceipt(place, chain, to: &fields, at: now) }
     fields.append("Payment-Receipt: ")
     let start = fields.count
     guard printReceipt(place, to: &fields, at: now) else { return fields.truncate(to: start - 17) }

@@ -47,6 +47,8 @@ struct ExchangeRecord {
   var session: ResolvedSession?
   /// The wallet that pays a charge.
   var payer: Digest32?
+  /// How a charge was paid on a chain, where it was.
+  var chain: ChainReceipt?
   /// The signed receipt of the request that opened its session.
   var opening: ReceiptStub?
   var idempotency: OutcomeKey?
@@ -97,6 +99,7 @@ struct ExchangeRecord {
     isUpgrade = false
     session = nil
     payer = nil
+    chain = nil
     opening = nil
     idempotency = nil
     status = 0

@@ -11,9 +11,11 @@ enum PresentedCredential {
   case token(Range<Int>, CredentialField)
   /// The short form's value.
   case short(Range<Int>)
+  /// A payment of x402, by the field that it stands in.
+  case x402(Range<Int>, PaymentPayload.Field)
 
   /// The fields that may carry one.
-  private static let fields = FieldSet([.authorization, .paymentAuthorization, .prepaidSession])
+  private static let fields = FieldSet([.authorization, .paymentAuthorization, .prepaidSession, .paymentSignature, .xPayment])
 
   /// A field value that may have been resolved before, and the field that it stands in: the same octets in another field are
   /// another credential.
@@ -81,6 +83,14 @@ enum PresentedCredential {
         return
       }
       found = .short(field.valueRange)
+    }
+    for (name, kind) in [(FieldName.paymentSignature, PaymentPayload.Field.paymentSignature), (.xPayment, .xPayment)] {
+      guard let field = head.pointee.first(name) else { continue }
+      guard case .none = found else {
+        self = .several
+        return
+      }
+      found = .x402(field.valueRange, kind)
     }
     self = found
   }

@@ -23,6 +23,8 @@ final class PricedRoute: Sendable {
   let isQuoted: Bool
   let price: Price
   let printer: ChallengePrinter
+  /// What the price comes to on chains.
+  let rails: RouteRails
   let label: RouteLabel
   let merchant: String
   let freeMethods: MethodSet
@@ -88,10 +90,12 @@ final class PricedRoute: Sendable {
     maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum
+    rails = try RouteRails(route, price, settings)
     printer = try ChallengePrinter(
       route: id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
       selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
-      offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits, volume: volume))
+      offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits, volume: volume) + rails.offers,
+      isOptional: rails.printer != nil)
   }
 
   /// A charge pays for a known amount, so a metered route is sold by session only.
@@ -133,6 +137,7 @@ final class PricedRoute: Sendable {
     // The resource is filled in for each request.
     let details = PrepaidDetails(decimals: price.currency.decimals, ledger: settings.ledger.name, resource: Resource(method: "", url: ""))
     var offers: [Offer] = []
+    guard route.rails.contains(.prepaid) else { return offers }
     if intents.contains(.charge) {
       let charge = PrepaidCharge(
         amount: price.chargeAmount, currency: price.currency.code, recipient: route.merchant, description: route.description,

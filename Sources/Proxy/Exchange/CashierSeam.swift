@@ -91,6 +91,8 @@ enum Verdict {
   case collectBody(limit: Int)
   /// Ask what the request costs, keep it, and ask again.
   case awaitPrice(PriceQuestion)
+  /// Have its payment settled on its chain, keep it, and ask again.
+  case awaitSettlement(SettlementOrder)
   /// Forward it, paid.
   case paid(PaidExchange)
 }

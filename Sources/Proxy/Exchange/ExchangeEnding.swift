@@ -332,6 +332,7 @@ extension Worker {
     if connection.pointee.state == .multiplexed { loseStreams(of: index) }
     // The price that was asked for is nobody's here: the next connection at this place may wait for something else.
     if !priceTickets.isEmpty { priceTickets[index] = nil }
+    if !paymentTickets.isEmpty { paymentTickets[index] = nil }
     connection.pointee.state = .closed
     if !connection.pointee.has(.gone) { closeTransport(downstream: index) }
     connection.pointee.input.release()

@@ -48,7 +48,7 @@ extension Worker {
     switch cashier.answerOwn(request, at: wall) {
     case .free, .paid: return false
     case .answer(let reply): answer(index, reply)
-    case .pending, .awaitPrice: return false
+    case .pending, .awaitPrice, .awaitSettlement: return false
     case .collectBody(let limit): startCollecting(index, octets, limit: limit)
     }
     return true

@@ -1,6 +1,5 @@
 import Bytes
 import Encoding
-import HTTP
 import IO
 
 /// A request that waits for the price that somebody was asked for.
@@ -23,10 +22,7 @@ extension Worker {
     let attempts = (cashier.offered?.attempts ?? 0) + 1
     // Without end it would ask again and again, should an answer never fit its question.
     guard attempts <= Self.attemptLimit, let prices = control.prices else { return fail(index, .priceUnknown) }
-    if connection.pointee.keptHead.withUnsafeBytes({ $0.baseAddress != octets.baseAddress }) {
-      connection.pointee.keptHead.removeAll()
-      connection.pointee.keptHead.append(octets)
-    }
+    keepHead(index, octets)
     ticketCount &+= 1
     let waiter = PriceDesk.Waiter(control: control, connection: index, ticket: ticketCount)
     switch prices.ask(question, waiter, at: Instant(nanoseconds: now)) {
@@ -58,24 +54,11 @@ extension Worker {
 
   /// Goes on with a request that was kept.
   private mutating func resume(_ index: Int, _ offered: OfferedPrice) {
-    let connection = downstreams.pointer(index)
     if case .failed = offered.answer { metrics.pricesFailed.add() }
-    // Safe because: `keptHead` is not changed before the next request of this connection.
-    let octets = connection.pointee.keptHead.withUnsafeBytes { $0 }
-    requestHead.pointee.reset()
-    // It was complete and valid before, so it is again.
-    guard (try? RequestDecoder.decode(octets, limits: plan.headLimits, into: &requestHead.pointee)) == true else {
-      return fail(index, .malformed(.requestLineInvalid(at: 0)))
-    }
-    if connection.pointee.transport == .stream, connection.pointee.has(.collected), !connection.pointee.collected.isEmpty {
-      requestHead.pointee.declareContent()
-    }
     let outer = cashier.offered
     cashier.offered = offered
-    route(index, octets)
+    routeKept(index)
     cashier.offered = outer
-    guard connection.pointee.state != .closed else { return }
-    if connection.pointee.state == .exchange { flushUpstream(of: index) }
-    if !connection.pointee.input.isEmpty || connection.pointee.has(.readable) { makeReady(downstream: index) }
+    goOn(index)
   }
 }

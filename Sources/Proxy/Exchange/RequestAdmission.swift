@@ -133,6 +133,7 @@ extension Worker {
     case .pending(let pending): awaitOthers(index, pending)
     case .collectBody(let limit): startCollecting(index, octets, limit: limit)
     case .awaitPrice(let question): awaitPrice(index, octets, question)
+    case .awaitSettlement(let order): awaitSettlement(index, octets, order)
     case .paid(let exchange):
       connection.pointee.exchange = exchange
       connection.pointee.flags.insert(.paid)

@@ -169,7 +169,7 @@ extension Worker {
       case .free: break
       case .paid(let paid): exchange.calls[call].exchange = paid
       case .answer(let answer): exchange.calls[call].answer = answer
-      case .collectBody, .awaitPrice: exchange.calls[call].answer = cashier.unavailable()
+      case .collectBody, .awaitPrice, .awaitSettlement: exchange.calls[call].answer = cashier.unavailable()
       case .pending(let pending):
         guard read.isBatch else {
           awaitOthers(index, pending)
@@ -247,7 +247,7 @@ extension Worker {
       forward(index, asked.octets, asked.whole)
     case .answer(let reply): answer(index, reply)
     case .pending(let pending): awaitOthers(index, pending)
-    case .collectBody, .awaitPrice, .paid:
+    case .collectBody, .awaitPrice, .awaitSettlement, .paid:
       // What manages a session is answered; anything else carries a message.
       if case .paid(var exchange) = verdict { _ = cashier.finish(&exchange, .upstreamFailed(beforeHead: true), at: wall) }
       connection.pointee.mcp?.isTranslated = true

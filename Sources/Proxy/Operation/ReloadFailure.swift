@@ -66,6 +66,8 @@ public struct ReloadFailure: Error, Sendable, Equatable {
     case .system(let cause):
       self.init("system", "the system refused a descriptor: \(Self.text(cause))", status: 503)
     case .certificates(let cause): self.init("certificates", "\(cause.path) cannot be used: expected \(cause.expected)", advice: cause.advice)
+    case .signer(let chain, let cause):
+      self.init("signer", "the signer's key of [[chain]] number \(chain + 1) cannot be used: expected \(cause.expected)", advice: "correct `signer`")
     case .accessLog(let cause): self.init("access-log", "the access log cannot be opened: \(Self.text(cause))", advice: "correct [access-log]")
     case .routesInvalid, .fieldsInvalid, .upstreamUnknown, .addressInvalid, .offersInvalid:
       self.init("settings", "the configuration cannot be served: \(error)", advice: "`farebox check` says more")

@@ -43,6 +43,8 @@ extension Server {
     compare("realm") { $0.realm }
     compare("workers") { $0.workers }
     compare("[[currency]]") { $0.currencies }
+    // The books have an account for each.
+    compare("[[chain.token]] currency") { Set($0.chainAccounts) }
     compare("[ledger]") { $0.ledger }
     compare("[audit]") { $0.audit }
     compare("[keys] directory") { $0.keys }
@@ -65,6 +67,8 @@ extension Server {
       next.plan = try RelayPlan(settings, layout: next.places.layout, over: next.plan)
       sales = try prepareSales(settings, next, count: controls.count)
     } catch { throw .server(error) }
+    let chainPlans: [ChainPlan]
+    do throws(ServerError) { chainPlans = try ChainPlan.plans(settings, places: next.places.layout.upstreams) } catch { throw .server(error) }
     let contexts: TLSContexts.Prepared
     do throws(ServerError) { contexts = try prepareContexts(settings) } catch { throw .server(error) }
     let closed = next.listeners.filter { open in !settings.listeners.contains { $0.endpoint == open.endpoint } }
@@ -104,6 +108,7 @@ extension Server {
       }
       board.adopt(plan)
       next.services?.adopt(plan)
+      next.chains?.adopt(chainPlans)
       for (control, reload) in zip(controls, reloads) { control.mailbox.send(.reload(reload)) }
       // Without a thread for it nothing is watched, and every server counts as up.
       let orders = UpstreamWatch.Orders(plan: plan, upstreams: next.places.layout.upstreams)

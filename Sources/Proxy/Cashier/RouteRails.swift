@@ -1,0 +1,114 @@
+import Configuration
+import Encoding
+import Ethereum
+import Metering
+import Methods
+import Payments
+
+/// What a route's price comes to on chains: its offers in x402 and in MPP's methods of chains.
+struct RouteRails: Sendable {
+  /// One way to pay on a chain.
+  struct Offer: Sendable {
+    let token: ChainToken
+    let recipient: Address
+    /// Base units.
+    let amount: UInt128
+    /// The ledger's account for the chain's money: `usdc@eip155:8453`.
+    let account: String
+    /// Who settles: a facilitator, where the chain has one and the dialect is its own.
+    let isFacilitated: Bool
+
+    var chain: UInt64 { token.chain }
+  }
+
+  /// How the chain's money is called in the books: the currency's code, and the chain as CAIP-2 names it.
+  static func account(_ currency: Currency, chain: UInt64) -> String { "\(currency.code)@eip155:\(chain)" }
+
+  /// Seconds that an authorization of x402 has to hold at least.
+  private static let authorizationSeconds: UInt32 = 300
+
+  /// What x402 offers, and the same as its documents say it.
+  private(set) var x402: [Offer] = []
+  private(set) var requirements: [PaymentRequirements] = []
+  /// Prints x402's part of a 402; nil where nothing is offered by it.
+  private(set) var printer: PaymentRequiredPrinter?
+  /// MPP's charges by the method `evm`, and their requests.
+  private(set) var evm: [(offer: Offer, charge: EVMCharge)] = []
+  /// Whether nothing but chains pays for the route.
+  let isAlone: Bool
+
+  /// Works a route's offers out at a price per request; none where the route is metered.
+  ///
+  /// - Throws: where a name of the settings cannot be sent.
+  init(_ route: Settings.Route, _ price: Price, _ settings: Settings) throws(PaymentError) {
+    isAlone = !route.rails.contains(.prepaid)
+    guard !price.isMetered, price.chargeAmount > 0, let merchant = settings.merchants.first(where: { $0.id == route.merchant }) else { return }
+    for rail in route.rails {
+      guard let index = rail.chain else { continue }
+      let chain = settings.chains[index]
+      guard let recipient = merchant.addresses[chain.name] else { continue }
+      for token in chain.tokens where token.currency == price.currency {
+        let known = ChainToken(
+          chain: chain.id, address: token.address, currency: token.currency, name: token.domain?.name, version: token.domain?.version,
+          supportsEIP3009: token.transfers.contains(.eip3009), supportsPermit2: token.transfers.contains(.permit2))
+        let account = Self.account(token.currency, chain: chain.id)
+        switch rail {
+        case .prepaid, .tempo: break
+        case .x402:
+          add(Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: account, isFacilitated: chain.facilitator != nil))
+        case .evm:
+          let offer = Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: account, isFacilitated: false)
+          evm.append((offer, Self.charge(offer, chain, route.description)))
+        }
+      }
+    }
+    guard !requirements.isEmpty else { return }
+    do throws(X402Error) {
+      printer = try PaymentRequiredPrinter(offers: requirements, resource: ResourceInfo(description: route.description, serviceName: settings.info.title))
+    } catch { throw .malformed(.request) }
+  }
+
+  /// What MPP asks for. What we submit ourselves needs who signs; what the payer sends needs nothing but a node.
+  private static func charge(_ offer: Offer, _ chain: Settings.Chain, _ description: String?) -> EVMCharge {
+    var types: [EVMCharge.CredentialType] = []
+    if chain.signer != nil {
+      if offer.token.supportsPermit2 { types.append(.permit2) }
+      if offer.token.supportsEIP3009 { types.append(.authorization) }
+    }
+    return EVMCharge(
+      amount: offer.amount, currency: offer.token.address, recipient: offer.recipient, description: description, chainID: chain.id,
+      permit2: offer.token.permit2, spender: chain.signerAddress, credentialTypes: types + [.transaction, .hash],
+      decimals: UInt8(clamping: offer.token.currency.decimals))
+  }
+
+  /// MPP's charges, as challenges carry them.
+  var offers: [Payments.Offer] {
+    evm.map { offer, charge in
+      Payments.Offer(
+        method: EVMCharge.method, intent: EVMCharge.intent, amount: charge.amount, currency: charge.currency.checksummed,
+        recipient: charge.recipient.checksummed, description: charge.description, request: charge.object)
+    }
+  }
+
+  /// Offers a token by each of the ways that it can be moved.
+  private mutating func add(_ offer: Offer) {
+    let token = offer.token
+    for method in [AssetTransferMethod.eip3009, .permit2] {
+      switch method {
+      case .eip3009: guard token.supportsEIP3009 else { continue }
+      case .permit2: guard token.supportsPermit2 else { continue }
+      }
+      var extra: JSONObject = [:]
+      if let name = token.name, let version = token.version {
+        extra.set("name", .string(name))
+        extra.set("version", .string(version))
+      }
+      if method == .permit2 { extra.set("assetTransferMethod", "permit2") }
+      x402.append(offer)
+      requirements.append(
+        PaymentRequirements(
+          scheme: .exact, network: X402Network(chainID: token.chain), amount: offer.amount, asset: token.address.checksummed,
+          payTo: offer.recipient.checksummed, maxTimeoutSeconds: Self.authorizationSeconds, extra: extra))
+    }
+  }
+}

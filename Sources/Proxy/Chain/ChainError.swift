@@ -1,0 +1,49 @@
+import Ethereum
+
+/// Why a chain could not be asked, or what it said instead of an answer.
+enum ChainError: Error, Equatable {
+  /// No node answered in time, or none with an answer that can be read.
+  case unreachable
+  /// The node is one of another chain.
+  case otherChain
+  /// The call would be undone, and why.
+  case reverted(RevertReason)
+  /// The node refused for a reason of its own: its code, and which kind of refusal its words are.
+  case refused(code: Int, NodeRefusal)
+  /// The signer did not sign, or signed something else.
+  case notSigned
+  /// The fee that the network asks is above the configured limit.
+  case tooDear
+  /// The ledger took no entry.
+  case ledgerUnavailable
+  /// The program is about to end.
+  case stopped
+}
+
+/// Kinds of refusals that nodes only tell in words; geth's are the ones that others repeat.
+enum NodeRefusal: Equatable {
+  case alreadyKnown
+  case nonceTooLow
+  case replacementUnderpriced
+  case insufficientFunds
+  case reverted
+  case other
+
+  /// Reads a node's message.
+  init(_ message: String) {
+    let words = message.lowercased()
+    if words.contains("already known") || words.contains("known transaction") || words.contains("already imported") {
+      self = .alreadyKnown
+    } else if words.contains("nonce too low") || words.contains("nonce is too low") {
+      self = .nonceTooLow
+    } else if words.contains("underpriced") {
+      self = .replacementUnderpriced
+    } else if words.contains("execution reverted") {
+      self = .reverted
+    } else if words.contains("insufficient funds") {
+      self = .insufficientFunds
+    } else {
+      self = .other
+    }
+  }
+}

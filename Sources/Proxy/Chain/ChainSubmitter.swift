@@ -1,0 +1,252 @@
+import Bytes
+import Encoding
+import Ethereum
+import Ledger
+
+/// Sends the program's own transactions on one chain from one address, and follows each until the chain has taken it.
+///
+/// Nonces are given out in order and are durable before a transaction is sent, so that a restart neither leaves a gap nor sends two with
+/// one. What is stuck is sent again with a higher fee and the same nonce: at most one version can land.
+actor ChainSubmitter {
+  /// What became of a transaction.
+  enum Outcome: Sendable {
+    /// It is as deep in the chain as is asked for.
+    case included(TransactionReceipt)
+    /// Its nonce was used by a transaction that is not ours.
+    case displaced
+    case failed(ChainError)
+  }
+
+  /// A transaction that is on its way.
+  private struct Flight {
+    let purpose: Digest32
+    var transaction: Transaction
+    /// Newest last.
+    var hashes: [Digest32]
+    var raw: [UInt8]
+    var sentAt: Instant
+    /// Rounds in which the chain had taken the nonce and no version could be found.
+    var missing = 0
+    var waiters: [CheckedContinuation<Outcome, Never>] = []
+  }
+
+  /// Fees rise by an eighth at least from one version to the next, as nodes demand, and a little more.
+  private static let feeStep: (numerator: UInt128, denominator: UInt128) = (115, 100)
+  /// Gas beyond what was estimated, in percent.
+  private static let gasMargin: UInt64 = 20
+  /// Rounds after which a nonce that was taken by an unknown transaction counts as lost.
+  private static let missingLimit = 5
+
+  private let chain: ChainPlan
+  private let signer: ChainSigner
+  private let rpc: ChainRPC
+  private let ledger: Ledger
+  private let sending = AsyncLock()
+  private var flights: [UInt64: Flight] = [:]
+  private var watch: Task<Void, Never>?
+  private var isStopped = false
+  /// The ledger's, when the outbox was read.
+  private var epoch: UInt32 = 0
+
+  init(_ chain: ChainPlan, signer: ChainSigner, rpc: ChainRPC, ledger: Ledger) {
+    self.chain = chain
+    self.signer = signer
+    self.rpc = rpc
+    self.ledger = ledger
+  }
+
+  /// The address that signs.
+  nonisolated var address: Address { signer.address }
+
+  /// Takes up what the outbox holds: after a start, and after the ledger was read back. What the outbox does not know of was never sent.
+  func restore() {
+    epoch = ledger.epoch
+    let known = ledger.outgoing(chain: chain.id, sender: signer.address.bytes)
+    for nonce in flights.keys where !known.contains(where: { $0.nonce == nonce }) { conclude(nonce, .failed(.ledgerUnavailable)) }
+    for outgoing in known where flights[outgoing.nonce] == nil {
+      guard let signed = try? SignedTransaction(decoding: outgoing.raw) else { continue }
+      flights[outgoing.nonce] = Flight(
+        purpose: outgoing.purpose, transaction: signed.transaction, hashes: outgoing.replaced + [outgoing.hash], raw: outgoing.raw, sentAt: .now())
+    }
+    if !flights.isEmpty { startWatch() }
+  }
+
+  /// Sends a call of a contract for a payment, and waits until the chain has taken it.
+  func submit(_ purpose: Digest32, to: Address, data: [UInt8]) async -> Outcome {
+    if let nonce = nonce(of: purpose) { return await outcome(of: nonce) }
+    let nonce: UInt64
+    do throws(ChainError) {
+      nonce = try await sending.withLock { [self] () async throws(ChainError) in try await send(purpose, to: to, data: data) }
+    } catch { return .failed(error) }
+    return await outcome(of: nonce)
+  }
+
+  /// Waits for a transaction that was submitted before; nil where there is none for the purpose.
+  func follow(_ purpose: Digest32) async -> Outcome? {
+    guard let nonce = nonce(of: purpose) else { return nil }
+    return await outcome(of: nonce)
+  }
+
+  /// Ends: what is on its way is gone on with by the next start.
+  func stop() {
+    isStopped = true
+    watch?.cancel()
+    for nonce in flights.keys { conclude(nonce, .failed(.stopped)) }
+  }
+
+  private func nonce(of purpose: Digest32) -> UInt64? { flights.first { $0.value.purpose == purpose }?.key }
+
+  private func outcome(of nonce: UInt64) async -> Outcome {
+    await withCheckedContinuation { continuation in
+      guard !isStopped, flights[nonce] != nil else { return continuation.resume(returning: .failed(.stopped)) }
+      flights[nonce]?.waiters.append(continuation)
+    }
+  }
+
+  // MARK: sending
+
+  private func send(_ purpose: Digest32, to: Address, data: [UInt8]) async throws(ChainError) -> UInt64 {
+    guard !isStopped else { throw .stopped }
+    let gas = try await rpc.estimateGas(from: signer.address, to: to, data: data)
+    let fees = try await fees()
+    let nonce = try await nextNonce()
+    let (margin, overflows) = gas.multipliedReportingOverflow(by: 100 + Self.gasMargin)
+    let transaction = Transaction(
+      chainID: chain.id, nonce: nonce, maxPriorityFeePerGas: fees.tip, maxFeePerGas: fees.most, gasLimit: overflows ? gas : margin / 100, to: to,
+      data: data)
+    let (raw, hash) = try await signer.sign(transaction)
+    let outgoing = OutgoingTransaction(
+      chain: chain.id, sender: signer.address.bytes, nonce: nonce, purpose: purpose, hash: hash, raw: raw, createdAt: .now())
+    let entry: LSN
+    do { entry = try ledger.submitted(purpose, outgoing: outgoing, at: .now()) } catch { throw .ledgerUnavailable }
+    flights[nonce] = Flight(purpose: purpose, transaction: transaction, hashes: [hash], raw: raw, sentAt: .now())
+    startWatch()
+    // Not before it is durable: a restart would give the nonce to another.
+    guard await ledger.isDurable(entry) else { throw .ledgerUnavailable }
+    await broadcast(nonce)
+    return nonce
+  }
+
+  /// The nonce that is next by the outbox, or by the chain where the address has sent nothing through it yet.
+  private func nextNonce() async throws(ChainError) -> UInt64 {
+    if flights.isEmpty {
+      // Nothing is on its way: whatever else used the key has to be taken over.
+      let known = try await rpc.transactionCount(of: signer.address, includesPending: true)
+      do { _ = try ledger.adoptNonce(chain: chain.id, sender: signer.address.bytes, nonce: known, at: .now()) } catch { throw .ledgerUnavailable }
+      return known
+    }
+    guard let next = ledger.nextNonce(chain: chain.id, sender: signer.address.bytes) else { throw .ledgerUnavailable }
+    return next
+  }
+
+  /// What is offered for gas: twice the base fee, so that it may rise for some blocks, and the tip that the node proposes.
+  private func fees() async throws(ChainError) -> (tip: UInt128, most: UInt128) {
+    let (base, tip) = try await rpc.fees()
+    let (double, overflows) = base.multipliedReportingOverflow(by: 2)
+    let (sum, alsoOverflows) = double.addingReportingOverflow(tip)
+    guard !overflows, !alsoOverflows, base + tip <= chain.feeLimit else { throw .tooDear }
+    return (tip, min(sum, chain.feeLimit))
+  }
+
+  /// Sends the newest version; a node that knows it already has no reason to complain.
+  private func broadcast(_ nonce: UInt64) async {
+    guard let raw = flights[nonce]?.raw else { return }
+    // Whatever the node says: the round of the watch finds out what became of it, and sends it again.
+    try? await rpc.send(raw)
+  }
+
+  // MARK: following
+
+  private func startWatch() {
+    guard watch == nil, !isStopped else { return }
+    watch = Task { [self] in
+      while !Task.isCancelled {
+        try? await Task.sleep(for: chain.pollInterval)
+        guard await round() else { return }
+      }
+    }
+  }
+
+  /// Looks at every transaction that is on its way; false where there is none.
+  private func round() async -> Bool {
+    guard !flights.isEmpty, !isStopped else {
+      watch = nil
+      return false
+    }
+    if ledger.epoch != epoch { restore() }
+    guard let head = try? await rpc.blockNumber(), let taken = try? await rpc.transactionCount(of: signer.address, includesPending: false) else { return true }
+    for nonce in flights.keys.sorted() where !isStopped {
+      // The chain takes nonces in order.
+      if nonce < taken { await lookForReceipt(nonce, head: head) } else { await resend(nonce) }
+    }
+    return true
+  }
+
+  private func lookForReceipt(_ nonce: UInt64, head: UInt64) async {
+    guard let hashes = flights[nonce]?.hashes else { return }
+    var isSilent = false
+    for hash in hashes.reversed() {
+      let receipt: TransactionReceipt
+      switch await rpc.look(for: hash) {
+      case .nothing:
+        isSilent = true
+        continue
+      case .absent: continue
+      case .receipt(let found): receipt = found
+      }
+      flights[nonce]?.missing = 0
+      guard head >= receipt.blockNumber, head - receipt.blockNumber + 1 >= chain.confirmations else { return }
+      return end(nonce, hash, receipt)
+    }
+    guard !isSilent, let missing = flights[nonce]?.missing else { return }
+    flights[nonce]?.missing = missing + 1
+    guard missing + 1 >= Self.missingLimit else { return }
+    // Another program uses the key. The call itself may still be made with another nonce.
+    _ = try? ledger.concluded(
+      chain: chain.id, sender: signer.address.bytes, nonce: nonce, hash: hashes.last ?? Digest32(), gas: 0, succeeded: false, at: .now())
+    conclude(nonce, .displaced)
+  }
+
+  private func end(_ nonce: UInt64, _ hash: Digest32, _ receipt: TransactionReceipt) {
+    _ = try? ledger.concluded(
+      chain: chain.id, sender: signer.address.bytes, nonce: nonce, hash: hash, gas: receipt.fee?.uint128 ?? 0, succeeded: receipt.isSuccessful, at: .now())
+    conclude(nonce, .included(receipt))
+  }
+
+  private func conclude(_ nonce: UInt64, _ outcome: Outcome) {
+    guard let flight = flights.removeValue(forKey: nonce) else { return }
+    for waiter in flight.waiters { waiter.resume(returning: outcome) }
+  }
+
+  /// Sends a transaction again that the chain has not taken yet: as it is, since nodes forget, and with a higher fee where it is overdue.
+  private func resend(_ nonce: UInt64) async {
+    guard let flight = flights[nonce] else { return }
+    if flight.sentAt + chain.resubmitAfter < .now(), let raised = await raised(flight) {
+      await sending.withLock { [self] () async in await replace(nonce, with: raised) }
+    }
+    await broadcast(nonce)
+  }
+
+  /// The transaction with higher fees; nil where the limit is reached or nobody knows what is asked.
+  private func raised(_ flight: Flight) async -> Transaction? {
+    guard let asked = try? await fees() else { return nil }
+    var transaction = flight.transaction
+    let step = Self.feeStep
+    transaction.maxPriorityFeePerGas = max(asked.tip, transaction.maxPriorityFeePerGas * step.numerator / step.denominator + 1)
+    transaction.maxFeePerGas = max(asked.most, transaction.maxFeePerGas * step.numerator / step.denominator + 1)
+    guard transaction.maxFeePerGas <= chain.feeLimit else { return nil }
+    transaction.maxPriorityFeePerGas = min(transaction.maxPriorityFeePerGas, transaction.maxFeePerGas)
+    return transaction
+  }
+
+  private func replace(_ nonce: UInt64, with transaction: Transaction) async {
+    guard flights[nonce] != nil, let (raw, hash) = try? await signer.sign(transaction),
+      let entry = try? ledger.replace(chain: chain.id, sender: signer.address.bytes, nonce: nonce, raw: raw, hash: hash, at: .now()),
+      await ledger.isDurable(entry), flights[nonce] != nil
+    else { return }
+    flights[nonce]?.transaction = transaction
+    flights[nonce]?.raw = raw
+    flights[nonce]?.hashes.append(hash)
+    flights[nonce]?.sentAt = .now()
+  }
+}

@@ -1,0 +1,104 @@
+import Bytes
+import Encoding
+import Ethereum
+import Ledger
+import Methods
+import Payments
+
+/// A payment on a chain that a request waits for, and how it comes to be settled.
+struct SettlementOrder: Sendable {
+  /// What the ledger claims, its proof included.
+  let payment: ChainPaymentOrder
+  /// The chain's number.
+  let chain: UInt64
+  let charge: ChainCharge
+  /// The content of a facilitator's `/verify` and `/settle`; nil: we settle ourselves.
+  let facilitated: [UInt8]?
+  /// The claim's entry; nil where the payer's signature can only be judged by a contract, so that nothing is claimed yet.
+  var entry: LSN?
+
+  var id: Digest32 { payment.id }
+}
+
+/// What is said to a request that waits for its payment.
+enum SettlementWord: Sendable {
+  /// The money has arrived; the ledger says so too.
+  case settled
+  /// It never will, and why: a reason of x402's, or a problem's sentence.
+  case refused(SettlementRefusal)
+  /// It may still arrive; that is found out in the background.
+  case unknown
+  /// Nothing was sent anywhere, since nobody could be asked.
+  case unavailable
+}
+
+/// Why a payment cannot be settled.
+struct SettlementRefusal: Sendable, Equatable {
+  let reason: X402Reason
+  /// The transaction that failed, where there was one.
+  var transaction: Digest32?
+}
+
+// What going on after a restart needs: JSON in the ledger's record.
+extension SettlementOrder {
+  /// Writes the proof.
+  static func proof(chain: UInt64, charge: ChainCharge, facilitated: [UInt8]?) -> [UInt8] {
+    var object: JSONObject = ["chain": .string(String(chain)), "payer": .string(charge.payer.lowercase)]
+    switch charge.means {
+    case .call(let to, let data):
+      object.set("to", .string(to.lowercase))
+      object.set("data", .string(HexData.text(data)))
+    case .transaction(let raw, let hash):
+      object.set("raw", .string(HexData.text(raw)))
+      object.set("hash", .string(HexData.text(hash)))
+    case .hash(let hash): object.set("hash", .string(HexData.text(hash)))
+    case .none: break
+    }
+    if let notBefore = charge.notBefore { object.set("notBefore", .string(String(notBefore.microseconds))) }
+    let transfers = charge.transfers.map { transfer -> JSONValue in
+      var entry: JSONObject = [
+        "token": .string(transfer.token.lowercase), "to": .string(transfer.to.lowercase), "amount": .string(String(transfer.amount)),
+      ]
+      if let from = transfer.from { entry.set("from", .string(from.lowercase)) }
+      return .object(entry)
+    }
+    object.set("transfers", .array(transfers))
+    if let facilitated { object.set("facilitated", .string(String(decoding: facilitated, as: UTF8.self))) }
+    return JSON.serialize(.object(object))
+  }
+
+  /// Reads a payment that was under way when the program ended; nil where its record cannot be read.
+  init?(_ view: ChainPaymentView) {
+    guard let object = (try? JSON.parse(view.proof))?.objectValue, let chain = object["chain"]?.stringValue.flatMap({ UInt64($0) }),
+      let payer = object["payer"]?.stringValue.flatMap({ Address($0) }), let means = Self.means(object),
+      let entries = object["transfers"]?.arrayValue
+    else { return nil }
+    var transfers: [ExpectedTransfer] = []
+    for entry in entries {
+      guard let entry = entry.objectValue, let token = entry["token"]?.stringValue.flatMap({ Address($0) }),
+        let to = entry["to"]?.stringValue.flatMap({ Address($0) }), let amount = entry["amount"]?.stringValue.flatMap({ UInt128($0) })
+      else { return nil }
+      transfers.append(ExpectedTransfer(token: token, from: entry["from"]?.stringValue.flatMap { Address($0) }, to: to, amount: amount))
+    }
+    let notBefore = object["notBefore"]?.stringValue.flatMap { Int64($0) }.map { Timestamp(microseconds: $0) }
+    charge = ChainCharge(
+      id: view.id, payer: payer, amount: view.amount, expires: view.expires, means: means, transfers: transfers, signatureCheck: .recovered,
+      notBefore: notBefore)
+    payment = ChainPaymentOrder(
+      id: view.id, request: view.request, payer: view.payer, amount: view.amount, currency: view.currency, merchant: view.merchant,
+      expires: view.expires, challengeID: view.challengeID, proof: view.proof)
+    self.chain = chain
+    facilitated = object["facilitated"]?.stringValue.map { Array($0.utf8) }
+    entry = view.reference
+  }
+
+  private static func means(_ object: JSONObject) -> SettlementMeans? {
+    let hash = object["hash"]?.stringValue.flatMap { HexData.digest($0) }
+    if let to = object["to"]?.stringValue.flatMap({ Address($0) }), let data = object["data"]?.stringValue.flatMap({ HexData.parse($0) }) {
+      return .call(to: to, data: data)
+    }
+    guard let hash else { return nil }
+    guard let raw = object["raw"]?.stringValue else { return .hash(hash) }
+    return HexData.parse(raw).map { .transaction(raw: $0, hash: hash) }
+  }
+}
