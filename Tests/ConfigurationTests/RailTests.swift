@@ -145,9 +145,9 @@ private let cases = [
     #expect(sold.first { $0.0 == "quotes#large" }?.1 == [.prepaid])
   }
 
-  @Test func aServiceThatNamesThePriceMayBePaidByAChain() throws {
+  @Test func whatIsAskedForIsNotSoldOnChains() throws {
     var configuration = ChainConfiguration()
     configuration.price = "price = \"http://127.0.0.1:9000/price\""
-    #expect(configuration.inspect().diagnostics == [])
+    #expect(configuration.inspect().diagnostics.map { "\($0.key ?? "") \($0.rule)" } == ["rails conflict"])
   }
 }

@@ -138,7 +138,7 @@ import Testing
       case .answer(let answer):
         #expect(answer.status == 402)
         return false
-      case .paid, .pending, .collectBody, .awaitPrice: throw ShopError.unexpectedVerdict
+      case .paid, .pending, .collectBody, .awaitPrice, .awaitSettlement: throw ShopError.unexpectedVerdict
       }
     }
     let first = ClientAddress(ipv4: 0x0A00_0001)

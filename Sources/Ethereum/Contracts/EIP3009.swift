@@ -67,6 +67,8 @@ public enum EIP3009 {
     "receiveWithAuthorization", members + [.uint(8), .bytes32, .bytes32])
   /// Receives, with the signature as octets, which may be a contract's.
   public static let receiveWithAuthorizationBytes = ABIFunction("receiveWithAuthorization", members + [.bytes])
+  /// Tells that an authorization was used, by its payer and nonce.
+  public static let authorizationUsed = ABIEvent("AuthorizationUsed", [.indexed(.address), .indexed(.bytes32)])
   /// Asks whether a nonce was used or cancelled.
   public static let authorizationState = ABIFunction("authorizationState", [.address, .bytes32], returns: [.bool])
 

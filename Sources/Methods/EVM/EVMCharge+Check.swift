@@ -61,7 +61,8 @@ extension EVMCharge {
     guard permit.externalId ?? externalId == externalId else { throw .externalIDMismatch }
     try checkTransfers(permit)
     let permitted = permit.signed
-    let witnesses = [PaymentWitness.draft, .canonical].map {
+    // The one that wallets' libraries produce stands first: a contract's signature can be tried with one only.
+    let witnesses = [PaymentWitness.canonical, .draft].map {
       (type: $0.type, hash: $0.hash(challenge: permit.challengeHash, externalId: externalId))
     }
     let digests = witnesses.map {

@@ -314,7 +314,9 @@ struct Cashier: ~Copyable {
   mutating func resolve(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, isAlone: Bool, at now: Timestamp
   ) -> Verdict {
-    if credential.challenge.method == EVMCharge.method { return evm(request, index, credential, at: now) }
+    if credential.challenge.method == EVMCharge.method || credential.challenge.method == TempoCharge.method {
+      return chainCharge(request, index, credential, at: now)
+    }
     guard credential.challenge.method == Prepaid.method,
       credential.challenge.intent == "charge" || credential.challenge.intent == "session"
     else { return .answer(failed(request, index, .methodUnsupported, at: now)) }

@@ -146,17 +146,17 @@ extension Cashier {
   private func isPayable(_ route: PricedRoute) -> Bool {
     let rails = route.rails
     guard rails.isAlone else { return true }
-    return rails.x402.contains { isReachable($0) } || rails.evm.contains { isReachable($0.offer) }
+    return rails.x402.contains { isReachable($0) } || rails.charges.contains { isReachable($0.offer) }
   }
 
   /// The offers to print, best first: as the client prefers them, and without those on chains that cannot be reached. Nil: all of them.
   private func order(_ request: borrowing PaidRequest, _ route: PricedRoute) -> [Int]? {
     let preferred = preference(request, route.printer)
-    let evm = route.rails.evm
-    guard !evm.isEmpty, evm.contains(where: { !isReachable($0.offer) }) else { return preferred }
+    let charges = route.rails.charges
+    guard !charges.isEmpty, charges.contains(where: { !isReachable($0.offer) }) else { return preferred }
     // The charges on chains stand behind all others.
-    let first = route.printer.offers.count - evm.count
-    return (preferred ?? Array(route.printer.offers.indices)).filter { $0 < first || isReachable(evm[$0 - first].offer) }
+    let first = route.printer.offers.count - charges.count
+    return (preferred ?? Array(route.printer.offers.indices)).filter { $0 < first || isReachable(charges[$0 - first].offer) }
   }
 
   private func preference(_ request: borrowing PaidRequest, _ printer: ChallengePrinter) -> [Int]? {

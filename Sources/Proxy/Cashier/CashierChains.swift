@@ -12,7 +12,7 @@ import Payments
 struct ChainReceipt: Sendable {
   enum Dialect: Sendable {
     case x402(X402Version)
-    case evm
+    case mpp(method: String)
   }
 
   let dialect: Dialect
@@ -60,7 +60,7 @@ extension Cashier {
     let offer = rails.x402[place]
     let charge: ChainCharge
     do throws(ChainChargeError) {
-      charge = try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, now: now)
+      charge = try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, wallets: .all, now: now)
     } catch { return .answer(failed(request, index, error.x402Reason, at: now)) }
     var facilitated: [UInt8]?
     if offer.isFacilitated {
@@ -81,34 +81,59 @@ extension Cashier {
     return failed(request, index, .verificationFailed, at: now)
   }
 
-  // MARK: MPP's method evm
+  // MARK: MPP's methods of chains
 
-  /// Resolves a charge by the method `evm`.
-  mutating func evm(_ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, at now: Timestamp) -> Verdict {
+  /// Resolves a charge by the method `evm` or `tempo`.
+  mutating func chainCharge(_ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, at now: Timestamp) -> Verdict {
     guard isAvailable else { return .answer(unavailable()) }
     guard credential.challenge.intent == "charge" else { return .answer(failed(request, index, .methodUnsupported, at: now)) }
     guard credential.isAuthentic(keys.challengeSecrets) else {
       return .answer(failed(request, index, .invalidChallenge, detail: "The challenge was altered or not issued here.", at: now))
     }
     guard let route = routes[Int(index)], let binding = try? RouteBinding(credential.opaque), isBound(binding, request, route),
-      credential.challenge.realm == settings.realm, let quote = try? EVMCharge(parsing: credential.request),
-      let known = route.rails.evm.first(where: { $0.charge == quote })
+      credential.challenge.realm == settings.realm, let quote = ChargeRequest(credential.challenge.method, parsing: credential.request),
+      let known = route.rails.charges.first(where: { $0.request == quote })
     else { return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now)) }
     if let verdict = bindContent(request, index, credential, at: now) { return verdict }
     let charge: ChainCharge
-    let expires = credential.expires ?? now
-    let terms = ChallengeTerms(
-      id: credential.challenge.id, realm: credential.challenge.realm, issued: expires - settings.expires, expires: expires)
     do throws(ChainChargeError) {
-      charge = try quote.check(
-        try EVMChargePayload(parsing: credential.payload), source: credential.source, challenge: terms, token: known.offer.token,
-        submitter: chains?.submitter(known.offer.chain), now: now)
+      charge = try check(quote, credential, known.offer, at: now)
     } catch {
       return .answer(failed(request, index, error.problem, detail: error.detail, at: now))
     }
-    // What is under way or settled is found by its own name; an unused challenge has to be in time.
-    if ledger?.payment(charge.id) == nil, let answer = spent(request, index, credential, at: now) { return .answer(answer) }
-    return pay(request, index, known.offer, charge, .evm, credential, nil, at: now)
+    if let view = ledger?.payment(charge.id) {
+      // A transaction is everybody's to see once it was broadcast: it pays for the challenge that it was brought with, and no other.
+      guard view.challengeID == credential.challengeID else {
+        return .answer(problem(.paymentMismatch, challengeID: credential.challenge.id))
+      }
+    } else if let answer = spent(request, index, credential, at: now) {
+      // What is under way or settled is found by its own name; an unused challenge has to be in time.
+      return .answer(answer)
+    }
+    return pay(request, index, known.offer, charge, .mpp(method: quote.method), credential, nil, at: now)
+  }
+
+  /// Checks what needs no network, and signs for the fees where they are ours.
+  private func check(
+    _ quote: ChargeRequest, _ credential: Credential, _ offer: RouteRails.Offer, at now: Timestamp
+  ) throws(ChainChargeError) -> ChainCharge {
+    let expires = credential.expires ?? now
+    let terms = ChallengeTerms(
+      id: credential.challenge.id, realm: credential.challenge.realm, issued: expires - settings.expires, expires: expires)
+    switch quote {
+    case .evm(let charge):
+      return try charge.check(
+        try EVMChargePayload(parsing: credential.payload), source: credential.source, challenge: terms, token: offer.token,
+        submitter: chains?.submitter(offer.chain), wallets: .all, now: now)
+    case .tempo(let charge):
+      // Signatures of keys that only the chain knows are taken by nobody here: nothing could be simulated before it is sent.
+      let checked = try charge.check(
+        try TempoChargePayload(parsing: credential.payload), source: credential.source, challenge: terms, token: offer.token, wallets: .refused,
+        now: now)
+      guard charge.feePayer, checked.transaction != nil else { return checked.charge }
+      guard let key = chains?.sponsor(offer.chain) else { throw .feesNotSponsored }
+      return try checked.sponsored(by: key, feeToken: offer.token.address)
+    }
   }
 
   // MARK: the payment
@@ -232,7 +257,7 @@ extension Cashier {
     _ dialect: ChainReceipt.Dialect, at now: Timestamp
   ) -> Answer {
     switch dialect {
-    case .evm: return failed(request, index, .verificationFailed, detail: "The payment did not settle: \(refusal.reason.rawValue).", at: now)
+    case .mpp: return failed(request, index, .verificationFailed, detail: "The payment did not settle: \(refusal.reason.rawValue).", at: now)
     case .x402(let version):
       var answer = failed(request, index, refusal.reason, at: now)
       var lines = ByteBuffer()
@@ -252,12 +277,12 @@ extension Cashier {
         isSuccess: true, payer: chain.payer.checksummed, transaction: chain.transaction, network: X402Network(chainID: chain.chain),
         amount: .units(exchanges[place].amount)
       ).appendField(version, to: &fields)
-    case .evm:
+    case .mpp(let method):
       guard let ledger else { return }
       let log = ledger.lastCheckpoint
       let record = exchanges[place]
       let receipt = Receipt(
-        method: EVMCharge.method, intent: "charge", timestamp: now, reference: chain.transaction.map { HexData.text($0) } ?? String(record.reference), challengeID: record.challengeID,
+        method: method, intent: "charge", timestamp: now, reference: chain.transaction.map { HexData.text($0) } ?? String(record.reference), challengeID: record.challengeID,
         amount: record.amount, currency: record.currency, recipient: record.recipient, resource: record.resourceValue,
         chainID: chain.chain)
       fields.append("Payment-Receipt: ")

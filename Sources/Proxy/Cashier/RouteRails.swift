@@ -16,7 +16,7 @@ struct RouteRails: Sendable {
     /// The ledger's account for the chain's money: `usdc@eip155:8453`.
     let account: String
     /// Who settles: a facilitator, where the chain has one and the dialect is its own.
-    let isFacilitated: Bool
+    var isFacilitated: Bool
 
     var chain: UInt64 { token.chain }
   }
@@ -32,8 +32,8 @@ struct RouteRails: Sendable {
   private(set) var requirements: [PaymentRequirements] = []
   /// Prints x402's part of a 402; nil where nothing is offered by it.
   private(set) var printer: PaymentRequiredPrinter?
-  /// MPP's charges by the method `evm`, and their requests.
-  private(set) var evm: [(offer: Offer, charge: EVMCharge)] = []
+  /// MPP's charges on chains, and what they ask for.
+  private(set) var charges: [(offer: Offer, request: ChargeRequest)] = []
   /// Whether nothing but chains pays for the route.
   let isAlone: Bool
 
@@ -52,13 +52,18 @@ struct RouteRails: Sendable {
           chain: chain.id, address: token.address, currency: token.currency, name: token.domain?.name, version: token.domain?.version,
           supportsEIP3009: token.transfers.contains(.eip3009), supportsPermit2: token.transfers.contains(.permit2))
         let account = Self.account(token.currency, chain: chain.id)
+        var offer = Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: account, isFacilitated: false)
         switch rail {
-        case .prepaid, .tempo: break
+        case .prepaid: break
         case .x402:
-          add(Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: account, isFacilitated: chain.facilitator != nil))
-        case .evm:
-          let offer = Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: account, isFacilitated: false)
-          evm.append((offer, Self.charge(offer, chain, route.description)))
+          offer.isFacilitated = chain.facilitator != nil
+          add(offer)
+        case .evm: charges.append((offer, .evm(Self.charge(offer, chain, route.description))))
+        case .tempo:
+          let request = TempoCharge(
+            amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
+            feePayer: chain.canSponsor)
+          charges.append((offer, .tempo(request)))
         }
       }
     }
@@ -83,10 +88,10 @@ struct RouteRails: Sendable {
 
   /// MPP's charges, as challenges carry them.
   var offers: [Payments.Offer] {
-    evm.map { offer, charge in
+    charges.map { offer, request in
       Payments.Offer(
-        method: EVMCharge.method, intent: EVMCharge.intent, amount: charge.amount, currency: charge.currency.checksummed,
-        recipient: charge.recipient.checksummed, description: charge.description, request: charge.object)
+        method: request.method, intent: "charge", amount: offer.amount, currency: offer.token.address.checksummed,
+        recipient: offer.recipient.checksummed, description: request.description, request: request.object)
     }
   }
 
@@ -103,12 +108,61 @@ struct RouteRails: Sendable {
         extra.set("name", .string(name))
         extra.set("version", .string(version))
       }
-      if method == .permit2 { extra.set("assetTransferMethod", "permit2") }
+      // Where both are offered, each says which it is: clients and we tell them apart by that alone.
+      if method == .permit2 || token.supportsPermit2 { extra.set("assetTransferMethod", .string(method.rawValue)) }
       x402.append(offer)
       requirements.append(
         PaymentRequirements(
           scheme: .exact, network: X402Network(chainID: token.chain), amount: offer.amount, asset: token.address.checksummed,
           payTo: offer.recipient.checksummed, maxTimeoutSeconds: Self.authorizationSeconds, extra: extra))
     }
+  }
+}
+
+/// What a charge of MPP asks for, by its method.
+enum ChargeRequest: Sendable, Hashable {
+  case evm(EVMCharge)
+  case tempo(TempoCharge)
+
+  var method: String {
+    switch self {
+    case .evm: EVMCharge.method
+    case .tempo: TempoCharge.method
+    }
+  }
+
+  var description: String? {
+    switch self {
+    case .evm(let charge): charge.description
+    case .tempo(let charge): charge.description
+    }
+  }
+
+  var object: JSONObject {
+    switch self {
+    case .evm(let charge): charge.object
+    case .tempo(let charge): charge.object
+    }
+  }
+
+  /// Reads the request of a challenge; nil for another method, and for what is none.
+  init?(_ method: String, parsing object: JSONObject) {
+    switch method {
+    case EVMCharge.method:
+      guard let charge = try? EVMCharge(parsing: object) else { return nil }
+      self = .evm(charge)
+    case TempoCharge.method:
+      guard let charge = try? TempoCharge(parsing: object) else { return nil }
+      self = .tempo(charge)
+    default: return nil
+    }
+  }
+}
+
+extension Settings.Chain {
+  /// Whether payers' fees are paid: a key that is only with a service signs transactions, and no fees of others.
+  var canSponsor: Bool {
+    if case .file? = signer { return true }
+    return false
   }
 }

@@ -42,7 +42,8 @@ final class Chain: Sendable {
     await look()
     let task = Task { [self] in
       while !Task.isCancelled {
-        try? await Task.sleep(for: ChainPlan.lookInterval)
+        // What cannot be sold is looked at more often.
+        try? await Task.sleep(for: isReachable ? ChainPlan.lookInterval : ChainPlan.closedInterval)
         await look()
       }
     }
@@ -55,8 +56,18 @@ final class Chain: Sendable {
     await submitter?.stop()
   }
 
-  /// Asks whether payments could be settled now.
+  /// Finds out whether payments can be settled. One bad answer closes no shop: it is asked again first.
   private func look() async {
+    var found = await inspect()
+    for pause in ChainPlan.secondLooks where found.fault != nil && isReachable && !Task.isCancelled {
+      try? await Task.sleep(for: pause)
+      found = await inspect()
+    }
+    condition.withLock { $0 = found }
+    reachable.store(found.fault == nil, ordering: .relaxed)
+  }
+
+  private func inspect() async -> ChainCondition {
     var found = ChainCondition()
     if let rpc {
       do throws(ChainError) {
@@ -74,8 +85,7 @@ final class Chain: Sendable {
     } else if let facilitator, await !facilitator.answers() {
       found.fault = .unreachable
     }
-    condition.withLock { $0 = found }
-    reachable.store(found.fault == nil, ordering: .relaxed)
+    return found
   }
 }
 

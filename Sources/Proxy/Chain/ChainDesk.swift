@@ -80,6 +80,12 @@ final class ChainDesk: Sendable {
   /// Who submits transactions on a chain; nil where nobody does.
   func submitter(_ chain: UInt64) -> Address? { state.withLock { $0.chains[chain]?.submitter?.address } }
 
+  /// The key that pays payers' fees on a chain; nil where nobody does.
+  func sponsor(_ chain: UInt64) -> EthereumKey? {
+    guard case .key(let key)? = state.withLock({ $0.chains[chain]?.plan.signer }) else { return nil }
+    return key
+  }
+
   /// The chains that are configured, for those who show them.
   func chains() -> [Chain] { state.withLock { $0.chains.values.sorted { $0.plan.id < $1.plan.id } } }
 

@@ -5,6 +5,10 @@ import Ethereum
 struct ChainPlan: Sendable, Equatable {
   /// How often a chain is looked after.
   static let lookInterval = Duration.seconds(5)
+  /// How often while nothing can be settled.
+  static let closedInterval = Duration.seconds(1)
+  /// How long after a bad answer it is asked again, before the chain counts as out of reach.
+  static let secondLooks = [Duration.milliseconds(250), .seconds(1)]
   /// Gas that settling one payment takes at most; who has less than it costs cannot settle.
   static let gasOfOnePayment: UInt128 = 200_000
   /// Between two looks at a transaction that is on its way.

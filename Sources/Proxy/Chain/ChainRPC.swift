@@ -68,6 +68,11 @@ final class ChainRPC: Sendable {
     try await result(.balance(address, at: .latest)) { (value) throws(EthereumError) in try value.quantity().uint128 ?? .max }
   }
 
+  /// A contract's code; empty where there is none.
+  func code(of address: Address) async throws(ChainError) -> [UInt8] {
+    try await result(.code(address, at: .latest)) { (value) throws(EthereumError) in try value.data() }
+  }
+
   func transactionCount(of address: Address, includesPending: Bool) async throws(ChainError) -> UInt64 {
     try await result(.transactionCount(address, at: includesPending ? .pending : .latest)) { (value) throws(EthereumError) in try value.quantity64() }
   }

@@ -25,6 +25,11 @@ extension Chain {
       if let facilitator, let content = order.facilitated, case .invalid(let reason) = await facilitator.verify(content) {
         return .refused(SettlementRefusal(reason: reason))
       }
+      if let rpc {
+        // Where there is no contract, the signature was the payer's own to make.
+        guard let code = try? await rpc.code(of: order.charge.payer) else { return .unavailable }
+        if code.isEmpty { return .refused(SettlementRefusal(reason: .exactPayloadSignature)) }
+      }
       // Nobody but a contract can tell whether the payer has signed: asked before anything is claimed, so that what is not signed
       // leaves no trace.
       if let word = await simulate(order) { return word }
@@ -44,41 +49,43 @@ extension Chain {
 
   private func settleByCall(_ order: SettlementOrder, to: Address, data: [UInt8]) async -> SettlementWord {
     guard let submitter else { return await withdraw(order) }
-    let wasSubmitted = ledger.payment(order.id)?.state == .submitted
+    // Whether the call would have succeeded once the payment was ours: what fails afterwards may have been made by somebody else.
+    var mayHaveLanded = ledger.payment(order.id)?.state == .submitted
     for attempt in 0..<Self.attemptLimit {
       let outcome: ChainSubmitter.Outcome
       if attempt == 0, let known = await submitter.follow(order.id) {
         outcome = known
       } else {
-        if wasSubmitted {
-          // It may have landed, in a version that the payment's record does not name: nothing is let go before that is known.
+        if mayHaveLanded {
           guard let word = await findLanded(order, to: to, data: data) else { return .unknown }
           guard case .unavailable = word else { return word }
         }
         if let word = await simulate(order) { return await release(order, word) }
+        mayHaveLanded = true
         outcome = await submitter.submit(order.id, to: to, data: data)
       }
       switch outcome {
-      case .included(let receipt): return await judge(order, receipt)
-      case .displaced: continue
-      case .failed(.reverted): return await release(order, .refused(SettlementRefusal(reason: .exactTransactionSimulationFailed)))
+      case .included(let receipt):
+        if receipt.isSuccessful { return await judge(order, receipt) }
+      case .displaced, .failed(.reverted): break
       case .failed(.stopped), .failed(.ledgerUnavailable): return .unknown
       case .failed: return await withdraw(order)
       }
     }
-    return .unknown
+    return await release(order, .refused(SettlementRefusal(reason: .transactionFailed)))
   }
 
-  /// Looks for a transaction of ours that made the call: after a restart its own entry may have been lost, or its nonce have been given
-  /// to another version. `unavailable` says that there is none; nil that nobody can tell.
+  /// Looks for the transaction that made the call: one of ours whose entry was lost, or somebody else's, for whoever sees an authorization
+  /// may send it. `unavailable` says that there is none; nil that nobody can tell.
   private func findLanded(_ order: SettlementOrder, to: Address, data: [UInt8]) async -> SettlementWord? {
     guard let rpc, let transfer = order.charge.transfers.first, let head = try? await rpc.blockNumber() else { return nil }
     let from = head > Self.searchDepth ? head - Self.searchDepth : 0
     guard let logs = try? await rpc.transfers(of: transfer.token, to: transfer.to, from: from, through: head) else { return nil }
+    let use = AuthorizationUse(of: data, token: to)
     for hash in Set(logs.compactMap(\.transactionHash)) {
-      guard let record = try? await rpc.transaction(hash) else { return nil }
-      guard record.to == to, record.input == data else { continue }
-      guard case .receipt(let receipt) = await rpc.look(for: hash), await isDeep(receipt) else { return nil }
+      guard let record = try? await rpc.transaction(hash), case .receipt(let receipt) = await rpc.look(for: hash) else { return nil }
+      guard receipt.isSuccessful, record.to == to && record.input == data || use?.isTold(by: receipt.logs) ?? false else { continue }
+      guard await isDeep(receipt) else { return nil }
       return await judge(order, receipt)
     }
     return .unavailable
@@ -138,12 +145,7 @@ extension Chain {
     for round in 0..<Int.max where !Task.isCancelled {
       do throws(ChainError) {
         if let receipt = try await rpc.receipt(of: hash) {
-          if await isDeep(receipt) {
-            guard let record = try await rpc.transaction(hash), order.charge.isMade(by: record) else {
-              return await release(order, .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash)))
-            }
-            return await judge(order, receipt)
-          }
+          if await isDeep(receipt) { return await judge(order, receipt) }
         } else {
           unknown += 1
           guard unknown < Self.unknownLimit else {
@@ -211,13 +213,17 @@ extension Chain {
   /// Compares what a transaction did with what was to be paid.
   private func judge(_ order: SettlementOrder, _ receipt: TransactionReceipt) async -> SettlementWord {
     let hash = receipt.transactionHash
-    guard receipt.isSuccessful, order.charge.isPaid(by: receipt.logs) else {
-      return await release(order, .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash)))
-    }
-    if let notBefore = order.charge.notBefore {
-      guard let rpc, let time = try? await rpc.time(ofBlock: receipt.blockNumber) else { return .unknown }
-      // An older transfer has paid for something else.
-      guard time >= notBefore else { return await release(order, .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash))) }
+    let refusal = SettlementWord.refused(SettlementRefusal(reason: .transactionFailed, transaction: hash))
+    // A call that succeeds has not moved money for sure: some tokens pass over a nonce that is used, and revert nothing.
+    guard receipt.isSuccessful, order.charge.isPaid(by: receipt.logs.compactMap { TransferEvent($0) }) else { return await release(order, refusal) }
+    switch order.charge.means {
+    case .call, .none: break
+    case .transaction, .hash:
+      // Somebody else made it: an older one, or one that was made for something else, pays for that.
+      guard let rpc, let time = try? await rpc.time(ofBlock: receipt.blockNumber), let record = try? await rpc.transaction(hash) else { return .unknown }
+      guard order.charge.isPayment(sender: receipt.from, to: record.to, data: record.input ?? [], at: time) else {
+        return await release(order, refusal)
+      }
     }
     return await settled(order, hash)
   }

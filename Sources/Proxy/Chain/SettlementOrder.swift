@@ -60,6 +60,8 @@ extension SettlementOrder {
         "token": .string(transfer.token.lowercase), "to": .string(transfer.to.lowercase), "amount": .string(String(transfer.amount)),
       ]
       if let from = transfer.from { entry.set("from", .string(from.lowercase)) }
+      // What is attributed to a challenge by its memo is never submitted by us, so that no restart has to go on with it.
+      if case .exact(let memo) = transfer.memo { entry.set("memo", .string(HexData.text(memo))) }
       return .object(entry)
     }
     object.set("transfers", .array(transfers))
@@ -78,7 +80,10 @@ extension SettlementOrder {
       guard let entry = entry.objectValue, let token = entry["token"]?.stringValue.flatMap({ Address($0) }),
         let to = entry["to"]?.stringValue.flatMap({ Address($0) }), let amount = entry["amount"]?.stringValue.flatMap({ UInt128($0) })
       else { return nil }
-      transfers.append(ExpectedTransfer(token: token, from: entry["from"]?.stringValue.flatMap { Address($0) }, to: to, amount: amount))
+      let memo = entry["memo"]?.stringValue.flatMap { HexData.digest($0) }
+      transfers.append(
+        ExpectedTransfer(
+          token: token, from: entry["from"]?.stringValue.flatMap { Address($0) }, to: to, amount: amount, memo: memo.map { .exact($0) } ?? .any))
     }
     let notBefore = object["notBefore"]?.stringValue.flatMap { Int64($0) }.map { Timestamp(microseconds: $0) }
     charge = ChainCharge(
