@@ -1,7 +1,6 @@
 """MPP's method evm, intent charge, settled by the proxy itself: all four types of credentials, pympp's client, and every abuse that a payer thinks of."""
 
 import asyncio
-import json
 
 import pytest
 import requests
@@ -10,10 +9,9 @@ from mpp.client import Mpp
 from mpp.methods.evm import client as evm
 
 from chain.contracts import deploy
-from chain.credentials import EvmWallet, credential, request_of
+from chain.credentials import EvmWallet, request_of
 from chain.wallet import MAXIMUM, PERMIT2, new_account
-from paystage import PRICE, Stage, made, unpacked
-from prepaid import b64u_decode
+from paystage import PRICE, Stage, changed, made, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +175,7 @@ def contract(stage):
 
 def followed_by(words, value):
     """The same credential with words of the wallet's own behind the owner's signature."""
-    members = json.loads(b64u_decode(value.removeprefix("Payment ")))
-    members["payload"]["signature"] += words.hex()
-    return credential(members["challenge"], members["payload"], members["source"])
+    return changed(value, signature=lambda signature: signature + words)
 
 
 @pytest.mark.parametrize("words", [bytes(32), b""], ids=["longer", "like a key's"])
