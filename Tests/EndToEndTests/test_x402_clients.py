@@ -115,7 +115,7 @@ def test_a_token_that_only_permit2_moves_is_offered_and_paid_so(own, coin, libra
     kind, fetch = (x402ClientSync, fetch_by_requests) if library == "requests" else (x402Client, fetch_by_httpx)
     before = coin.call("balanceOf", own.merchant.address)
     # By itself the client pays in the tokens that it knows for each chain only.
-    response = fetch(register_exact_evm_client(kind(spend_controls=False), payer), own.farebox.origin + "/coin/a")
+    response = fetch(register_exact_evm_client(kind().set_spend_controls(False), payer), own.farebox.origin + "/coin/a")
     assert response.status_code == 200, response.text
     assert coin.call("balanceOf", own.merchant.address) == before + PRICE
     books = {account["currency"]: account for account in own.farebox.command("ledger", "verify")["currencies"]}
