@@ -161,6 +161,17 @@ class Stage:
         accounts = self.farebox.command("ledger", "verify")["currencies"]
         return sum(int(account["issued"]) for account in accounts if account["currency"] == f"usdc@{NETWORK}")
 
+    @property
+    def sent(self):
+        """How many transactions of the proxy's key the chain has taken."""
+        return int(self.node.rpc("eth_getTransactionCount", self.signer.address, "latest"), 16)
+
+    @property
+    def pooled(self):
+        """The hashes of the proxy's transactions that wait to be mined."""
+        with self.node.chain.lock:
+            return [hexadecimal(t.hash) for t in self.node.chain.waiting() if hexadecimal(t.sender) == self.signer.address.lower()]
+
     def payer(self, units=1_000_000, coins=0):
         account = new_account()
         self.token.run(self.rich, "mint", account.address, units)
@@ -251,6 +262,22 @@ class Stage:
         unsigned = {name: value for name, value in receipt.items() if name != "sig"}
         Ed25519PublicKey.from_public_bytes(b64u_decode(key["x"])).verify(b64u_decode(receipt["sig"]), b"receipt-v1\n" + rfc8785.dumps(unsigned))
         return receipt
+
+
+class Account:
+    """Watches what a test's payment does: so many more transfers, transactions and requests to the upstream."""
+
+    def __init__(self, stage, path):
+        self.stage, self.path = stage, path
+        self.received, self.served = stage.received, stage.served(path)
+        self.sent = stage.sent if stage.signer else 0
+
+    def assert_paid_once(self, sent=1, served=1):
+        stage = self.stage
+        assert stage.received == self.received + PRICE
+        assert stage.served(self.path) == self.served + served
+        if stage.signer:
+            assert stage.sent == self.sent + sent, "transactions of the proxy's key"
 
 
 def made(stage, wallet, kind, challenge, **changes):
