@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,6 +40,9 @@ origins = ["https://app.example"]
 [rate-limits]
 challenges-per-second = 0
 failures-per-second = 0
+
+[timeouts]
+drain = "3 s"
 
 [[upstream]]
 name = "api"
@@ -262,6 +266,11 @@ class Stage:
         unsigned = {name: value for name, value in receipt.items() if name != "sig"}
         Ed25519PublicKey.from_public_bytes(b64u_decode(key["x"])).verify(b64u_decode(receipt["sig"]), b"receipt-v1\n" + rfc8785.dumps(unsigned))
         return receipt
+
+
+def path_of(request):
+    """A path of a test's own."""
+    return "/paid/" + re.sub("[^a-z0-9]+", "-", request.node.name.lower())
 
 
 class Account:

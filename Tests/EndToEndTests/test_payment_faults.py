@@ -10,7 +10,7 @@ from chain.contracts import send
 from chain.credentials import EvmWallet
 from chain.loopback import Faults, Service
 from chain.wallet import sign, typed, vrs
-from paystage import GWEI, PRICE, Account, Stage, poll, settlement, unpacked
+from paystage import GWEI, PRICE, Account, Stage, path_of, poll, settlement, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -34,39 +34,44 @@ def calm(node, upstream):
 
 @pytest.fixture
 def path(request):
-    """A path of the test's own."""
-    return "/paid/" + request.node.name.replace("[", "/").replace("]", "")
+    return path_of(request)
 
 
 # Nodes that fail.
 
 
-def pay_at_once(stage, paths):
-    """Pays all of these at the same time, each by a payer of its own, and repeats what was not served."""
-    accounts = [Account(stage, path) for path in pathss]
-    payments = [stage.payment(stage.payer(), path) for path in pathss]
-    yield
+def assert_all_are_paid_once(stage, paths, spoil):
+    """Pays all of these at the same time, each by a payer of its own, after `spoil` did what it does; what was not served is repeated."""
+    received, sent = stage.received, stage.sent
+    payments = [stage.payment(stage.payer(), path) for path in paths]
+    spoil()
     with ThreadPoolExecutor(len(paths)) as pool:
         list(pool.map(stage.send_until_served, payments, paths))
-    assert stage.received == accounts[0].received + len(paths) * PRICE and stage.sent == accounts[0].sent + len(paths)
-    assert all(stage.served(account.path) == account.served + 1 for account in accounts)
+    assert stage.received == received + len(paths) * PRICE and stage.sent == sent + len(paths)
+    assert [stage.served(path) for path in paths] == [1] * len(paths)
 
 
 def test_broadcasts_whose_answers_are_none_land_once_each(stage, path):
     kinds = ["lost", "error", "limited", "malformed", "refused", "refusal", "null"]
-    for _ in pay_at_once(stage, [f"{path}/{kind}" for kind in kinds]):
+
+    def spoil():
         for kind in kinds:
             stage.node.fail(kind, 2, "eth_sendRawTransaction")
         stage.node.fail("late", 1, "eth_sendRawTransaction", seconds=2.5)
+
+    assert_all_are_paid_once(stage, [f"{path}/{kind}" for kind in kinds], spoil)
 
 
 def test_every_other_question_may_fail_as_well(stage, path):
     questions = ["eth_call", "eth_estimateGas", "eth_getTransactionCount", "eth_maxPriorityFeePerGas", "eth_getTransactionReceipt"]
     kinds = ["error", "refusal", "malformed"]
-    for _ in pay_at_once(stage, [f"{path}/{kind}" for kind in kinds]):
+
+    def spoil():
         for question in questions:
             for kind in kinds:
                 stage.node.fail(kind, 1, question)
+
+    assert_all_are_paid_once(stage, [f"{path}/{kind}" for kind in kinds], spoil)
 
 
 def test_what_cannot_be_kept_is_not_offered_and_comes_back_by_itself(stage, node):
