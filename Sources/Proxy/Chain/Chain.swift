@@ -26,7 +26,8 @@ final class Chain: Sendable {
     let rpc = plan.nodes.isEmpty ? nil : ChainRPC(chain: plan.id, nodes: plan.nodes, services: services)
     self.rpc = rpc
     facilitator = plan.facilitator.map { Facilitator($0, network: X402Network(chainID: plan.id), services: services) }
-    if let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
+    // On Tempo nothing is submitted but payers' own transactions, whose fees the signer may pay.
+    if plan.settings.kind == .evm, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
       submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger)
     } else {
       submitter = nil

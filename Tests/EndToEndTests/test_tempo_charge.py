@@ -1,0 +1,138 @@
+"""MPP's method tempo, intent charge: pympp's client pays through the proxy, on the stand-in for Tempo, with and without its fees."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from mpp import Receipt
+from mpp.client import Mpp
+from mpp.methods.tempo import TempoAccount
+from mpp.methods.tempo import client as tempo
+
+from chain.contracts import Contract
+from chain.node import Node
+from chain.wallet import new_account
+from harness import SHOP, Farebox, challenge_of, fetch, request_of
+from paystage import PRICE, key_file, poll
+
+MODERATO = 42431
+
+CONFIGURATION = SHOP + """
+addresses = {{ "tempo-testnet" = "MERCHANT" }}
+
+[rate-limits]
+challenges-per-second = 0
+failures-per-second = 0
+
+[[chain]]
+name = "tempo-testnet"
+rpc = ["NODE"]
+SIGNER
+[[chain.token]]
+currency = "usdc"
+address = "TOKEN"
+
+[[upstream]]
+name = "api"
+url = "http://127.0.0.1:{upstream}"
+
+[[route]]
+id = "paid"
+prefix = "/paid/"
+price = "0.001 USDC per request"
+rails = ["tempo:tempo-testnet"]
+
+[[route]]
+id = "both"
+prefix = "/both/"
+price = "0.001 USDC per request"
+rails = ["prepaid", "tempo"]
+"""
+
+
+@pytest.fixture(scope="module")
+def node(rich):
+    with Node(MODERATO, accounts={rich.address: 10**24}) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def coin(node):
+    return Contract(node.rpc, "Token", "path-usd")
+
+
+class Shop:
+    """A proxy that sells on the chain, and pays the fees where it has a sponsor."""
+
+    def __init__(self, binary, upstream, folder, node, coin, sponsor=None):
+        self.node, self.coin, self.merchant, self.sponsor = node, coin, new_account(), sponsor
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        signer = f'signer = "{key_file(folder, sponsor)}"' if sponsor else ""
+        text = CONFIGURATION.replace("MERCHANT", self.merchant.address).replace("NODE", node.url).replace("SIGNER", signer)
+        self.farebox = Farebox(binary, folder / "farebox", upstream.port, configuration=text.replace("TOKEN", coin.address))
+        poll(lambda: self.challenge("/paid/offer"), what="an offer")
+
+    def challenge(self, path):
+        with self.farebox.connection() as connection:
+            response = fetch(connection, "GET", path)
+            return challenge_of(response, "charge") if response.status == 402 else None
+
+    @property
+    def received(self):
+        return self.coin.call("balanceOf", self.merchant.address)
+
+    def pay(self, payer, path):
+        method = tempo.charge(account=TempoAccount.from_key(payer.key.hex()), rpc_url=self.node.url, chain_id=MODERATO)
+
+        async def run():
+            async with Mpp(methods=[method]) as mpp:
+                return await mpp.fetch(self.farebox.origin + path, timeout=30)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(scope="module", params=["payers pay the fees", "the proxy pays the fees"])
+def shop(request, binary, upstream, node, coin, rich, tmp_path_factory):
+    sponsor = None
+    if request.param.startswith("the proxy"):
+        sponsor = new_account()
+        coin.run(rich, "mint", sponsor.address, 10**9)
+    shop = Shop(binary, upstream, tmp_path_factory.mktemp("tempo"), node, coin, sponsor)
+    yield shop
+    shop.farebox.stop()
+    shop.farebox.assert_books_balance()
+
+
+@pytest.fixture
+def payer(coin, rich):
+    account = new_account()
+    coin.run(rich, "mint", account.address, 1_000_000)
+    return account
+
+
+@pytest.mark.parametrize("path", ["/paid/hello", "/both/hello"])
+def test_pympp_pays(shop, payer, coin, path):
+    before = shop.received
+    response = shop.pay(payer, path)
+    assert response.status_code == 200, response.text
+    receipt = Receipt.from_payment_receipt(response.headers["payment-receipt"])
+    assert receipt.status == "success" and receipt.method == "tempo"
+    settled = shop.node.rpc("eth_getTransactionReceipt", receipt.reference)
+    assert settled["status"] == "0x1" and settled["feePayer"] == (shop.sponsor or payer).address.lower()
+    assert shop.received == before + PRICE
+    if shop.sponsor:
+        assert coin.call("balanceOf", payer.address) == 1_000_000 - PRICE
+
+
+def test_the_offer_says_who_pays_the_fees(shop):
+    details = request_of(shop.challenge("/paid/offer"))["methodDetails"]
+    assert details["chainId"] == MODERATO and details.get("feePayer", False) is (shop.sponsor is not None)
+
+
+def test_who_has_nothing_is_not_served(shop, upstream):
+    before = shop.received
+    with pytest.raises(Exception):
+        response = shop.pay(new_account(), "/paid/poor")
+        assert response.status_code != 200, "served"
+        raise RuntimeError(response.status_code)
+    assert shop.received == before and not any(request["target"] == "/paid/poor" for request in upstream.requests)
