@@ -50,7 +50,6 @@ url = "http://127.0.0.1:{upstream}"
 
 [[chain]]
 name = "base-sepolia"
-rpc-timeout = "2 s"
 CHAIN
 [[route]]
 id = "free"
@@ -114,14 +113,16 @@ def session(account):
 
 
 class Stage:
-    """A proxy that sells for a merchant of its own. `chain` is the rest of `[[chain]]`: who settles, and what is special about it."""
+    """A proxy that sells for a merchant of its own. `chain` is the rest of `[[chain]]`: who settles, and what is special about it. `nodes` are the URLs
+    that it asks about the chain, `node`'s own if none are given."""
 
     def __init__(self, binary, upstream, folder, node, token, rich, chain, sold=SOLD, nodes=None, facilitator=None, signer=None):
         self.node, self.token, self.rich, self.upstream, self.facilitator, self.signer = node, token, rich, upstream, facilitator, signer
         self.merchant = new_account()
         # What came to the merchant for nothing that was sold.
         self.unbooked = 0
-        rpc = "rpc = " + json.dumps(nodes or [node.url]) + "\n"
+        nodes = [node.url] if nodes is None else nodes
+        rpc = f'rpc = {json.dumps(nodes)}\nrpc-timeout = "2 s"\n' if nodes else ""
         text = SHOP_ON_CHAIN.replace("MERCHANT", self.merchant.address).replace("CHAIN", rpc + chain)
         text += "".join(ROUTE.replace("NAME", name).replace("RAILS", json.dumps(rails)) for name, rails in sold.items())
         self.farebox = Farebox(binary, folder, upstream.port, configuration=text)
@@ -227,13 +228,13 @@ class Stage:
         pool.shutdown(wait=False)
         return future
 
-    def send_until_served(self, payment, path="/paid/a", seconds=30, **more):
+    def send_until_served(self, payment, path="/paid/a", seconds=25, **more):
         """Repeats the request, as its payer would, until it is served. Nothing but "later" may be said in between."""
 
         def served():
             try:
-                response = self.send(payment, path, **more)
-            except requests.ConnectionError:
+                response = self.send(payment, path, timeout=10, **more)
+            except (requests.ConnectionError, requests.Timeout):
                 return None
             if response.status_code == 200:
                 return response
