@@ -3,7 +3,7 @@ served for it."""
 
 import json
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -12,7 +12,7 @@ from eth_utils import to_checksum_address
 from chain.credentials import EvmWallet
 from chain.loopback import Faults, Service
 from chain.wallet import hexadecimal, new_account
-from paystage import COIN, GWEI, PRICE, SOLD_BY_ITSELF, Account, Stage, path_of, poll, settlement
+from paystage import COIN, GWEI, PRICE, SOLD_BY_ITSELF, Account, Stage, made, path_of, poll, settlement
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,9 @@ def patient(binary, upstream, node, usdc, rich, tmp_path_factory):
     stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("patient"), node, usdc, rich, "confirmations = 300\n")
     payment, account = stage.payment(stage.payer(), "/paid/patient"), Account(stage, "/paid/patient")
     yield stage, payment, account, stage.sending(payment, "/paid/patient")
+    if not stage.booked:
+        node.mine(300)
+        poll(lambda: stage.booked, what="the money in the books")
     stage.close()
 
 
@@ -121,6 +124,25 @@ def test_killed_while_it_serves(stage, path):
     stage.farebox.start()
     stage.send_until_served(payment, slow)
     account.assert_paid_once(served=2)
+
+
+@pytest.mark.parametrize("kind", ["transaction", "hash"])
+def test_killed_while_the_payers_own_transaction_waits(stage, node, kind):
+    path = f"/evm/killed-{kind}"
+    wallet, account = EvmWallet(stage.payer(coins=1)), Account(stage, path)
+    node.hold()
+    value = made(stage, wallet, kind, stage.challenge(path))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(stage.present, value, path)
+        asked = node.calls["eth_getTransactionReceipt"]
+        poll(lambda: node.chain.waiting() and node.calls["eth_getTransactionReceipt"] > asked, what="a look for the receipt")
+        stage.farebox.kill()
+        assert_is_later(answer)
+    stage.farebox.start()
+    node.release()
+    stage.wait_for_offers()
+    poll(lambda: stage.present(value, path).status_code == 200, what="the answer that was paid for")
+    account.assert_paid_once(sent=0)
 
 
 def test_a_graceful_stop_does_not_lose_what_settles(stage, node, path):
@@ -227,22 +249,22 @@ def test_a_transaction_that_a_reorganisation_takes_lands_again(deep, node, path,
     account.assert_paid_once()
 
 
-def test_a_hash_has_to_be_confirmed_too(deep, node):
-    path = "/evm/confirmed"
-    buyer = EvmWallet(deep.payer(coins=1))
+@pytest.mark.parametrize("kind", ["transaction", "hash"])
+def test_a_payers_own_transaction_has_to_be_confirmed_too(deep, node, kind):
+    path = f"/evm/confirmed-{kind}"
+    wallet = EvmWallet(deep.payer(coins=1))
     node.hold()
-    value = buyer.hash(deep.challenge(path), node.rpc)
-    answers = []
-    thread = threading.Thread(target=lambda: answers.append(deep.present(value, path)))
-    thread.start()
-    for _ in range(2):
+    value = made(deep, wallet, kind, deep.challenge(path))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(deep.present, value, path)
+        poll(lambda: node.chain.waiting(), what="a transaction")
+        for _ in range(2):
+            node.mine()
+            asked = node.calls["eth_getTransactionReceipt"]
+            poll(lambda: node.calls["eth_getTransactionReceipt"] > asked, what="a look for the receipt")
+            assert not answer.done() and deep.served(path) == 0
         node.mine()
-        asked = node.calls["eth_getTransactionReceipt"]
-        poll(lambda: node.calls["eth_getTransactionReceipt"] > asked, what="a look for the receipt")
-        assert not answers and deep.served(path) == 0
-    node.mine()
-    thread.join(40)
-    assert answers[0].status_code == 200 and deep.served(path) == 1
+        assert answer.result(timeout=40).status_code == 200 and deep.served(path) == 1
 
 
 # Keys that others keep.

@@ -10,7 +10,7 @@ from chain.contracts import send
 from chain.credentials import EvmWallet
 from chain.loopback import Faults, Service
 from chain.wallet import sign, typed, vrs
-from paystage import GWEI, PRICE, Account, Stage, path_of, poll, settlement, unpacked
+from paystage import GWEI, PRICE, SIGNER, Account, Stage, key_file, path_of, poll, settlement, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +198,21 @@ def test_a_nonce_that_another_program_took_is_replaced_by_the_next(stage, node, 
     response = response if response.status_code == 200 else stage.send_until_served(payment, path)
     assert settlement(response)["success"]
     account.assert_paid_once(sent=2)
+
+
+def test_two_proxies_with_one_key_serve_all_that_is_paid(stage, binary, upstream, node, usdc, rich, tmp_path, path):
+    other = Stage(binary, upstream, tmp_path, node, usdc, rich, SIGNER.format(key_file(tmp_path, stage.signer)), signer=stage.signer)
+    before, stages = stage.received + other.received, [stage, other] * 3
+    payments = [one.payment(one.payer(), f"{path}/{number}") for number, one in enumerate(stages)]
+
+    def pay(number):
+        stages[number].send_until_served(payments[number], f"{path}/{number}", seconds=60)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(pay, range(6)))
+    assert stage.received + other.received == before + 6 * PRICE
+    assert [stage.served(f"{path}/{number}") for number in range(6)] == [1] * 6
+    other.close()
 
 
 def test_a_nonce_that_was_used_between_two_payments_is_skipped(stage, path):
