@@ -12,7 +12,7 @@ from chain.contracts import Contract, deploy, send, signed
 from chain.credentials import EvmWallet, b64u, credential, did, request_of
 from chain.node import Node
 from chain.wallet import MAXIMUM, PERMIT2, compact, hexadecimal, malleated, new_account, token_domain
-from paystage import COIN, PRICE, Stage, changed, made, payload_of
+from paystage import COIN, PRICE, Stage, changed, made, packed, payload_of
 
 HOUR = 3600
 
@@ -231,6 +231,23 @@ def test_what_was_used_buys_nothing_with_another_challenge(stage, buyer, kind):
         payload, before = payload_of(value), stage.received
         assert_refused(stage, credential(challenge, payload, buyer.source(challenge)), other, (402, 403, 409), before)
     assert stage.present(value, path).content == first.content and stage.served(path) == 1
+
+
+def test_one_authorization_is_one_payment_in_both_dialects(stage, buyer):
+    """What MPP's method evm takes is what x402 takes: the nonce is used once, whatever the field's name."""
+    before, offer = stage.received, stage.offered("/both/dialects")[0]
+    value = made(stage, buyer, "authorization", stage.challenge("/both/dialects"))
+    members = payload_of(value)
+    terms = {name: members[name] for name in ("from", "to", "value", "validAfter", "validBefore", "nonce")}
+    payment = packed({"x402Version": 2, "accepted": offer, "payload": {"signature": members["signature"], "authorization": terms}})
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(stage.present, value, "/both/dialects"), pool.submit(stage.send, payment, "/both/other")]
+        responses = [answer.result(timeout=40) for answer in answers]
+    assert sorted(response.status_code for response in responses) in ([200, 402], [200, 403], [200, 409])
+    for path in ("/both/more", "/paid/more"):
+        assert stage.send(payment, path).status_code in (402, 403, 409)
+    assert stage.received == before + PRICE
+    assert sum(stage.served(path) for path in ("/both/dialects", "/both/other", "/both/more", "/paid/more")) == 1
 
 
 def test_of_many_challenges_that_one_hash_answers_one_is_served(stage, buyer):
