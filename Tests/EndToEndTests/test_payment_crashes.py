@@ -32,7 +32,8 @@ def deep(binary, upstream, node, usdc, rich, tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def patient(binary, upstream, node, usdc, rich, tmp_path_factory):
-    """A stage where a payment waits from the beginning on for more blocks than all tests make: it, the payment, what was there before, and the answer to come."""
+    """A stage where a payment waits from the beginning on for more blocks than all tests make. With it the payment, what was there before, and the answer
+    to come."""
     stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("patient"), node, usdc, rich, "confirmations = 300\n")
     payment, account = stage.payment(stage.payer(), "/paid/patient"), Account(stage, "/paid/patient")
     yield stage, payment, account, stage.sending(payment, "/paid/patient")

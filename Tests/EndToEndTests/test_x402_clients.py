@@ -133,9 +133,9 @@ def test_a_permit_without_an_allowance_is_told(stage):
 def test_a_connection_is_used_again_for_more_payments(stage):
     payer, before = stage.payer(), stage.received
     client = session(payer)
-    responses = [client.get(stage.farebox.origin + f"/paid/again/{number}", timeout=30) for number in range(3)]
-    assert [response.status_code for response in responses] == [200] * 3
-    assert len({settlement(response)["transaction"] for response in responses}) == 3 and stage.received == before + 3 * PRICE
+    responses = [client.get(stage.farebox.origin + f"/paid/again/{number}", timeout=30) for number in range(2)]
+    assert [response.status_code for response in responses] == [200] * 2
+    assert len({settlement(response)["transaction"] for response in responses}) == 2 and stage.received == before + 2 * PRICE
 
 
 # Version 1.
@@ -236,7 +236,8 @@ def granted(response, name):
 
 def test_a_page_may_ask_see_the_price_pay_and_read_what_it_paid_for(stage):
     url = stage.farebox.origin + "/paid/page"
-    preflight = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,payment-signature,x-payment,authorization"}
+    fields = "content-type,payment-signature,x-payment,authorization"
+    preflight = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": fields}
     asked = requests.options(url, headers=preflight, timeout=5)
     assert asked.status_code == 204 and not asked.content
     assert asked.headers["Access-Control-Allow-Origin"] == PAGE and granted(asked, "Access-Control-Allow-Methods") == {"post"}
