@@ -97,7 +97,7 @@ let package = Package(
     tests("ConfigurationTests", ["Configuration", "Ethereum", "TLS", "Encoding", "Bytes", "Gateway", "Metering", "Payments"]),
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
-    tests("ProxyTests", ["Proxy", "MCP", "HTTP2", "TLS", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
+    tests("ProxyTests", ["Proxy", "MCP", "HTTP2", "TLS", "Ethereum", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "TLS", "Usage", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
     tests("FuzzTests", ["HTTP", "HTTP2", "Ethereum", "Payments", "Metering", "MCP", "Encoding", "Bytes"]),
     tests("TidyTests", []),

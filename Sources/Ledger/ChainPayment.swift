@@ -78,8 +78,20 @@ public struct ChainPaymentView: Sendable, Equatable {
   public let proof: [UInt8]
   /// The number of the claim's entry: what receipts and audit lines call the payment.
   public let reference: LSN
+  /// Since when it is in its state.
+  public let since: Timestamp
   /// The entry that made it what it is; 0 for one that was read back. Wait for it before anything follows from this.
   public let changed: LSN
+}
+
+/// Which payments a list is to have.
+public enum ChainPaymentSelection: Sendable {
+  /// All that are kept, the newest first.
+  case all
+  /// Those that have neither settled nor failed, the oldest first.
+  case open
+  /// Those that have settled and for which nothing was served, the oldest first.
+  case unserved
 }
 
 /// What the ledger keeps of a payment on a chain.
@@ -102,6 +114,8 @@ struct ChainPayment {
   /// When it may be forgotten, where it is used up.
   var until: Timestamp?
   var changed: LSN = 0
+  /// When it came to its state.
+  var since = Timestamp(microseconds: 0)
 
   /// How long payments are kept after they can no longer settle, or after they were served.
   static var retention: Duration { .seconds(86_400) }

@@ -83,6 +83,26 @@ extension Ledger {
     return state.withLock { state in oldest.compactMap { state.view(payment: $0.0) } }.filter { $0.state == .settled }
   }
 
+  /// Lists payments, from the `offset`-th on. Where all are asked for, a million of them hold the ledger up for some milliseconds.
+  public func payments(_ selection: ChainPaymentSelection, from offset: Int = 0, limit: Int = 1_000) -> [ChainPaymentView] {
+    let found = state.withLock { (state) -> [(id: Digest32, reference: LSN)] in
+      guard state.availability != .unavailable else { return [] }
+      switch selection {
+      case .all: return state.payments.map { ($0.key, $0.value.reference) }
+      case .open: return state.openPayments.compactMap { id in state.payments[id].map { (id, $0.reference) } }
+      case .unserved: return state.unservedPayments.compactMap { id in state.payments[id].map { (id, $0.reference) } }
+      }
+    }
+    let isNewestFirst = selection == .all
+    let page = found.sorted { isNewestFirst ? $0.reference > $1.reference : $0.reference < $1.reference }.dropFirst(offset).prefix(limit)
+    return state.withLock { state in page.compactMap { state.view(payment: $0.id) } }
+  }
+
+  /// How many payments have neither settled nor failed, and for how many that have settled nothing was served.
+  public var paymentCounts: (open: Int, unserved: Int) {
+    state.withLock { ($0.openPayments.count, $0.unservedPayments.count) }
+  }
+
   /// Gives a payment for which nothing was served to its merchant; it cannot be served any more.
   ///
   /// - Throws: `unknownPayment`, `claimInFlight` where it has not settled or is being served, `claimSettled` where it was served or written

@@ -58,7 +58,8 @@ extension LedgerState {
     if payment.state == .submitted, transaction == nil || transaction == payment.transaction { return payment.changed }
     payments[id]?.state = .submitted
     if let transaction { payments[id]?.transaction = transaction }
-    return appendLine(.paymentSubmitted, of: id, at: now)
+    // Another version of what was submitted before is no other state.
+    return appendLine(.paymentSubmitted, of: id, at: now, since: payment.state == .submitted ? payment.since : now)
   }
 
   /// The same, with the transaction that is to be sent, in one entry.
@@ -143,6 +144,7 @@ extension LedgerState {
     payments[id]?.state = .serving
     payments[id]?.hold = number
     payments[id]?.changed = number
+    payments[id]?.since = now
     if let route { payments[id]?.route = route }
     if let client { payments[id]?.client = client }
     unservedPayments.remove(id)
@@ -167,16 +169,18 @@ extension LedgerState {
     payments[id]?.hold = 0
     payments[id]?.until = until
     payments[id]?.changed = lsn + 1
+    payments[id]?.since = now
     expiries.add(.payment(id), at: until)
     write(payment: id)
   }
 
   /// Marks a payment as settled and not served by the entry that follows: the identical request may be served later.
-  mutating func setUnserved(_ id: Digest32) {
+  mutating func setUnserved(_ id: Digest32, at now: Timestamp) {
     payments[id]?.state = .settled
     payments[id]?.hold = 0
     payments[id]?.until = nil
     payments[id]?.changed = lsn + 1
+    payments[id]?.since = now
     unservedPayments.insert(id)
     write(payment: id)
   }
@@ -230,8 +234,9 @@ extension LedgerState {
   // MARK: lines
 
   /// Writes a payment that has changed, and its line.
-  private mutating func appendLine(_ kind: AuditEventKind, of id: Digest32, at now: Timestamp) -> LSN {
+  private mutating func appendLine(_ kind: AuditEventKind, of id: Digest32, at now: Timestamp, since: Timestamp? = nil) -> LSN {
     payments[id]?.changed = lsn + 1
+    payments[id]?.since = since ?? now
     guard let payment = payments[id] else { return lsn }
     write(payment: id)
     return append(line(kind, of: payment, at: now), words: EntryWords(chain: ChainWords(of: payment, id: id)))
@@ -254,6 +259,6 @@ extension LedgerState {
       id: id, request: payment.request, state: payment.state, payer: payment.payer, amount: payment.amount,
       currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, expires: payment.expires,
       challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, reference: payment.reference,
-      changed: payment.changed)
+      since: payment.since, changed: payment.changed)
   }
 }

@@ -21,6 +21,7 @@ extension LedgerState {
     redo.put(optional: payment.challengeID) { $0.put($1) }
     redo.put(optional: payment.transaction) { $0.put($1) }
     redo.put(optional: payment.until) { $0.put($1.microseconds) }
+    redo.put(payment.since.microseconds)
     redo.put(payment.proof)
     redo.endRecord(place)
   }
@@ -39,13 +40,14 @@ extension LedgerState {
     let challengeID = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
     let transaction = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
     let until = try reader.optional { (reader) throws(LedgerError) in Timestamp(microseconds: try reader.integer()) }
+    let since = Timestamp(microseconds: try reader.integer())
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count, (state == .serving) == (hold != 0) else {
       throw .malformed(.payment)
     }
     payments[id] = ChainPayment(
       request: request, payer: payer, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
       expires: expires, challengeID: challengeID, proof: try reader.bytes(), reference: reference, state: state, transaction: transaction,
-      hold: hold, until: until)
+      hold: hold, until: until, since: since)
     try place(id, amount, currency, state)
   }
 

@@ -113,7 +113,7 @@ extension LedgerState {
       guard isWhole, payments[id]?.state == .served else { return 0 }
       currencies[Int(held.currency)].held += held.amount
       touchCurrency(held.currency)
-      setUnserved(id)
+      setUnserved(id, at: now)
     }
     credit(held.merchant, -Int128(back), currency: held.currency)
     if isWhole, let key = held.idempotency { forget(key) }
@@ -134,7 +134,7 @@ extension LedgerState {
       touchWallet(wallet)
       claims[challengeID] = nil
       redo.removeRecord(RecordKey(.claim, challengeID))
-    case .payment(let id): setUnserved(id)
+    case .payment(let id): setUnserved(id, at: now)
     }
     if let key = held.idempotency { release(key) }
     var words = words(of: held) ?? EntryWords()

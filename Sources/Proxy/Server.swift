@@ -232,6 +232,9 @@ public final class Server: Sendable {
     accessLog.end()
   }
 
+  /// Who settles payments on chains; nil before the start, and without a ledger.
+  var chainDesk: ChainDesk? { state.withLock { $0.chains } }
+
   /// Opens the access log's file anew, after it was moved away.
   public func reopenLogs() { accessLog.reopen() }
 
@@ -240,6 +243,7 @@ public final class Server: Sendable {
     let (plan, places, metrics) = state.withLock { ($0.plan, $0.places.layout.upstreams, $0.controls.map(\.metrics)) }
     MetricsText.append(metrics, to: &text)
     ServerMetricsText.append(plan, places, board, metrics, to: &text)
+    if let ledger, let chains = chainDesk { ChainMetricsText.append(chains, ledger, to: &text) }
     MetricsText.append("access_log_lines_total", "Lines of the access log that were written.", accessLog.writtenCount, to: &text)
     MetricsText.append("access_log_dropped_total", "Lines of the access log that were lost.", accessLog.droppedCount, to: &text)
   }

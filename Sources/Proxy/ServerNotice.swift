@@ -32,6 +32,8 @@ public enum ServerNotice: Sendable, Equatable {
   case usageMissing(route: String)
   /// A pricer could not be asked, or said what nobody understands.
   case pricerFails(url: String)
+  /// What happened to a chain, by its name in the configuration.
+  case chain(String, ChainNotice)
   /// No descriptor is left to accept or connect with.
   case descriptorsExhausted
   /// As many clients are connected as may be.

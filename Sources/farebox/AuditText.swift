@@ -21,7 +21,7 @@ struct AuditText {
     guard let object = try? JSON.parse(text), let event = object["event"]?.stringValue else { return PayText.printable(text) }
     let currency = object["currency"]?.stringValue
     let units = object["amount"]?.stringValue ?? object["refunded"]?.stringValue
-    let amount = units.map { money.words($0, currency) } ?? ""
+    let amount = units.map { money.brief($0, currency) } ?? ""
     let columns = [
       Self.padded(object["time"]?.stringValue ?? "", 25), Self.padded(event, 19), Self.right(amount, 15) + "  ",
       Self.padded(object["route"]?.stringValue ?? "", 14), Self.padded(String((object["session"]?.stringValue ?? "").prefix(8)), 10),
@@ -43,7 +43,7 @@ struct AuditText {
     for name in ["cause", "outcome", "recipient", "reference", "payer", "payment", "transaction", "nonce", "gas", "spent", "units", "count", "size", "client"] {
       guard let value = object[name] else { continue }
       let text = value.stringValue ?? value.intValue.map { String($0) } ?? ""
-      words.append("\(name)=\(name == "spent" ? money.words(text, object["currency"]?.stringValue) : text)")
+      words.append("\(name)=\(name == "spent" ? money.brief(text, object["currency"]?.stringValue) : text)")
     }
     return words.joined(separator: " ")
   }

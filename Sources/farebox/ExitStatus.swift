@@ -23,7 +23,7 @@ enum ExitStatus: Int32, CaseIterable {
   var meaning: String {
     switch self {
     case .success: "done"
-    case .refused: "the ledger refused: the message says why; nothing has changed"
+    case .refused: "the ledger refused, and nothing has changed; or `chain status` found what needs an operator: the message says which"
     case .faulty: "a verification found a fault"
     case .usage: "the command line is wrong"
     case .malformedData: "a file is damaged, or was written by a newer version"

@@ -27,18 +27,23 @@ struct MerchantList: ParsableCommand {
 struct MerchantPayout: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "payout", abstract: "Book that a merchant was paid, outside, from its balance.",
-    discussion: "The reference makes repeating safe: the same command again does nothing.")
+    discussion: """
+      The reference makes repeating safe: the same command again does nothing. Money of a chain has an account of its own: what was \
+      moved on from the merchant's address there is booked with '5 USDC@base', or with --account.
+      """)
 
   @Argument(help: ArgumentHelp("The merchant's id.", valueName: "merchant")) var merchant: String
-  @Argument(help: ArgumentHelp("How much, such as '5 USDC'.", valueName: "amount")) var amount: String
+  @Argument(help: ArgumentHelp("How much, such as '5 USDC' or '5 USDC@base'.", valueName: "amount")) var amount: String
+  @Option(help: ArgumentHelp("The account that is meant, such as usdc@eip155:8453.", valueName: "account")) var account: String?
   @Option(help: ArgumentHelp("Names this payment, and no other: a bank's transaction.", valueName: "text")) var reference: String
   @OptionGroup var options: OperatorOptions
 
   func run() throws {
     try options.perform { () throws(CommandFailure) in
       let backend = Backend(try options.settings())
-      let answer = try backend.run(
-        .merchantPayout, ["merchant": .string(merchant), "amount": .string(amount), "reference": .string(reference)])
+      var arguments: JSONObject = ["merchant": .string(merchant), "amount": .string(amount), "reference": .string(reference)]
+      if let account { arguments.set("account", .string(account)) }
+      let answer = try backend.run(.merchantPayout, arguments)
       options.show(answer) {
         let note = answer["repeated"] == true ? ["reference \(reference) is known: nothing has changed"] : []
         return note + LedgerText.merchants(answer, backend.settings)
@@ -98,7 +103,7 @@ struct LedgerVerify: ParsableCommand {
       options.show(answer) {
         let currencies = answer["currencies"]?.arrayValue ?? []
         return currencies.map { books in
-          let code = books["currency"]?.stringValue?.uppercased() ?? ""
+          let code = Money(backend.settings).account(books["currency"]?.stringValue ?? "")
           guard let sum = books["sum"]?.stringValue else { return "\(code): the accounts cannot be added up" }
           return sum == "0" ? "\(code): wallets + sessions + held + merchants + paid out = issued" : "\(code): the accounts are off by \(sum) base units"
         }

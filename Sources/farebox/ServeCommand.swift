@@ -108,6 +108,7 @@ struct ServeCommand: ParsableCommand {
       log.write(.error, "too much of an upstream fails: requests are answered 503 for a while", ["upstream": upstream])
     case .breakerClosed(let upstream): log.write(.notice, "an upstream gets requests again", ["upstream": upstream])
     case .pricerFails(let url): log.write(.error, "a pricer does not say what requests cost", ["pricer": url])
+    case .chain(let chain, let notice): report(notice, of: chain, log)
     case .descriptorsExhausted:
       log.write(.error, "no descriptor is left: raise the limit of open files (ulimit -n)")
     case .usageMissing(let route):
@@ -122,6 +123,33 @@ struct ServeCommand: ParsableCommand {
         ["of": place, "file": error.path, "expected": error.expected, "advice": error.advice ?? ""])
     case .certificateEnds(let place, let end): log.write(.warning, "a certificate must be renewed", ["of": place, "ends": "\(end)"])
     case .connectionsExhausted: log.write(.warning, "as many clients are connected as may be; more have to wait")
+    }
+  }
+
+  private func report(_ notice: ChainNotice, of chain: String, _ log: OperationalLog) {
+    switch notice {
+    case .unusable(let cause):
+      log.write(.error, "nothing can be settled on a chain: it is not offered", ["chain": chain, "cause": cause])
+    case .usable: log.write(.notice, "a chain can be used again", ["chain": chain])
+    case .gasMoneyLow(let signer, let payments):
+      log.write(.warning, "a signer has little money for gas: fill it up", ["chain": chain, "signer": signer, "payments": "\(payments)"])
+    case .transactionReplaced(let nonce, let transaction, let versions):
+      log.write(
+        .warning, "a stuck transaction is sent again with a higher fee",
+        ["chain": chain, "nonce": "\(nonce)", "transaction": transaction, "versions": "\(versions)"])
+    case .transactionStuck(let nonce, let transaction):
+      log.write(
+        .error, "a transaction is stuck: its fee cannot be raised",
+        ["chain": chain, "nonce": "\(nonce)", "transaction": transaction, "advice": "raise gas-limit-price, or see whether the nodes are well"])
+    case .nonceTaken(let nonce, let transaction):
+      log.write(
+        .error, "another program uses the signer's key: it has taken a nonce",
+        ["chain": chain, "nonce": "\(nonce)", "transaction": transaction, "advice": "give each program a key of its own"])
+    case .facilitatorFails: log.write(.error, "a facilitator does not answer with what can be read", ["chain": chain])
+    case .paymentUnresolved(let payment):
+      log.write(
+        .error, "what became of a payment is not known, and its time is over",
+        ["chain": chain, "payment": payment, "advice": "look for its transfer on the chain; farebox reload asks once more"])
     }
   }
 

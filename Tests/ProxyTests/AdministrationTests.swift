@@ -2,6 +2,7 @@ import Bytes
 import Configuration
 import Crypto
 import Encoding
+import Ethereum
 import Glibc
 import HTTP
 import IO
@@ -23,7 +24,8 @@ private final class Operations: Sendable {
   let now = Timestamp.now()
   let agent = Ed25519.SigningKey.generate()
 
-  init() throws {
+  /// Makes them; `chains` adds one, with a token.
+  init(chains: Bool = false) throws {
     var template = Array("/tmp/farebox-admin-XXXXXX".utf8CString)
     path = template.withUnsafeMutableBufferPointer { mkdtemp($0.baseAddress!) == nil ? "" : String(cString: $0.baseAddress!) }
     var settings = Settings()
@@ -35,6 +37,11 @@ private final class Operations: Sendable {
     settings.admin.socketPath = path + "/farebox.sock"
     settings.currencies = [Currency(code: "usdc", decimals: 6)!, Currency(code: "eur", decimals: 2)!]
     settings.merchants = [Settings.Merchant(id: "shop", displayName: "Example Shop")]
+    if chains {
+      var chain = Settings.Chain(name: "base", id: 8453)
+      chain.tokens = [Settings.Token(currency: settings.currencies[0], address: .zero)]
+      settings.chains = [chain]
+    }
     self.settings = settings
     keys = try KeyRing.open(settings.keys.directory, at: now)
     ledger = try Ledger.open(LedgerOptions(settings, checkpointKey: keys.checkpointKey), at: now)
@@ -232,6 +239,69 @@ private func merchantCommands(_ operations: Operations, _ run: Run) throws {
     try everyCommand(operations, overSocket(operations))
   }
 
+  @Test func paymentsOnChainsAreListedShownAndWrittenOff() throws {
+    let operations = try Operations(chains: true)
+    let run = direct(operations)
+    let (ledger, now, account) = (operations.ledger, operations.now, "usdc@eip155:8453")
+    let expires = now + .seconds(300)
+    let ids = try (0..<4).map { _ in
+      let id = Random.digest32()
+      _ = try ledger.claim(
+        ChainPaymentOrder(id: id, request: Digest32(), payer: "0xaa", amount: 1000, currency: account, merchant: "shop", expires: expires), at: now)
+      return id
+    }
+    for id in ids.dropFirst() { _ = try ledger.submitted(id, transaction: Digest32(), at: now) }
+    // Another version of the transaction is no other state.
+    _ = try ledger.submitted(ids[1], transaction: Random.digest32(), at: now + .seconds(5))
+    #expect(try run("payment/show", ["payment": .string(ids[1].hex)])["since"] == .string(now.rfc3339))
+    for id in ids.dropFirst(2) { _ = try ledger.settled(id, transaction: Random.digest32(), at: now + .seconds(7)) }
+    func listed(_ arguments: JSONObject) throws -> [JSONValue?] {
+      try run("payment/list", arguments)["payments"]?.arrayValue?.map { $0["payment"] } ?? []
+    }
+    let names = ids.map { JSONValue.string($0.hex) }
+    #expect(try listed([:]) == names.reversed())
+    #expect(try listed(["limit": 1, "offset": 1]) == [names[2]])
+    #expect(try listed(["state": "open"]) == [names[0], names[1]])
+    #expect(try listed(["state": "unserved", "offset": 1]) == [names[3]])
+    let shown = try run("payment/show", ["payment": .string("0x" + ids[3].hex)])
+    #expect(shown["state"] == "unserved" && shown["amount"] == "1000" && shown["currency"] == "usdc@eip155:8453" && shown["payer"] == "0xaa")
+    #expect(shown["since"] == .string((now + .seconds(7)).rfc3339) && shown["unresolved"] == false)
+    #expect(code { try run("payment/write-off", ["payment": names[1]]) } == "claim-in-flight")
+    #expect(try run("payment/write-off", ["payment": names[3]])["state"] == "written-off")
+    #expect(code { try run("payment/write-off", ["payment": names[3]]) } == "claim-settled")
+    #expect(try run("merchant/list", [:])["merchants"]?.arrayValue?[0]["balances"]?["usdc@eip155:8453"] == "1000")
+
+    let payment: JSONObject = ["merchant": "shop", "amount": "0.0004 USDC@base", "reference": "p-1"]
+    #expect(try run("merchant/payout", payment)["currency"] == "usdc@eip155:8453")
+    #expect(try run("merchant/payout", ["merchant": "shop", "amount": "0.0006", "account": "usdc@base", "reference": "p-2"])["repeated"] == false)
+    #expect(code { try run("merchant/payout", ["merchant": "shop", "amount": "0.0006 USDC@base", "reference": "p-3"]) } == "insufficient-funds")
+    #expect(try run("ledger/verify", [:])["balanced"] == true)
+  }
+
+  @Test func whatNobodySaysAnythingOfNeedsAnOperator() throws {
+    let operations = try Operations(chains: true)
+    let (ledger, now) = (operations.ledger, operations.now)
+    func status(after seconds: Int) throws -> JSONValue { try operations.administration.run("chain/status", [:], at: now + .seconds(seconds)) }
+    #expect(try status(after: 0)["well"] == true && status(after: 0)["running"] == false)
+    let id = Random.digest32()
+    _ = try ledger.claim(
+      ChainPaymentOrder(id: id, request: Digest32(), payer: "0xaa", amount: 1, currency: "usdc@eip155:8453", merchant: "shop", expires: now + .seconds(60)), at: now)
+    _ = try ledger.submitted(id, transaction: nil, at: now)
+    #expect(try status(after: 239)["payments"] == ["open": 1, "unserved": 0, "unresolved": 0])
+    let late = try status(after: 240)
+    #expect(late["payments"] == ["open": 1, "unserved": 0, "unresolved": 1])
+    #expect(late["chains"]?.arrayValue?[0]["problems"]?.arrayValue?.count == 1)
+    // Of a chain that is configured no longer, what was sent is told as well.
+    let sender = [UInt8](repeating: 7, count: 20)
+    _ = try ledger.adoptNonce(chain: 5, sender: sender, nonce: 3, at: now)
+    #expect(try status(after: 0)["chains"]?.arrayValue?[1]["problems"] == [])
+    _ = try ledger.enqueue(
+      OutgoingTransaction(chain: 5, sender: sender, nonce: 3, purpose: Digest32(), hash: Digest32(), raw: [1], createdAt: now), at: now)
+    let former = try #require(try status(after: 9)["chains"]?.arrayValue?[1])
+    #expect(former["state"] == "not-configured" && former["problems"]?.arrayValue?.count == 1)
+    #expect(former["outbox"]?.arrayValue?[0]["seconds"] == 9 && former["outbox"]?.arrayValue?[0]["nonce"] == "3")
+  }
+
   @Test func rotatedKeysLeaveALine() throws {
     let operations = try Operations()
     let run = direct(operations)
@@ -263,7 +333,11 @@ private func merchantCommands(_ operations: Operations, _ run: Run) throws {
       ("wallet/fund", ["wallet": did, "amount": "5 USDC", "reference": ""], "malformed-member"),
       ("wallet/fund", ["wallet": did, "amount": "5 USDC", "reference": "r"], "unknown-wallet"),
       ("session/show", ["session": "ABC"], "malformed-member"), ("refund", ["reference": "-1"], "malformed-member"),
-      ("wallet/list", ["limit": -1], "malformed-member"),
+      ("wallet/list", ["limit": -1], "malformed-member"), ("payment/show", ["payment": "0x12"], "malformed-member"),
+      ("payment/show", ["payment": .string(Digest32().hex)], "unknown-payment"), ("payment/list", ["state": "lost"], "malformed-member"),
+      ("chain/status", ["chain": "base"], "unknown-member"),
+      ("merchant/payout", ["merchant": "shop", "amount": "1", "reference": "r"], "malformed-member"),
+      ("merchant/payout", ["merchant": "shop", "amount": "1 USDC", "account": "usdc@mars", "reference": "r"], "malformed-member"),
     ]
     for (command, object, expected) in cases {
       #expect(code { try run(command, object) } == expected, "\(command) \(object)")

@@ -2,6 +2,7 @@ import Bytes
 import Configuration
 import Crypto
 import Encoding
+import Ethereum
 import HTTP
 import Metering
 import Payments
@@ -102,6 +103,60 @@ import Testing
     let ids = items.flatMap(\.members).map { $0.value["operationId"]?.stringValue ?? "" }
     #expect(ids.count == 9)
     #expect(Set(ids).count == ids.count)
+  }
+
+  /// The first route is paid on a chain too, and the third one on it alone.
+  private func onChains() throws -> Discovery {
+    var settings = try settings()
+    let usdc = try #require(Currency(code: "usdc", decimals: 6))
+    let address = try #require(Address("0x036CbD53842c5426634e7929541eC2318f3dCF7e"))
+    var chain = Settings.Chain(name: "base-sepolia", id: 84532)
+    chain.tokens = [
+      Settings.Token(currency: usdc, address: address, domain: .init(name: "USDC", version: "2"), transfers: .eip3009)
+    ]
+    chain.signer = .file("/none")
+    settings.chains = [chain]
+    var merchant = Settings.Merchant(id: settings.routes[0].merchant, displayName: "Shop")
+    merchant.addresses = ["base-sepolia": address]
+    settings.merchants = [merchant]
+    settings.routes[0].rails = [.prepaid, .x402(chain: 0), .evm(chain: 0)]
+    let price = try #require(settings.routes[0].price)
+    let rails = try RouteRails(settings.routes[0], price, settings)
+    settings.routes[4].offer = settings.routes[0].offer
+    return Discovery(
+      settings: settings,
+      offers: [
+        RouteOffers(own: [charge], chains: rails.discovered), RouteOffers(own: [session]), RouteOffers(), RouteOffers(),
+        RouteOffers(chains: Array(rails.discovered.prefix(1))),
+      ], keys: [])
+  }
+
+  @Test func offersOnChainsStandBesideTheOthers() throws {
+    let discovery = try onChains()
+    let paths = try #require(try JSON.parse(document("/openapi.json", of: discovery).body)["paths"])
+    let quotes = try #require(paths["/quotes/today"]?["get"])
+    let token: JSONValue = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
+    #expect(
+      quotes["x-chain-offers"] == [
+        [
+          "protocol": "x402", "scheme": "exact", "network": "eip155:84532", "amount": "2000", "asset": token, "payTo": token,
+          "extra": ["name": "USDC", "version": "2"],
+        ],
+        [
+          "protocol": "mpp", "method": "evm", "intent": "charge", "network": "eip155:84532", "amount": "2000", "asset": token, "payTo": token,
+          "extra": ["credentialTypes": ["authorization", "transaction", "hash"]],
+        ],
+      ])
+    #expect(quotes["x-payment-info"]?["offers"]?.arrayValue?.count == 1)
+    #expect(quotes["responses"]?["402"]?["headers"]?["PAYMENT-REQUIRED"] != nil)
+    #expect(paths["/quotes/today"]?["post"]?["x-chain-offers"] == nil)
+    #expect(paths["/files/{path}"]?["get"]?["responses"]?["402"]?["headers"]?["PAYMENT-REQUIRED"] == nil)
+    let alone = try #require(paths["/status"]?["get"])
+    #expect(alone["x-payment-info"] == nil && alone["x-chain-offers"]?.arrayValue?.count == 1 && alone["responses"]?["402"] != nil)
+    let text = String(decoding: try document("/llms.txt", of: discovery).body, as: UTF8.self)
+    #expect(text.contains("— 0.002 USDC per request (prepaid/charge, x402)\n  - x402 exact: 0.002 USDC of the token 0x036CbD53"))
+    #expect(text.contains("\n  - mpp evm/charge: 0.002 USDC of the token 0x036CbD53842c5426634e7929541eC2318f3dCF7e on eip155:84532 to 0x"))
+    #expect(text.contains("PAYMENT-SIGNATURE"))
   }
 
   @Test func modelsAreTold() throws {

@@ -29,6 +29,10 @@ public struct Administration: Sendable {
     case keysList = "keys/list"
     case keysRotate = "keys/rotate"
     case auditRotate = "audit/rotate"
+    case chainStatus = "chain/status"
+    case paymentList = "payment/list"
+    case paymentShow = "payment/show"
+    case paymentWriteOff = "payment/write-off"
   }
 
   /// The most wallets or sessions in one answer.
@@ -39,12 +43,20 @@ public struct Administration: Sendable {
   private let settings: Settings
   private let ledger: Ledger
   private let keys: KeyRing
+  /// Who deals with chains; nil in a process that serves nothing.
+  private let chains: ChainDesk?
 
   /// Makes a handler for a ledger that this process keeps.
   public init(settings: Settings, ledger: Ledger, keys: KeyRing) {
+    self.init(settings: settings, ledger: ledger, keys: keys, chains: nil)
+  }
+
+  /// Makes a handler in a process that serves.
+  init(settings: Settings, ledger: Ledger, keys: KeyRing, chains: ChainDesk?) {
     self.settings = settings
     self.ledger = ledger
     self.keys = keys
+    self.chains = chains
   }
 
   /// Carries out a command; what it changed is durable when this returns. May wait for the disk: not for an event loop.
@@ -124,17 +136,31 @@ public struct Administration: Sendable {
       try arguments.finish()
       ledger.rotate()
       return ["rotating": true]
+    case .chainStatus:
+      try arguments.finish()
+      return ChainStatus(settings: settings, ledger: ledger, desk: chains).json(at: now)
+    case .paymentList:
+      let (offset, limit) = try page(&arguments)
+      let selection = try arguments.selection("state")
+      try arguments.finish()
+      return ["payments": .array(ledger.payments(selection, from: offset, limit: limit).map { .object(AdministrationViews.json($0, at: now)) })]
+    case .paymentShow, .paymentWriteOff:
+      let payment = try arguments.payment("payment")
+      try arguments.finish()
+      if command == .paymentWriteOff { try commit { () throws(Refusal) in try ledger.writeOff(payment, at: now) } }
+      guard let view = ledger.payment(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
+      return AdministrationViews.json(view, at: now)
     }
   }
 
   /// Makes a change and waits until it is durable.
   @discardableResult
-  private func commit(in currency: Currency? = nil, _ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
+  private func commit(in account: Settings.Account? = nil, _ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
     let lsn: LSN
     do { lsn = try change() } catch {
-      guard let currency, case .insufficientFunds(let required, let available) = error else { throw .refused(error) }
+      guard let account, case .insufficientFunds(let required, let available) = error else { throw .refused(error) }
       throw .tooLittle(
-        required: "\(currency.format(required)) \(currency.symbol)", available: "\(currency.format(available)) \(currency.symbol)")
+        required: "\(account.currency.format(required)) \(account.words)", available: "\(account.currency.format(available)) \(account.words)")
     }
     guard ledger.awaitDurable(lsn) else { throw .notDurable }
     return lsn
@@ -185,7 +211,8 @@ public struct Administration: Sendable {
     let (units, currency) = try arguments.amount("amount")
     let reference = try arguments.text("reference")
     try arguments.finish()
-    let lsn = try commit(in: currency) { () throws(Refusal) in
+    let account = Settings.Account(currency: currency, chain: nil, chainName: nil)
+    let lsn = try commit(in: account) { () throws(Refusal) in
       command == .walletFund
         ? try ledger.fund(wallet, currency: currency.code, amount: units, reference: reference, at: now)
         : try ledger.defund(wallet, currency: currency.code, amount: units, reference: reference, at: now)
@@ -245,14 +272,14 @@ public struct Administration: Sendable {
 
   private func payOut(_ arguments: inout AdministrationArguments, at now: Timestamp) throws(AdministrationError) -> JSONObject {
     let merchant = try arguments.text("merchant")
-    let (units, currency) = try arguments.amount("amount")
+    let (units, account) = try arguments.amount("amount", ofAccount: "account", in: settings)
     let reference = try arguments.text("reference")
     try arguments.finish()
-    let lsn = try commit(in: currency) { () throws(Refusal) in
-      try ledger.payout(merchant: merchant, currency: currency.code, amount: units, reference: reference, at: now)
+    let lsn = try commit(in: account) { () throws(Refusal) in
+      try ledger.payout(merchant: merchant, currency: account.code, amount: units, reference: reference, at: now)
     }
     return [
-      "merchant": .string(merchant), "amount": .string(String(units)), "currency": .string(currency.code),
+      "merchant": .string(merchant), "amount": .string(String(units)), "currency": .string(account.code),
       "reference": .string(reference), "repeated": .bool(lsn == 0), "merchants": .array(merchants),
     ]
   }

@@ -1,6 +1,8 @@
 import Bytes
+import Configuration
 import Crypto
 import Encoding
+import Ledger
 import Payments
 
 /// Reads the members of a command's JSON object strictly: what no one asked for is an error.
@@ -51,6 +53,23 @@ struct AdministrationArguments {
     return id
   }
 
+  /// Reads a payment's id, as audit lines have it or with `0x` in front.
+  mutating func payment(_ name: String) throws(AdministrationError) -> Digest32 {
+    let text = try text(name, .payment)
+    guard let id = Digest32(hex: text.hasPrefix("0x") ? String(text.dropFirst(2)) : text) else { throw .malformedMember(name, form: .payment) }
+    return id
+  }
+
+  /// Reads which payments are asked for; all where nothing is said.
+  mutating func selection(_ name: String) throws(AdministrationError) -> ChainPaymentSelection {
+    guard optional(name) != nil else { return .all }
+    switch try text(name) {
+    case "open": return .open
+    case "unserved": return .unserved
+    default: throw .malformedMember(name, form: .selection)
+    }
+  }
+
   mutating func reference(_ name: String) throws(AdministrationError) -> UInt64 {
     guard let number = UInt64(try text(name, .reference)) else { throw .malformedMember(name, form: .reference) }
     return number
@@ -67,6 +86,19 @@ struct AdministrationArguments {
     guard let amount = Self.amount(try text(name, .amount), currencies), amount.units > 0 else {
       throw .malformedMember(name, form: .amount)
     }
+    return amount
+  }
+
+  /// Reads `5 USDC` or `5 USDC@base`; with an account of its own, `5` as well.
+  mutating func amount(
+    _ name: String, ofAccount accountName: String, in settings: Settings
+  ) throws(AdministrationError) -> (units: UInt128, account: Settings.Account) {
+    var account: Settings.Account?
+    if optional(accountName) != nil {
+      guard let found = settings.account(try text(accountName, .account)) else { throw .malformedMember(accountName, form: .account) }
+      account = found
+    }
+    guard let amount = settings.amount(try text(name, .accountAmount), of: account) else { throw .malformedMember(name, form: .accountAmount) }
     return amount
   }
 

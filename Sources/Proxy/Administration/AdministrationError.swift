@@ -29,6 +29,10 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case wallet = "a wallet's id: did:key:z6Mk…"
     case session = "a session's id: 64 hexadecimal digits"
     case amount = "an amount such as \"5 USDC\", in one of the ledger's currencies"
+    case accountAmount = "an amount such as \"5 USDC\", or \"5 USDC@base\" of what was received on a chain"
+    case account = "an account such as usdc@base or usdc@eip155:8453, as `farebox merchant list --json` names them"
+    case payment = "a payment's id: 64 hexadecimal digits"
+    case selection = "open or unserved"
     case text = "a text of 1 to 256 octets"
     case count = "a whole number"
     case time = "a time such as 2027-01-31T00:00:00Z"
@@ -60,7 +64,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .unknownCommand: 404
     case .unknownMember, .missingMember, .malformedMember: 400
     case .refused(.unavailable), .notDurable, .noLedger: 503
-    case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference): 404
+    case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference), .refused(.unknownPayment): 404
     case .refused, .tooLittle, .stillClosing: 409
     case .keys: 500
     }
@@ -183,11 +187,12 @@ extension Refusal {
     case .unknownSession: "`farebox session list` shows those that are open; the audit log has the others"
     case .unknownMerchant: "`farebox merchant list` shows them"
     case .unknownReference: "the reference stands in the payment's receipt and audit line; sessions are not refunded, but closed"
+    case .unknownPayment: "`farebox payment list` shows those that are kept; the audit log has the others"
     case .referenceUsed: "choose another --reference, or repeat the first command as it was"
     case .unavailable: "look at the proxy's log: the disk may be full or failing"
     case .walletExists, .insufficientFunds, .policy, .claimInFlight, .claimSettled, .claimExpired, .alreadyOpen, .sessionExists,
       .sessionClosing, .sessionClosed, .insufficientBudget, .wrongWallet, .wrongTerms, .unknownHold, .unknownCurrency,
-      .alreadyRefunded, .tooMany, .overflow, .malformedName, .outcomeInFlight, .outcomeMismatch, .unknownPayment, .paymentMismatch,
+      .alreadyRefunded, .tooMany, .overflow, .malformedName, .outcomeInFlight, .outcomeMismatch, .paymentMismatch,
       .unknownTransaction, .wrongNonce:
       nil
     }

@@ -54,6 +54,28 @@ enum AdministrationViews {
     }
   }
 
+  static func json(_ payment: ChainPaymentView, at now: Timestamp) -> JSONObject {
+    var object: JSONObject = [
+      "payment": .string(payment.id.hex), "state": .string(state(payment.state)), "since": .string(payment.since.rfc3339),
+      "payer": .string(payment.payer), "amount": .string(String(payment.amount)), "currency": .string(payment.currency),
+      "merchant": .string(payment.merchant), "request": .string(payment.request.hex), "expires": .string(payment.expires.rfc3339),
+      "reference": .string(String(payment.reference)), "unresolved": .bool(payment.isUnresolved(at: now)),
+    ]
+    if let transaction = payment.transaction { object.set("transaction", .string("0x" + transaction.hex)) }
+    return object
+  }
+
+  private static func state(_ state: ChainPaymentState) -> String {
+    switch state {
+    case .claimed: "claimed"
+    case .submitted: "submitted"
+    case .settled: "unserved"
+    case .serving: "serving"
+    case .served: "served"
+    case .writtenOff: "written-off"
+    }
+  }
+
   static func json(_ report: BooksReport) -> JSONObject {
     let currencies = report.balances.map { balances -> JSONValue in
       [

@@ -9,6 +9,9 @@ struct RouteOffers: Sendable {
   var own: [Offer] = []
   /// In the settings' order; empty where a variant is free.
   var variants: [[Offer]] = []
+  /// The ways to pay on chains, in the same order.
+  var chains: [ChainOffer] = []
+  var variantChains: [[ChainOffer]] = []
 }
 
 /// What one configuration sells, worked out for one worker's cashier.
@@ -36,13 +39,14 @@ struct Sale: Sendable {
       let place = layout.routes[index]
       let priced = try Self.priced(route, settings, former, ledger, layout: layout)
       routes.append((place, priced, VariantTable(route, place: place, variants: layout.variants[index])))
-      offers.append(RouteOffers(own: priced?.printer.offers ?? []))
+      offers.append(RouteOffers(own: priced?.printer.offers ?? [], chains: priced?.rails.discovered ?? []))
     }
     for (index, route) in settings.routes.enumerated() {
       for (variant, place) in zip(route.variants, layout.variants[index]) {
         let priced = try Self.priced(route.route(of: variant), settings, former, ledger, service: route.id)
         routes.append((place, priced, nil))
         offers[index].variants.append(priced?.printer.offers ?? [])
+        offers[index].variantChains.append(priced?.rails.discovered ?? [])
       }
     }
     self.routes = routes

@@ -16,19 +16,21 @@ final class Chain: Sendable {
   let submitter: ChainSubmitter?
   let facilitator: Facilitator?
   private let reachable = Atomic<Bool>(false)
-  private let guardian = Mutex<Task<Void, Never>?>(nil)
+  private let guardians = Mutex<[Task<Void, Never>]>([])
+  private let notices: ChainNotices
   /// What the last look at the chain found, for operators.
   let condition = Mutex(ChainCondition())
 
-  init(_ plan: ChainPlan, ledger: Ledger, services: ServiceClient) {
+  init(_ plan: ChainPlan, ledger: Ledger, services: ServiceClient, notices: ChainNotices) {
     self.plan = plan
     self.ledger = ledger
+    self.notices = notices
     let rpc = plan.nodes.isEmpty ? nil : ChainRPC(chain: plan.id, nodes: plan.nodes, services: services)
     self.rpc = rpc
-    facilitator = plan.facilitator.map { Facilitator($0, network: X402Network(chainID: plan.id), services: services) }
+    facilitator = plan.facilitator.map { Facilitator($0, network: X402Network(chainID: plan.id), services: services, notices: notices) }
     // On Tempo nothing is submitted but payers' own transactions, whose fees the signer may pay.
     if plan.settings.kind == .evm, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
-      submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger)
+      submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
     } else {
       submitter = nil
     }
@@ -41,19 +43,36 @@ final class Chain: Sendable {
   func start() async {
     await submitter?.restore()
     await look()
-    let task = Task { [self] in
-      while !Task.isCancelled {
-        // What cannot be sold is looked at more often.
-        try? await Task.sleep(for: isReachable ? ChainPlan.lookInterval : ChainPlan.closedInterval)
-        await look()
+    var tasks = [
+      Task { [self] in
+        while !Task.isCancelled {
+          // What cannot be sold is looked at more often.
+          try? await Task.sleep(for: isReachable ? ChainPlan.lookInterval : ChainPlan.closedInterval)
+          if !Task.isCancelled { await look() }
+        }
       }
+    ]
+    if rpc != nil, let facilitator {
+      // Beside nodes, a facilitator that is silent must not hold up the look at them.
+      tasks.append(
+        Task { [self] in
+          while !Task.isCancelled {
+            let answers = await facilitator.answers()
+            if !Task.isCancelled { condition.withLock { $0.facilitatorAnswers = answers } }
+            try? await Task.sleep(for: ChainPlan.facilitatorLookInterval)
+          }
+        })
     }
-    guardian.withLock { $0 = task }
+    guardians.withLock { $0 = tasks }
   }
 
   /// Ends; what is on its way is gone on with by the next start.
   func stop() async {
-    guardian.withLock { $0.take() }?.cancel()
+    let tasks = guardians.withLock { tasks in
+      defer { tasks = [] }
+      return tasks
+    }
+    for task in tasks { task.cancel() }
     await submitter?.stop()
   }
 
@@ -64,8 +83,13 @@ final class Chain: Sendable {
       try? await Task.sleep(for: pause)
       found = await inspect()
     }
-    condition.withLock { $0 = found }
+    found.isKnown = true
+    condition.withLock { condition in
+      if rpc != nil { found.facilitatorAnswers = condition.facilitatorAnswers }
+      condition = found
+    }
     reachable.store(found.fault == nil, ordering: .relaxed)
+    tell(found)
   }
 
   private func inspect() async -> ChainCondition {
@@ -75,28 +99,72 @@ final class Chain: Sendable {
         guard try await rpc.chainID() == plan.id else { throw .otherChain }
         found.block = try await rpc.blockNumber()
         if let submitter {
-          found.balance = try await rpc.balance(of: submitter.address)
+          let balance = try await rpc.balance(of: submitter.address)
+          found.balance = balance
           let (base, tip) = try await rpc.fees()
-          found.gasPrice = base &+ tip
-          if found.gasPrice > plan.feeLimit { throw .tooDear }
+          let (price, overflows) = base.addingReportingOverflow(tip)
+          if overflows { throw .tooDear }
+          found.gasPrice = price
+          if price > plan.feeLimit { throw .tooDear }
           // Without money for gas nothing can be submitted.
-          if found.balance / ChainPlan.gasOfOnePayment < found.gasPrice { throw .refused(code: 0, .insufficientFunds) }
+          if balance / ChainPlan.gasOfOnePayment < price { throw .refused(code: 0, .insufficientFunds) }
         }
       } catch { found.fault = error }
-    } else if let facilitator, await !facilitator.answers() {
-      found.fault = .unreachable
+    } else if let facilitator {
+      let answers = await facilitator.answers()
+      found.facilitatorAnswers = answers
+      if !answers { found.fault = .unreachable }
     }
     return found
+  }
+
+  /// Says what operators should know of it.
+  private func tell(_ found: ChainCondition) {
+    notices.looked(found.fault.map { words(of: $0) })
+    if let submitter, let payments = found.paymentsLeft, payments < ChainPlan.paymentsLow {
+      notices.tell(.gasMoneyLow(signer: submitter.address.checksummed, payments: payments))
+    }
+    if notices.isDue(.paymentUnresolved), let payment = ledger.unresolvedPayments(chain: plan.id, at: .now()).first {
+      notices.tell(.paymentUnresolved(payment: payment.id.hex))
+    }
+  }
+
+  /// A fault in words: who is asked where there are no nodes is the facilitator.
+  func words(of fault: ChainError) -> String {
+    fault == .unreachable && rpc == nil ? "the facilitator does not answer with what can be read" : fault.words
   }
 }
 
 /// What the last look at a chain found.
 struct ChainCondition: Sendable {
+  /// Whether there was one.
+  var isKnown = false
   var block: UInt64?
-  /// Of the address that submits, in wei.
-  var balance: UInt128 = 0
-  /// What a unit of gas costs now, in wei.
-  var gasPrice: UInt128 = 0
+  /// Of the address that submits, in wei; nil where nobody does, or it could not be asked.
+  var balance: UInt128?
+  /// What a unit of gas costs now, in wei; nil where it is not needed, or could not be asked.
+  var gasPrice: UInt128?
+  /// Whether the facilitator has answered when it was asked last; nil where there is none, or it was not asked yet.
+  var facilitatorAnswers: Bool?
   /// Why nothing can be settled; nil: it can be.
   var fault: ChainError?
+
+  /// For how many payments the balance lasts at the present price of gas; nil where either is unknown, or gas costs nothing.
+  var paymentsLeft: UInt64? {
+    guard let balance, let gasPrice, gasPrice > 0 else { return nil }
+    return UInt64(clamping: balance / ChainPlan.gasOfOnePayment / gasPrice)
+  }
+}
+
+extension Ledger {
+  /// Payments on a chain that were sent, and of which nobody has said what became of them though they cannot settle any more.
+  func unresolvedPayments(chain: UInt64? = nil, at now: Timestamp) -> [ChainPaymentView] {
+    let suffix = chain.map { "@eip155:\($0)" } ?? ""
+    return openPayments().filter { $0.currency.hasSuffix(suffix) && $0.isUnresolved(at: now) }
+  }
+}
+
+extension ChainPaymentView {
+  /// Whether an operator has to look: it was sent, its time is over, and so is the time for finding out.
+  func isUnresolved(at now: Timestamp) -> Bool { state == .submitted && now >= expires + ChainPlan.unresolvedAfter }
 }

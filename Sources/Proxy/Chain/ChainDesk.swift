@@ -28,6 +28,7 @@ final class ChainDesk: Sendable {
     var isStopped = false
     /// The last change of chains: each waits for the one before.
     var adoption: Task<Void, Never>?
+    var counts = ChainCounts()
   }
 
   private let state = Mutex(State())
@@ -52,7 +53,8 @@ final class ChainDesk: Sendable {
         if let known = state.chains[plan.id], known.plan == plan {
           chains[plan.id] = known
         } else {
-          let chain = Chain(plan, ledger: ledger, services: services)
+          let notices = ChainNotices { [notices] in notices.changed(.chain(plan.name, $0)) }
+          let chain = Chain(plan, ledger: ledger, services: services, notices: notices)
           chains[plan.id] = chain
           fresh.append(chain)
           if let old = state.chains[plan.id] { gone.append(old) }
@@ -85,6 +87,8 @@ final class ChainDesk: Sendable {
     guard case .key(let key)? = state.withLock({ $0.chains[chain]?.plan.signer }) else { return nil }
     return key
   }
+  /// How many payments came to what.
+  var counts: ChainCounts { state.withLock { $0.counts } }
 
   /// The chains that are configured, for those who show them.
   func chains() -> [Chain] { state.withLock { $0.chains.values.sorted { $0.plan.id < $1.plan.id } } }
@@ -120,6 +124,7 @@ final class ChainDesk: Sendable {
   private func conclude(_ id: Digest32, _ word: SettlementWord) {
     let waiters = state.withLock { state in
       state.tasks[id] = nil
+      state.counts.count(word)
       return state.waiters.removeValue(forKey: id) ?? []
     }
     tell(waiters, id, word)

@@ -20,6 +20,38 @@ enum ChainError: Error, Equatable {
   case stopped
 }
 
+extension ChainError {
+  /// Its name for programs.
+  var code: String {
+    switch self {
+    case .unreachable: "unreachable"
+    case .otherChain: "other-chain"
+    case .reverted: "reverted"
+    case .refused(_, .insufficientFunds): "gas-money-missing"
+    case .refused: "refused"
+    case .notSigned: "not-signed"
+    case .tooDear: "gas-too-dear"
+    case .ledgerUnavailable: "ledger-unavailable"
+    case .stopped: "stopping"
+    }
+  }
+
+  /// What operators read of it.
+  var words: String {
+    switch self {
+    case .unreachable: "no node answers with what can be read"
+    case .otherChain: "a node is one of another chain: the URL or chain-id is wrong"
+    case .reverted: "a call would be undone"
+    case .refused(_, .insufficientFunds): "the signer's account cannot pay the gas of one payment"
+    case .refused(let code, _): "a node refuses what every node answers (code \(code))"
+    case .notSigned: "the signer does not sign, or signs something else"
+    case .tooDear: "gas costs more than gas-limit-price allows"
+    case .ledgerUnavailable: "the ledger is not available"
+    case .stopped: "the proxy is about to end"
+    }
+  }
+}
+
 /// Kinds of refusals that nodes only tell in words; geth's are the ones that others repeat.
 enum NodeRefusal: Equatable {
   case alreadyKnown

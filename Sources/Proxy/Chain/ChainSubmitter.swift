@@ -41,6 +41,7 @@ actor ChainSubmitter {
   private let signer: ChainSigner
   private let rpc: ChainRPC
   private let ledger: Ledger
+  private let notices: ChainNotices
   private let sending = AsyncLock()
   private var flights: [UInt64: Flight] = [:]
   private var watch: Task<Void, Never>?
@@ -48,11 +49,12 @@ actor ChainSubmitter {
   /// The ledger's, when the outbox was read.
   private var epoch: UInt32 = 0
 
-  init(_ chain: ChainPlan, signer: ChainSigner, rpc: ChainRPC, ledger: Ledger) {
+  init(_ chain: ChainPlan, signer: ChainSigner, rpc: ChainRPC, ledger: Ledger, notices: ChainNotices) {
     self.chain = chain
     self.signer = signer
     self.rpc = rpc
     self.ledger = ledger
+    self.notices = notices
   }
 
   /// The address that signs.
@@ -201,6 +203,7 @@ actor ChainSubmitter {
     guard !isSilent, let missing = flights[nonce]?.missing else { return }
     flights[nonce]?.missing = missing + 1
     guard missing + 1 >= Self.missingLimit else { return }
+    notices.tell(.nonceTaken(nonce: nonce, transaction: hashes.last.map { HexData.text($0) } ?? ""))
     // Another program uses the key. The call itself may still be made with another nonce.
     _ = try? ledger.concluded(
       chain: chain.id, sender: signer.address.bytes, nonce: nonce, hash: hashes.last ?? Digest32(), gas: 0, succeeded: false, at: .now())
@@ -221,10 +224,20 @@ actor ChainSubmitter {
   /// Sends a transaction again that the chain has not taken yet: as it is, since nodes forget, and with a higher fee where it is overdue.
   private func resend(_ nonce: UInt64) async {
     guard let flight = flights[nonce] else { return }
-    if flight.sentAt + chain.resubmitAfter < .now(), let raised = await raised(flight) {
-      await sending.withLock { [self] () async in await replace(nonce, with: raised) }
+    if flight.sentAt + chain.resubmitAfter < .now() {
+      if let raised = await raised(flight) { await sending.withLock { [self] () async in await replace(nonce, with: raised) } }
+      tellOverdue(nonce, flight.hashes.count)
     }
     await broadcast(nonce)
+  }
+
+  /// Says what became of a transaction that was overdue: whether it has more versions than before.
+  private func tellOverdue(_ nonce: UInt64, _ count: Int) {
+    guard let hashes = flights[nonce]?.hashes, let newest = hashes.last else { return }
+    let transaction = HexData.text(newest)
+    notices.tell(
+      hashes.count > count
+        ? .transactionReplaced(nonce: nonce, transaction: transaction, versions: hashes.count) : .transactionStuck(nonce: nonce, transaction: transaction))
   }
 
   /// The transaction with higher fees; nil where the limit is reached or nobody knows what is asked.

@@ -27,28 +27,39 @@ struct Facilitator: Sendable {
   private let plan: ChainPlan.FacilitatorPlan
   private let network: X402Network
   private let services: ServiceClient
+  private let notices: ChainNotices
 
-  init(_ plan: ChainPlan.FacilitatorPlan, network: X402Network, services: ServiceClient) {
+  init(_ plan: ChainPlan.FacilitatorPlan, network: X402Network, services: ServiceClient, notices: ChainNotices) {
     self.plan = plan
     self.network = network
     self.services = services
+    self.notices = notices
   }
 
   func verify(_ content: [UInt8]) async -> Opinion {
     let outcome = await services.call(plan.verify.post(content, contentLimit: VerifyResponse.limit, mayRepeat: true))
     guard case .answered(let reply) = outcome, reply.status == 200,
       let answer = try? reply.content.withUnsafeBytes({ (octets) throws(X402Error) in try VerifyResponse(json: octets) })
-    else { return .unavailable }
+    else {
+      notices.tell(.facilitatorFails)
+      return .unavailable
+    }
     return answer.isValid ? .valid : .invalid(answer.reason ?? .unknown)
   }
 
   func settle(_ content: [UInt8]) async -> Settlement {
     let outcome = await services.call(plan.settle.post(content, contentLimit: SettlementResponse.limit, mayRepeat: false))
+    let settlement: Settlement
     switch outcome {
-    case .notSent: return .notAsked
-    case .unanswered: return .unknown
-    case .answered(let reply): return read(reply)
+    case .notSent: settlement = .notAsked
+    case .unanswered: settlement = .unknown
+    case .answered(let reply): settlement = read(reply)
     }
+    switch settlement {
+    case .notAsked, .unknown: notices.tell(.facilitatorFails)
+    case .settled, .pending, .refused, .used: break
+    }
+    return settlement
   }
 
   private func read(_ reply: ServiceReply) -> Settlement {
@@ -66,7 +77,8 @@ struct Facilitator: Sendable {
 
   /// Whether it answers at all.
   func answers() async -> Bool {
-    guard case .answered(let reply) = await services.call(plan.supported.get(contentLimit: SupportedResponse.limit)) else { return false }
-    return reply.status == 200
+    if case .answered(let reply) = await services.call(plan.supported.get(contentLimit: SupportedResponse.limit)), reply.status == 200 { return true }
+    if !Task.isCancelled { notices.tell(.facilitatorFails) }
+    return false
   }
 }

@@ -9,7 +9,7 @@ enum LLMSDocument {
     text += """
       Priced requests are answered with 402 and one `WWW-Authenticate: Payment` challenge per offer. Pay a challenge and repeat \
       the request with `Authorization: Payment <credential>`; the answer carries a `Payment-Receipt`. The challenge decides, this \
-      page only announces.
+      page only announces.\(x402(operations))
 
       - [OpenAPI](\(settings.origin)/openapi.json): every operation with its offers
       - [Keys](\(settings.origin)/.well-known/jwks.json): verify invoices and receipts with these
@@ -27,19 +27,36 @@ enum LLMSDocument {
     if !operation.hosts.isEmpty { text += " on \(operation.hosts.joined(separator: ", "))" }
     if let description = operation.description { text += ": \(line(description))" }
     if operation.variants.isEmpty {
-      return text + " — \(price(operation.price, operation.offers))\n"
+      text += " — \(price(operation.price, operation.offers, operation.chains))\n"
+      return text + rails(operation.chains, isDynamic: operation.isDynamic, indent: "  ")
     }
     text += " — by `\(operation.selector)`:\n"
     for variant in operation.variants {
-      text += "  - `\(variant.name)`" + (variant.description.map { ": \(line($0))" } ?? "") + " — \(price(variant.price, variant.offers))\n"
+      text += "  - `\(variant.name)`" + (variant.description.map { ": \(line($0))" } ?? "") + " — \(price(variant.price, variant.offers, variant.chains))\n"
+      text += rails(variant.chains, isDynamic: false, indent: "    ")
     }
     if operation.selector == Settings.Selector.mcp.words { return text + "  - any other — free\n" }
-    return text + (operation.price == nil ? "  - any other: not sold\n" : "  - any other — \(price(operation.price, operation.offers))\n")
+    guard operation.price != nil else { return text + "  - any other: not sold\n" }
+    return text + "  - any other — \(price(operation.price, operation.offers, operation.chains))\n"
+      + rails(operation.chains, isDynamic: operation.isDynamic, indent: "    ")
   }
 
-  private static func price(_ words: String?, _ offers: [Offer]) -> String {
+  /// How x402 is paid, where it is spoken.
+  private static func x402(_ operations: [DiscoveryOperation]) -> String {
+    guard operations.contains(where: \.isSoldByX402) else { return "" }
+    return " Offers of x402 stand in `PAYMENT-REQUIRED`: repeat the request with `PAYMENT-SIGNATURE`; the answer carries `PAYMENT-RESPONSE`."
+  }
+
+  /// The ways to pay on chains, a line each.
+  private static func rails(_ offers: [ChainOffer], isDynamic: Bool, indent: String) -> String {
+    offers.map { "\(indent)- \($0.words(isDynamic: isDynamic))\n" }.joined()
+  }
+
+  private static func price(_ words: String?, _ offers: [Offer], _ chains: [ChainOffer]) -> String {
     guard let words else { return "free" }
-    let ways = offers.map { "\($0.method)/\($0.intent)" }.joined(separator: ", ")
+    var names = offers.map { "\($0.method)/\($0.intent)" }
+    if chains.contains(where: \.isX402) { names.append("x402") }
+    let ways = names.joined(separator: ", ")
     return words + (ways.isEmpty ? "" : " (\(ways))")
   }
 

@@ -48,10 +48,12 @@ enum OpenAPIDocument {
       let words = variant.price.map { "\(operation.selector) \(variant.name): \($0)" }
       return variant.offers.map { JSONValue.object(offer($0, price: words)) }
     } + operation.offers.map { .object(offer($0, price: operation.price, isDynamic: operation.isDynamic)) }
-    if !offers.isEmpty {
-      object.set("x-payment-info", ["offers": .array(offers)])
-      responses.set("402", .object(paymentRequired))
-    }
+    // Network, asset and payee have no place in the draft's object.
+    let chains = operation.variants.flatMap { variant in variant.chains.map { $0.json(isDynamic: false) } }
+      + operation.chains.map { $0.json(isDynamic: operation.isDynamic) }
+    if !offers.isEmpty { object.set("x-payment-info", ["offers": .array(offers)]) }
+    if !chains.isEmpty { object.set("x-chain-offers", .array(chains)) }
+    if !offers.isEmpty || !chains.isEmpty { responses.set("402", .object(paymentRequired(operation))) }
     object.set("responses", .object(responses))
     return object
   }
@@ -77,14 +79,23 @@ enum OpenAPIDocument {
     return object
   }
 
-  private static let paymentRequired: JSONObject = [
-    "description": "Payment Required",
-    "headers": [
+  private static func paymentRequired(_ operation: DiscoveryOperation) -> JSONObject {
+    var headers: JSONObject = [
       "WWW-Authenticate": ["description": "One Payment challenge per offer", "schema": ["type": "string"]],
       "Payment-Invoice": ["description": "The signed invoice, a compact JWS", "schema": ["type": "string"]],
-    ],
-    "content": ["application/problem+json": ["schema": ["type": "object"]]],
-  ]
+    ]
+    if operation.isSoldByX402 {
+      headers.set("PAYMENT-REQUIRED", ["description": "The offers of x402, JSON in base64", "schema": ["type": "string"]])
+    }
+    return [
+      "description": "Payment Required", "headers": .object(headers), "content": ["application/problem+json": ["schema": ["type": "object"]]],
+    ]
+  }
+}
+
+extension DiscoveryOperation {
+  /// Whether anything of it is paid by x402's fields.
+  var isSoldByX402: Bool { chains.contains { $0.isX402 } || variants.contains { $0.chains.contains { $0.isX402 } } }
 }
 
 extension DiscoveryOperation {

@@ -16,6 +16,8 @@ struct DiscoveryOperation: Sendable {
   let description: String?
   /// Empty where the method is free.
   let offers: [Offer]
+  /// The ways to pay on chains; empty where there are none.
+  let chains: [ChainOffer]
   /// The price in words; nil where the method is free.
   let price: String?
   /// What chooses between several prices; empty where there is one or none.
@@ -29,6 +31,8 @@ struct DiscoveryOperation: Sendable {
     let description: String?
     /// Empty where it is free.
     let offers: [Offer]
+    /// The ways to pay on chains; empty where there are none.
+    let chains: [ChainOffer]
     /// The price in words; nil where it is free.
     let price: String?
   }
@@ -46,7 +50,8 @@ struct DiscoveryOperation: Sendable {
           list.append(
             DiscoveryOperation(
               route: route.id, path: path, method: method, hosts: route.hosts, description: route.description,
-              offers: isFree || index >= offers.count ? [] : offers[index].own, price: isFree ? nil : words(route),
+              offers: isFree || index >= offers.count ? [] : offers[index].own,
+              chains: isFree || index >= offers.count ? [] : offers[index].chains, price: isFree ? nil : words(route),
               selector: route.selector.words, variants: isFreeMethod || index >= offers.count ? [] : variants(route, offers[index]),
               isDynamic: route.pricer != nil))
         }
@@ -56,9 +61,11 @@ struct DiscoveryOperation: Sendable {
   }
 
   private static func variants(_ route: Settings.Route, _ offers: RouteOffers) -> [Variant] {
-    zip(route.variants, offers.variants).map { variant, offers in
-      Variant(
-        name: variant.name, description: variant.description, offers: offers,
+    zip(route.variants, offers.variants).enumerated().map { place, pair in
+      let (variant, own) = pair
+      return Variant(
+        name: variant.name, description: variant.description, offers: own,
+        chains: offers.variantChains.indices.contains(place) ? offers.variantChains[place] : [],
         price: variant.price.map { ([$0.words] + route.volumeWords).joined(separator: "; ") })
     }
   }

@@ -160,7 +160,7 @@ final class ServiceRun: Sendable {
 
   private func source(_ server: Server, _ ledger: Ledger, _ keys: KeyRing) -> AdministrationServer.Source {
     var source = AdministrationServer.Source(
-      administration: { Administration(settings: server.settings, ledger: ledger, keys: keys) },
+      administration: { Administration(settings: server.settings, ledger: ledger, keys: keys, chains: server.chainDesk) },
       metrics: { [figures] text in
         figures.append(to: &text)
         server.appendMetrics(to: &text)

@@ -1,0 +1,159 @@
+import Bytes
+import Configuration
+import Encoding
+import Ethereum
+import Ledger
+
+/// Tells operators how chains stand: what their nodes said last, and what is on its way. Without a desk, what the ledger knows.
+struct ChainStatus {
+  private let settings: Settings
+  private let ledger: Ledger
+  /// nil in a process that serves nothing.
+  private let desk: ChainDesk?
+
+  init(settings: Settings, ledger: Ledger, desk: ChainDesk?) {
+    self.settings = settings
+    self.ledger = ledger
+    self.desk = desk
+  }
+
+  /// The state of every chain that is configured, or on which something of ours is; amounts are decimal strings of wei.
+  func json(at now: Timestamp) -> JSONObject {
+    let senders = ledger.chainSenders()
+    let live = Dictionary((desk?.chains() ?? []).map { ($0.plan.id, $0) }, uniquingKeysWith: { $1 })
+    let configured = Set(settings.chains.map(\.id))
+    var chains = settings.chains.map { chain in
+      status(of: chain, live[chain.id], senders.filter { $0.chain == chain.id }, at: now)
+    }
+    for id in Set(senders.map(\.chain)).subtracting(configured).sorted() {
+      chains.append(formerStatus(of: id, senders.filter { $0.chain == id }, at: now))
+    }
+    let counts = ledger.paymentCounts
+    let problems = unservedByNobody(counts.open)
+    let isWell = problems.isEmpty && chains.allSatisfy { $0["problems"]?.arrayValue?.isEmpty ?? true }
+    return [
+      "running": .bool(desk != nil), "well": .bool(isWell), "chains": .array(chains.map { .object($0) }),
+      "payments": [
+        "open": .integer(counts.open), "unserved": .integer(counts.unserved), "unresolved": .integer(ledger.unresolvedPayments(at: now).count),
+      ],
+      "problems": .array(problems.map { .string($0) }),
+    ]
+  }
+
+  private func unservedByNobody(_ open: Int) -> [String] {
+    guard desk == nil, open > 0 else { return [] }
+    return ["no proxy runs, and payments under way (\(open)) are gone on with only when one does"]
+  }
+
+  // MARK: one chain
+
+  private func status(of chain: Settings.Chain, _ live: Chain?, _ senders: [ChainSenderView], at now: Timestamp) -> JSONObject {
+    let condition = live?.condition.withLock { $0 }
+    var problems: [String] = []
+    var object: JSONObject = [
+      "name": .string(chain.name), "chain": .string(chain.reference), "type": .string(chain.kind.rawValue),
+      "state": .string(state(condition)), "nodes": .array(chain.rpc.map { .string($0.words) }),
+    ]
+    if let live, let fault = condition?.fault {
+      let words = live.words(of: fault)
+      object.set("fault", ["code": .string(fault.code), "message": .string(words)])
+      problems.append(words)
+    }
+    if let block = condition?.block { object.set("block", .integer(block)) }
+    if let price = condition?.gasPrice { object.set("gasPriceWei", .string(String(price))) }
+    if chain.signer != nil { object.set("gasPriceLimitWei", .string(String(chain.gasPriceLimit))) }
+    let signer = live?.submitter?.address ?? chain.signerAddress
+    if let signer {
+      object.set("signer", .object(Self.json(signer, condition)))
+      if let left = condition?.paymentsLeft, left < ChainPlan.paymentsLow, condition?.fault == nil {
+        problems.append("the gas money of \(signer.checksummed) lasts for \(left) payments: fill it up")
+      }
+    }
+    if let index = chain.facilitator {
+      let facilitator = settings.facilitators[index]
+      var view: JSONObject = ["name": .string(facilitator.name), "url": .string(facilitator.endpoint.words)]
+      if let answers = condition?.facilitatorAnswers {
+        view.set("answers", .bool(answers))
+        if !answers, condition?.fault == nil { problems.append("the facilitator \(facilitator.name) does not answer") }
+      }
+      object.set("facilitator", .object(view))
+    }
+    problems += outboxProblems(chain, signer, senders, at: now)
+    let unresolved = ledger.unresolvedPayments(chain: chain.id, at: now).count
+    if unresolved > 0 { problems.append("what became of payments (\(unresolved)) is not known: see farebox payment list --open") }
+    appendSent(senders, to: &object, at: now)
+    object.set("problems", .array(problems.map { .string($0) }))
+    return object
+  }
+
+  /// A chain that is gone from the configuration, of which the ledger still knows.
+  private func formerStatus(of id: UInt64, _ senders: [ChainSenderView], at now: Timestamp) -> JSONObject {
+    var object: JSONObject = ["chain": .string("eip155:\(id)"), "state": "not-configured"]
+    let waiting = senders.reduce(0) { $0 + $1.outgoing }
+    appendSent(senders, to: &object, at: now)
+    let problem = "the chain is not configured, and nobody looks after what was sent on it (\(waiting))"
+    object.set("problems", .array(waiting > 0 ? [.string(problem)] : []))
+    return object
+  }
+
+  private func state(_ condition: ChainCondition?) -> String {
+    guard desk != nil else { return "not-running" }
+    // A chain that a reload has added is not there at once.
+    guard let condition, condition.isKnown else { return "starting" }
+    return condition.fault == nil ? "usable" : "unusable"
+  }
+
+  private static func json(_ signer: Address, _ condition: ChainCondition?) -> JSONObject {
+    var object: JSONObject = ["address": .string(signer.checksummed)]
+    if let balance = condition?.balance { object.set("balanceWei", .string(String(balance))) }
+    if let left = condition?.paymentsLeft { object.set("paymentsLeft", .string(String(left))) }
+    return object
+  }
+
+  // MARK: what was sent
+
+  private func outboxProblems(_ chain: Settings.Chain, _ signer: Address?, _ senders: [ChainSenderView], at now: Timestamp) -> [String] {
+    var problems: [String] = []
+    for sender in senders where sender.outgoing > 0 {
+      let address = Address(bytes: sender.sender)?.checksummed ?? ""
+      guard desk != nil else {
+        problems.append("no proxy runs, and nobody looks after what \(address) has sent (\(sender.outgoing))")
+        continue
+      }
+      if sender.sender != signer?.bytes {
+        problems.append("\(address) is not the signer any more, and nobody looks after what it has sent (\(sender.outgoing))")
+      } else if ledger.outgoing(chain: chain.id, sender: sender.sender).contains(where: { isStuck($0, chain, at: now) }) {
+        problems.append("a transaction of \(address) is stuck: \(chain.name) has not taken it after \(ChainPlan.stuckAfter) times resubmit-after")
+      }
+    }
+    return problems
+  }
+
+  private func isStuck(_ transaction: OutgoingTransaction, _ chain: Settings.Chain, at now: Timestamp) -> Bool {
+    now >= transaction.createdAt + chain.resubmitAfter * ChainPlan.stuckAfter
+  }
+
+  private func appendSent(_ senders: [ChainSenderView], to object: inout JSONObject, at now: Timestamp) {
+    let waiting = senders.flatMap { ledger.outgoing(chain: $0.chain, sender: $0.sender) }
+    object.set("outbox", .array(waiting.map { .object(json($0, at: now)) }))
+    object.set(
+      "sent",
+      .array(
+        senders.map { sender in
+          [
+            "sender": .string(Address(bytes: sender.sender)?.checksummed ?? ""), "gasWei": .string(String(sender.gas)),
+            "succeeded": .integer(sender.succeeded), "failed": .integer(sender.failed),
+          ]
+        }))
+  }
+
+  private func json(_ transaction: OutgoingTransaction, at now: Timestamp) -> JSONObject {
+    let purpose = ledger.payment(transaction.purpose) == nil ? "other" : "payment"
+    let age = max(0, (now - transaction.createdAt).components.seconds)
+    return [
+      "sender": .string(Address(bytes: transaction.sender)?.checksummed ?? ""), "nonce": .string(String(transaction.nonce)),
+      "transaction": .string("0x" + transaction.hash.hex), "seconds": .integer(age), "replaced": .integer(transaction.replaced.count),
+      "purpose": .string(purpose), "for": .string(transaction.purpose.hex),
+    ]
+  }
+}
