@@ -70,6 +70,8 @@ public struct ChainPaymentView: Sendable, Equatable {
   public let amount: UInt128
   public let currency: String
   public let merchant: String
+  /// Who brought it, or was served for it.
+  public let client: ClientAddress
   public let expires: Timestamp
   public let challengeID: Digest32?
   /// The transaction that moves or has moved the money, so far as it is known.

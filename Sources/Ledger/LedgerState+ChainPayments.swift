@@ -257,7 +257,7 @@ extension LedgerState {
     guard let payment = payments[id] else { return nil }
     return ChainPaymentView(
       id: id, request: payment.request, state: payment.state, payer: payment.payer, amount: payment.amount,
-      currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, expires: payment.expires,
+      currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, client: payment.client, expires: payment.expires,
       challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, reference: payment.reference,
       since: payment.since, changed: payment.changed)
   }

@@ -18,6 +18,8 @@ extension Worker {
       case .multiplexed: drainSession(of: index)
       case .head, .content, .beforeForward, .queued, .exchange, .ending, .pendingAnswer, .answer, .discard:
         connection.pointee.flags.insert(.closing)
+        // Who waits for a payment is told that it takes longer, and not just cut off.
+        if paymentTickets[index] != nil { setDeadline(index, min(connection.pointee.deadline, drainDeadline &- plan.timeouts.drain / 4)) }
       case .tunnel: drainTunnel(index)
       case .linger, .closed: break
       }

@@ -35,9 +35,8 @@ extension Cashier {
     defer { chainReason = nil }
     guard isAvailable else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
-    guard let rails = routes[Int(index)]?.rails, let printer = rails.printer else {
-      return .answer(failed(request, index, .methodUnsupported, at: now))
-    }
+    let sold = soldOnChains(index, at: now).filter { $0.printer != nil }
+    guard !sold.isEmpty else { return .answer(failed(request, index, .methodUnsupported, at: now)) }
     let payload: PaymentPayload
     do throws(X402Error) {
       payload = try PaymentPayload.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field)
@@ -50,9 +49,9 @@ extension Cashier {
         return .answer(problem(.badRequest, detail: "The payment of x402 cannot be read: \(error.reason.rawValue)."))
       }
     }
-    guard let place = payload.match(rails.requirements) else {
-      return .answer(failed(request, index, X402Reason.invalidPaymentRequirements, at: now))
-    }
+    guard let rails = sold.first(where: { payload.match($0.requirements) != nil }), let printer = rails.printer,
+      let place = payload.match(rails.requirements)
+    else { return .answer(failed(request, index, X402Reason.invalidPaymentRequirements, at: now)) }
     guard printer.mismatchedExtension(in: payload) == nil else { return .answer(failed(request, index, X402Reason.extensionEchoMismatch, at: now)) }
     if let resource = payload.resource, resource.url != self.resource(of: request).url {
       return .answer(failed(request, index, X402Reason.invalidPayload, at: now))
@@ -60,7 +59,9 @@ extension Cashier {
     let offer = rails.x402[place]
     let charge: ChainCharge
     do throws(ChainChargeError) {
-      charge = try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, wallets: .all, now: now)
+      charge = try inTime(at: now, orThen: [payload.payment.lastMoment]) { (time) throws(ChainChargeError) in
+        try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, wallets: .all, now: time)
+      }
     } catch { return .answer(failed(request, index, error.x402Reason, at: now)) }
     var facilitated: [UInt8]?
     if offer.isFacilitated {
@@ -73,6 +74,27 @@ extension Cashier {
       facilitated = content.array()
     }
     return pay(request, index, offer, charge, .x402(payload.version), nil, facilitated, at: now)
+  }
+
+  /// What a route sells on chains, and what it sold there before its configuration changed: what was offered may still be paid.
+  private func soldOnChains(_ index: RouteIndex, at now: Timestamp) -> [RouteRails] {
+    guard let route = routes[Int(index)] else { return [] }
+    return [route.rails] + route.former.filter { $0.until > now }.compactMap(\.rails)
+  }
+
+  /// Checks a payment now. One that has run out meanwhile is checked as of a moment when it held, and counts where it is known: money that
+  /// moved is never asked for again.
+  private func inTime(
+    at now: Timestamp, orThen moments: [Timestamp], _ check: (Timestamp) throws(ChainChargeError) -> ChainCharge
+  ) throws(ChainChargeError) -> ChainCharge {
+    do throws(ChainChargeError) { return try check(now) } catch {
+      guard case .expired = error else { throw error }
+      for moment in moments where moment < now {
+        guard let charge = try? check(moment), ledger?.payment(charge.id) != nil else { continue }
+        return charge
+      }
+      throw error
+    }
   }
 
   /// Counts a payment of x402 that failed, and answers it with the offers and the reason.
@@ -92,12 +114,14 @@ extension Cashier {
     }
     guard let route = routes[Int(index)], let binding = try? RouteBinding(credential.opaque), isBound(binding, request, route),
       credential.challenge.realm == settings.realm, let quote = ChargeRequest(credential.challenge.method, parsing: credential.request),
-      let known = route.rails.charges.first(where: { $0.request == quote })
+      let known = soldOnChains(index, at: now).lazy.compactMap({ $0.charges.first { $0.request == quote } }).first
     else { return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now)) }
     if let verdict = bindContent(request, index, credential, at: now) { return verdict }
     let charge: ChainCharge
     do throws(ChainChargeError) {
-      charge = try check(quote, credential, known.offer, at: now)
+      let expires = credential.expires ?? now
+      let moments = [expires - .seconds(10), expires - settings.expires + .seconds(1)]
+      charge = try inTime(at: now, orThen: moments) { (time) throws(ChainChargeError) in try check(quote, credential, known.offer, at: time) }
     } catch {
       return .answer(failed(request, index, error.problem, detail: error.detail, at: now))
     }
@@ -160,15 +184,18 @@ extension Cashier {
       return claim(request, index, offer, charge, digest, credential, facilitated, at: now)
     }
     guard view.request == digest else { return .answer(problem(.paymentMismatch, challengeID: challengeID)) }
+    // What settles a payment can be read on its chain by everybody, and brought here: it is its payer's, as far as can be told.
+    let isSameClient = view.client == request.client
     switch view.state {
     case .claimed, .submitted:
+      guard isSameClient else { return .answer(problem(.paymentInFlight, challengeID: challengeID, retryAfter: Self.pendingRetry)) }
       let order = SettlementOrder(
         payment: Self.order(view), chain: offer.chain, charge: charge, facilitated: facilitated, entry: view.changed)
       return .awaitSettlement(order)
     case .settled: return serve(request, index, offer, charge, view, dialect, credential, digest, at: now)
     case .serving: return .answer(problem(.paymentInFlight, challengeID: challengeID, retryAfter: 1))
     case .served:
-      guard case .stored(let stored) = ledger.outcome(OutcomeKey(key: charge.id, request: digest)) else {
+      guard isSameClient, case .stored(let stored) = ledger.outcome(OutcomeKey(key: charge.id, request: digest)) else {
         return .answer(alreadyPaid(view.reference, challengeID))
       }
       return .answer(replay(stored))
@@ -187,7 +214,7 @@ extension Cashier {
       proof: SettlementOrder.proof(chain: offer.chain, charge: charge, facilitated: facilitated))
     var order = SettlementOrder(payment: payment, chain: offer.chain, charge: charge, facilitated: facilitated, entry: nil)
     // A contract's signature is judged by the contract first: nothing is claimed for what may be rubbish.
-    if charge.signatureCheck == .byContract { return .awaitSettlement(order) }
+    if charge.signatureCheck != .recovered { return .awaitSettlement(order) }
     do throws(Refusal) {
       order.entry = try ledger.claim(payment, at: now)
       return .awaitSettlement(order)

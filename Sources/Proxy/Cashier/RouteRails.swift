@@ -26,6 +26,8 @@ struct RouteRails: Sendable {
 
   /// Seconds that an authorization of x402 has to hold at least.
   private static let authorizationSeconds: UInt32 = 300
+  /// The same.
+  static var authorizationTime: Duration { .seconds(Int64(authorizationSeconds)) }
 
   /// What x402 offers, and the same as its documents say it.
   private(set) var x402: [Offer] = []
@@ -62,7 +64,7 @@ struct RouteRails: Sendable {
         case .tempo:
           let request = TempoCharge(
             amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
-            feePayer: chain.canSponsor)
+            feePayer: chain.canSponsor, supportedModes: chain.canSponsor ? [.pull] : nil)
           charges.append((offer, .tempo(request)))
         }
       }

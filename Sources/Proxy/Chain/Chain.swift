@@ -43,7 +43,7 @@ final class Chain: Sendable {
   func start() async {
     await submitter?.restore()
     await look()
-    var tasks = [
+    let tasks = [
       Task { [self] in
         while !Task.isCancelled {
           // What cannot be sold is looked at more often.
@@ -52,17 +52,6 @@ final class Chain: Sendable {
         }
       }
     ]
-    if rpc != nil, let facilitator {
-      // Beside nodes, a facilitator that is silent must not hold up the look at them.
-      tasks.append(
-        Task { [self] in
-          while !Task.isCancelled {
-            let answers = await facilitator.answers()
-            if !Task.isCancelled { condition.withLock { $0.facilitatorAnswers = answers } }
-            try? await Task.sleep(for: ChainPlan.facilitatorLookInterval)
-          }
-        })
-    }
     guardians.withLock { $0 = tasks }
   }
 
@@ -84,10 +73,7 @@ final class Chain: Sendable {
       found = await inspect()
     }
     found.isKnown = true
-    condition.withLock { condition in
-      if rpc != nil { found.facilitatorAnswers = condition.facilitatorAnswers }
-      condition = found
-    }
+    condition.withLock { $0 = found }
     reachable.store(found.fault == nil, ordering: .relaxed)
     tell(found)
   }
@@ -110,7 +96,8 @@ final class Chain: Sendable {
           if balance / ChainPlan.gasOfOnePayment < price { throw .refused(code: 0, .insufficientFunds) }
         }
       } catch { found.fault = error }
-    } else if let facilitator {
+    }
+    if found.fault == nil, let facilitator {
       let answers = await facilitator.answers()
       found.facilitatorAnswers = answers
       if !answers { found.fault = .unreachable }

@@ -9,6 +9,8 @@ import Synchronization
 final class ChainDesk: Sendable {
   /// Most payments under way at once; more are answered 503.
   static let orderLimit = 4096
+  /// How often payments that nobody waits for are looked at again.
+  private static let keeperInterval = Duration.seconds(15)
   /// Most requests that wait for one payment.
   static let waiterLimit = 64
 
@@ -26,6 +28,8 @@ final class ChainDesk: Sendable {
     var tasks: [Digest32: Task<Void, Never>?] = [:]
     var chains: [UInt64: Chain] = [:]
     var isStopped = false
+    /// Looks after what nobody waits for.
+    var keeper: Task<Void, Never>?
     /// The last change of chains: each waits for the one before.
     var adoption: Task<Void, Never>?
     var counts = ChainCounts()
@@ -72,6 +76,7 @@ final class ChainDesk: Sendable {
         for chain in gone { await chain.stop() }
         for chain in fresh { await chain.start() }
         resumeOpenPayments()
+        keepOn()
       }
     }
   }
@@ -140,11 +145,24 @@ final class ChainDesk: Sendable {
     for waiter in waiters { waiter.control.mailbox.send(.paymentTold(connection: waiter.connection, ticket: waiter.ticket, payment: id, word)) }
   }
 
-  /// Goes on with what was under way when the program ended, or when the ledger was read back.
+  /// Goes on with what was under way when the program ended, and with what came to no end since.
   func resumeOpenPayments() {
     for view in ledger.openPayments() {
       guard let order = SettlementOrder(view) else { continue }
       _ = settle(order, nil)
+    }
+  }
+
+  /// Looks after payments whose outcome nobody could tell, whether their payers come back or not.
+  private func keepOn() {
+    state.withLock { state in
+      guard state.keeper == nil, !state.isStopped else { return }
+      state.keeper = Task { [self] in
+        while !Task.isCancelled {
+          try? await Task.sleep(for: Self.keeperInterval)
+          resumeOpenPayments()
+        }
+      }
     }
   }
 
@@ -158,6 +176,7 @@ final class ChainDesk: Sendable {
       }
       return (Array(state.tasks.values), Array(state.chains.values), state.waiters)
     }
+    state.withLock { $0.keeper.take() }?.cancel()
     for task in tasks { task?.cancel() }
     for (id, waiting) in waiters { tell(waiting, id, .unknown) }
     Task { for chain in chains { await chain.stop() } }

@@ -9,8 +9,6 @@ struct ChainPlan: Sendable, Equatable {
   static let closedInterval = Duration.seconds(1)
   /// How long after a bad answer it is asked again, before the chain counts as out of reach.
   static let secondLooks = [Duration.milliseconds(250), .seconds(1)]
-  /// How often a facilitator is asked for a sign of life beside nodes.
-  static let facilitatorLookInterval = Duration.seconds(30)
   /// Operators are told when the signer's balance lasts for fewer payments.
   static let paymentsLow: UInt64 = 100
   /// When a payment that was sent, and of which nothing is known, needs an operator: so long after it cannot settle any more. Longer than
@@ -18,6 +16,8 @@ struct ChainPlan: Sendable, Equatable {
   static let unresolvedAfter = Duration.seconds(180)
   /// A transaction that is older than so many times `resubmit-after` counts as stuck.
   static let stuckAfter = 4
+  /// The most gas that one settlement is given.
+  static let gasLimit: UInt64 = 500_000
   /// Gas that settling one payment takes at most; who has less than it costs cannot settle.
   static let gasOfOnePayment: UInt128 = 200_000
   /// Between two looks at a transaction that is on its way.

@@ -77,6 +77,11 @@ final class ChainRPC: Sendable {
     try await result(.transactionCount(address, at: includesPending ? .pending : .latest)) { (value) throws(EthereumError) in try value.quantity64() }
   }
 
+  /// How many transactions an account had sent by a block.
+  func transactionCount(of address: Address, at block: UInt64) async throws(ChainError) -> UInt64 {
+    try await result(.transactionCount(address, at: .number(block))) { (value) throws(EthereumError) in try value.quantity64() }
+  }
+
   /// What a call would return; thrown is `reverted` where it would be undone.
   func call(to: Address, data: [UInt8], from: Address?) async throws(ChainError) -> [UInt8] {
     try await result(.call(CallRequest(from: from, to: to, data: data), at: .latest)) { (value) throws(EthereumError) in try value.data() }
@@ -95,10 +100,21 @@ final class ChainRPC: Sendable {
 
   /// Broadcasts; a node that knows the transaction already has no reason to complain.
   func send(_ raw: [UInt8]) async throws(ChainError) {
-    do throws(ChainError) { _ = try await result(.sendRawTransaction(raw)) { (value) throws(EthereumError) in try value.digest() } } catch {
-      if case .refused(_, .alreadyKnown) = error { return }
-      throw error
+    // Each node by itself: a refusal behind an answer that was lost says nothing, for that one may have taken it.
+    var isLost = false
+    for step in 0..<nodes.count {
+      let place = (current.load(ordering: .relaxed) + step) % nodes.count
+      guard let reply = try? await Self.ask(.sendRawTransaction(raw), of: nodes[place], services) else {
+        isLost = true
+        continue
+      }
+      guard let failure = reply.failure else { return }
+      let refusal = NodeRefusal(failure.message)
+      guard refusal != .alreadyKnown else { return }
+      guard !isLost else { break }
+      throw .refused(code: failure.code, refusal)
     }
+    throw .unreachable
   }
 
   /// The receipt of a transaction; nil while it is in no block.

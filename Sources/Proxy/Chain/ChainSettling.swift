@@ -10,7 +10,7 @@ extension Chain {
   /// How often a transaction whose nonce another program took is made anew.
   private static var attemptLimit: Int { 3 }
   /// Rounds in which a transaction may be unknown to the chain before it counts as none.
-  private static var unknownLimit: Int { 20 }
+  private static var unknownLimit: Int { 8 }
   /// How long after its authorization has ended a payment may still turn out to have settled.
   private static var margin: Duration { .seconds(120) }
   /// Blocks that are searched for a transaction that was lost sight of.
@@ -21,14 +21,19 @@ extension Chain {
   /// Settles a payment, or finds out why it cannot be.
   func settle(_ order: SettlementOrder) async -> SettlementWord {
     var order = order
+    if order.entry == nil, case .hash(let hash) = order.charge.means {
+      // Nothing is signed: what nobody can see on the chain is not worth a claim.
+      if let word = await lookForUnclaimed(hash) { return word }
+      do { order.entry = try ledger.claim(order.payment, at: .now()) } catch { return .refused(SettlementRefusal(reason: .duplicateSettlement)) }
+    }
     if order.entry == nil {
-      if let facilitator, let content = order.facilitated, case .invalid(let reason) = await facilitator.verify(content) {
-        return .refused(SettlementRefusal(reason: reason))
-      }
       if let rpc {
         // Where there is no contract, the signature was the payer's own to make.
         guard let code = try? await rpc.code(of: order.charge.payer) else { return .unavailable }
         if code.isEmpty { return .refused(SettlementRefusal(reason: .exactPayloadSignature)) }
+      }
+      if let facilitator, let content = order.facilitated, case .invalid(let reason) = await facilitator.verify(content) {
+        return .refused(SettlementRefusal(reason: reason))
       }
       // Nobody but a contract can tell whether the payer has signed: asked before anything is claimed, so that what is not signed
       // leaves no trace.
@@ -50,7 +55,13 @@ extension Chain {
   private func settleByCall(_ order: SettlementOrder, to: Address, data: [UInt8]) async -> SettlementWord {
     guard let submitter else { return await withdraw(order) }
     // Whether the call would have succeeded once the payment was ours: what fails afterwards may have been made by somebody else.
-    var mayHaveLanded = ledger.payment(order.id)?.state == .submitted
+    let view = ledger.payment(order.id)
+    let wasSubmitted = view?.state == .submitted
+    var mayHaveLanded = wasSubmitted
+    if wasSubmitted, let rpc, let hash = view?.transaction, case .receipt(let receipt) = await rpc.look(for: hash), receipt.isSuccessful {
+      guard await isDeep(receipt) else { return .unknown }
+      return await judge(order, receipt)
+    }
     for attempt in 0..<Self.attemptLimit {
       let outcome: ChainSubmitter.Outcome
       if attempt == 0, let known = await submitter.follow(order.id) {
@@ -60,7 +71,10 @@ extension Chain {
           guard let word = await findLanded(order, to: to, data: data) else { return .unknown }
           guard case .unavailable = word else { return word }
         }
-        if let word = await simulate(order) { return await release(order, word) }
+        if let word = await simulate(order) {
+          // After a restart a call that would be undone may be one that was made, further back than was looked: an operator has to see.
+          return wasSubmitted ? .unknown : await release(order, word)
+        }
         mayHaveLanded = true
         outcome = await submitter.submit(order.id, to: to, data: data)
       }
@@ -109,12 +123,15 @@ extension Chain {
   private func settleByTransaction(_ order: SettlementOrder, raw: [UInt8], hash: Digest32) async -> SettlementWord {
     guard let rpc else { return await withdraw(order) }
     let wasSubmitted = ledger.payment(order.id)?.state == .submitted
+    if !wasSubmitted, let word = await simulate(raw) { return await release(order, word) }
     do {
       let entry = try ledger.submitted(order.id, transaction: hash, at: .now())
       guard await ledger.isDurable(entry) else { return .unknown }
     } catch { return .unknown }
     var isSent = false
     for round in 0..<Int.max where !Task.isCancelled {
+      // Whoever signed it may still use its nonce elsewhere: that is found out, now and whenever the payment is looked at again.
+      guard Timestamp.now() < order.charge.expires + Self.margin || round == 0 else { return .unknown }
       switch await rpc.look(for: hash) {
       case .nothing: break
       case .receipt(let receipt): if await isDeep(receipt) { return await judge(order, receipt) }
@@ -125,7 +142,10 @@ extension Chain {
         } catch {
           // What no node has taken has gone nowhere. What one has may be refused by another, for it may have landed meanwhile; and an
           // answer that was lost may have been a yes.
-          if case .refused = error, !isSent, !wasSubmitted {
+          if await isDisplaced(raw, hash) {
+            return await release(order, .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash)))
+          }
+          if case .refused(_, let kind) = error, !isSent, !wasSubmitted, kind != .nonceTooLow {
             return await release(order, .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash)))
           }
           isSent = true
@@ -137,7 +157,39 @@ extension Chain {
     return .unknown
   }
 
+  /// Asks what the payer's calls would come to, where we pay for them; nil where they would succeed, or cost us nothing.
+  private func simulate(_ raw: [UInt8]) async -> SettlementWord? {
+    guard let rpc, let signed = try? SignedTempoTransaction(decoding: raw) else { return nil }
+    for call in signed.transaction.calls {
+      guard let to = call.to else { continue }
+      do throws(ChainError) { _ = try await rpc.call(to: to, data: call.data, from: signed.sender) } catch {
+        if case .reverted = error { return .refused(SettlementRefusal(reason: .exactTransactionSimulationFailed)) }
+        return .unavailable
+      }
+    }
+    return nil
+  }
+
+  /// Whether the chain has taken the transaction's nonce for another one.
+  private func isDisplaced(_ raw: [UInt8], _ hash: Digest32) async -> Bool {
+    guard let rpc, let signed = try? SignedTransaction(decoding: raw), let head = try? await rpc.blockNumber(),
+      let taken = try? await rpc.transactionCount(of: signed.sender, at: head > plan.confirmations ? head - plan.confirmations : 0),
+      taken > signed.transaction.nonce, case .absent = await rpc.look(for: hash)
+    else { return false }
+    return true
+  }
+
   // MARK: by a transaction that is on the chain
+
+  /// Waits a moment for a transaction to be seen; nil where it is.
+  private func lookForUnclaimed(_ hash: Digest32) async -> SettlementWord? {
+    guard let rpc else { return .unavailable }
+    for round in 0..<Self.unknownLimit {
+      if let record = try? await rpc.transaction(hash), record.hash == hash { return nil }
+      await pause(min(round, 3))
+    }
+    return .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash))
+  }
 
   private func settleByHash(_ order: SettlementOrder, _ hash: Digest32) async -> SettlementWord {
     guard let rpc else { return await withdraw(order) }
@@ -155,7 +207,7 @@ extension Chain {
       } catch {
         if round >= 3 { return await withdraw(order) }
       }
-      await pause(min(round, 1))
+      await pause(min(round, 3))
     }
     return .unknown
   }
@@ -176,30 +228,59 @@ extension Chain {
         guard await ledger.isDurable(entry) else { return .unknown }
       } catch { return .unknown }
     }
-    // An answer that was lost may have been a success: what refuses the payment afterwards may be that very success.
-    var isAmbiguous = wasSubmitted
+    // Whether an answer was lost, or is still to come: it may have been a success, and what is said afterwards may be that very success.
+    var mayHaveLanded = wasSubmitted
     for round in 0..<Int.max where !Task.isCancelled {
+      if mayHaveLanded, let word = await findOut(order, facilitator, content) { return word }
       switch await facilitator.settle(content) {
       case .settled(let transaction): return await settled(order, transaction)
       case .pending(let transaction):
-        isAmbiguous = true
+        mayHaveLanded = true
         _ = try? ledger.submitted(order.id, transaction: transaction, at: .now())
       case .refused(let reason):
-        // After an answer that was lost, a refusal says nothing about the call before it.
-        guard isAmbiguous else { return await release(order, .refused(SettlementRefusal(reason: reason))) }
-      case .used:
-        // It was not used when it was verified, and nobody else can have claimed it here: the answer that was lost was a success.
-        guard isAmbiguous else { return await release(order, .refused(SettlementRefusal(reason: .exactNonceAlreadyUsed))) }
-        return await settled(order, ledger.payment(order.id)?.transaction)
+        guard mayHaveLanded else { return await release(order, .refused(SettlementRefusal(reason: reason))) }
+      case .used: guard mayHaveLanded else { return await release(order, .refused(SettlementRefusal(reason: .exactNonceAlreadyUsed))) }
+      case .failed(let reason):
+        guard !mayHaveLanded else { break }
+        // A transaction that was undone moves nothing. But somebody else's may have: only the chain can tell, or the authorization that is used.
+        if let word = await findOnChain(order) { return word }
+        if case .invalid(let cause) = await facilitator.verify(content), !cause.tellsUse {
+          return await release(order, .refused(SettlementRefusal(reason: reason)))
+        }
+        return .unknown
       case .notAsked:
-        if !isAmbiguous, round >= 2 { return await withdraw(order) }
-      case .unknown: isAmbiguous = true
+        if !mayHaveLanded, round >= 2 { return await withdraw(order) }
+      case .unknown: mayHaveLanded = true
       }
       // Long after the authorization has ended nothing new comes; an operator has to look.
       guard Timestamp.now() < order.charge.expires + Self.margin else { return .unknown }
       await pause(round)
     }
     return .unknown
+  }
+
+  /// Finds out whether a payment whose settlement was not confirmed has landed; nil where it is to be settled again.
+  private func findOut(_ order: SettlementOrder, _ facilitator: Facilitator, _ content: [UInt8]) async -> SettlementWord? {
+    var round = 0
+    while !Task.isCancelled, Timestamp.now() < order.charge.expires + Self.margin {
+      if let word = await findOnChain(order) { return word }
+      switch await facilitator.verify(content) {
+      case .valid: return nil
+      // A use is no payment: the payer may have cancelled his authorization. Only the chain shows money.
+      case .invalid, .unavailable: break
+      }
+      await pause(round)
+      round += 1
+    }
+    return .unknown
+  }
+
+  /// Looks for a settlement on the chain, where there is a node to ask; nil where none is found.
+  private func findOnChain(_ order: SettlementOrder) async -> SettlementWord? {
+    guard rpc != nil, case .call(let to, let data) = order.charge.means, let word = await findLanded(order, to: to, data: data),
+      case .settled = word
+    else { return nil }
+    return word
   }
 
   // MARK: what it comes to
@@ -251,8 +332,14 @@ extension Chain {
   /// Frees a payment about which nobody could be asked.
   private func withdraw(_ order: SettlementOrder) async -> SettlementWord { await release(order, .unavailable) }
 
+  /// Waits before the next look: a tenth of a second at first, then twice as long each time.
   private func pause(_ round: Int) async {
-    let seconds = min(1 << min(round, 5), Self.longestPause)
-    try? await Task.sleep(for: round == 0 ? plan.pollInterval : .seconds(seconds))
+    let milliseconds = min(100 << min(round, 10), Self.longestPause * 1000)
+    try? await Task.sleep(for: .milliseconds(milliseconds))
   }
+}
+
+extension X402Reason {
+  /// Whether it says that the payer's authorization has been used.
+  fileprivate var tellsUse: Bool { self == .exactNonceAlreadyUsed || self == .permit2InvalidNonce || self == .duplicateSettlement }
 }

@@ -34,8 +34,10 @@ actor ChainSubmitter {
   private static let feeStep: (numerator: UInt128, denominator: UInt128) = (115, 100)
   /// Gas beyond what was estimated, in percent.
   private static let gasMargin: UInt64 = 20
+  /// Half of the first pause behind a new transaction.
+  private static let shortestPause = Duration.milliseconds(50)
   /// Rounds after which a nonce that was taken by an unknown transaction counts as lost.
-  private static let missingLimit = 5
+  private static let missingLimit = 8
 
   private let chain: ChainPlan
   private let signer: ChainSigner
@@ -46,6 +48,8 @@ actor ChainSubmitter {
   private var flights: [UInt64: Flight] = [:]
   private var watch: Task<Void, Never>?
   private var isStopped = false
+  /// Between the last two looks.
+  private var pause = ChainSubmitter.shortestPause
   /// The ledger's, when the outbox was read.
   private var epoch: UInt32 = 0
 
@@ -110,6 +114,8 @@ actor ChainSubmitter {
   private func send(_ purpose: Digest32, to: Address, data: [UInt8]) async throws(ChainError) -> UInt64 {
     guard !isStopped else { throw .stopped }
     let gas = try await rpc.estimateGas(from: signer.address, to: to, data: data)
+    // A wallet's own code runs in the call, and would spend what it likes.
+    guard gas <= ChainPlan.gasLimit else { throw .tooDear }
     let fees = try await fees()
     let nonce = try await nextNonce()
     let (margin, overflows) = gas.multipliedReportingOverflow(by: 100 + Self.gasMargin)
@@ -122,6 +128,7 @@ actor ChainSubmitter {
     let entry: LSN
     do { entry = try ledger.submitted(purpose, outgoing: outgoing, at: .now()) } catch { throw .ledgerUnavailable }
     flights[nonce] = Flight(purpose: purpose, transaction: transaction, hashes: [hash], raw: raw, sentAt: .now())
+    pause = Self.shortestPause
     startWatch()
     // Not before it is durable: a restart would give the nonce to another.
     guard await ledger.isDurable(entry) else { throw .ledgerUnavailable }
@@ -163,10 +170,16 @@ actor ChainSubmitter {
     guard watch == nil, !isStopped else { return }
     watch = Task { [self] in
       while !Task.isCancelled {
-        try? await Task.sleep(for: chain.pollInterval)
+        try? await Task.sleep(for: nextPause())
         guard await round() else { return }
       }
     }
+  }
+
+  /// Looks come quickly behind a new transaction, since some chains take it at once, and then twice as slowly each time.
+  private func nextPause() -> Duration {
+    pause = min(pause * 2, chain.pollInterval)
+    return pause
   }
 
   /// Looks at every transaction that is on its way; false where there is none.

@@ -17,6 +17,8 @@ struct Facilitator: Sendable {
     case pending(Digest32)
     /// It did not settle, and cannot have: no money has moved by this call.
     case refused(X402Reason)
+    /// Its transaction was undone.
+    case failed(X402Reason)
     /// The payer's authorization has been used: by an earlier call of ours, or by somebody else.
     case used
     /// It does not know of the call, or will not hear of it.
@@ -57,7 +59,7 @@ struct Facilitator: Sendable {
     }
     switch settlement {
     case .notAsked, .unknown: notices.tell(.facilitatorFails)
-    case .settled, .pending, .refused, .used: break
+    case .settled, .pending, .refused, .failed, .used: break
     }
     return settlement
   }
@@ -72,6 +74,7 @@ struct Facilitator: Sendable {
     if answer.isSuccess { return .settled(answer.transaction) }
     if answer.isPending, let transaction = answer.transaction { return .pending(transaction) }
     if answer.transaction == nil, answer.reason == .exactNonceAlreadyUsed || answer.reason == .permit2InvalidNonce { return .used }
+    if answer.reason == .transactionFailed, answer.transaction != nil { return .failed(.transactionFailed) }
     return answer.isDefinitiveRefusal ? .refused(answer.reason ?? .unknown) : .unknown
   }
 

@@ -7,6 +7,8 @@ struct FormerOffer: Sendable {
   let price: Price
   let merchant: String
   let intents: Settings.Intents
+  /// What the price came to on chains; nil where nothing was sold there.
+  let rails: RouteRails?
   /// When the last challenge that was issued with it has expired.
   let until: Timestamp
 }
@@ -23,6 +25,11 @@ struct FormerOffers: Sendable {
   /// The former offers of a route, the newest first.
   subscript(id: String) -> [FormerOffer] { byRoute[id] ?? [] }
 
+  /// Whether a route's offers on chains say the same as before.
+  private func isSameOnChains(_ old: Settings.Route, _ new: Settings.Route, _ before: Settings, _ after: Settings) -> Bool {
+    old.rails == new.rails && old.description == new.description && before.chains == after.chains && before.merchants == after.merchants
+  }
+
   /// Remembers what `before` sold and `after` sells otherwise; forgets what has expired.
   mutating func replace(_ before: Settings, with after: Settings, at now: Timestamp) {
     for (id, offers) in byRoute {
@@ -33,10 +40,13 @@ struct FormerOffers: Sendable {
     for route in before.routes.flatMap(\.sold) {
       guard let price = route.price, let next = kept[route.id], next.price != nil else { continue }
       let isSame = next.price == price && next.merchant == route.merchant && next.intents.isSuperset(of: route.intents)
-      guard !isSame else { continue }
+      let isSold = route.rails.contains { $0.chain != nil }
+      guard !isSame || isSold && !isSameOnChains(route, next, before, after) else { continue }
+      // An authorization of x402 holds for as long as it says, whatever a challenge's lifetime is.
+      let lifetime = isSold ? max(before.expires, RouteRails.authorizationTime) : before.expires
       let offer = FormerOffer(
         price: price, merchant: route.merchant, intents: PricedRoute.intents(of: route, price),
-        until: now + before.expires + Self.grace)
+        rails: isSold ? try? RouteRails(route, price, before) : nil, until: now + lifetime + Self.grace)
       byRoute[route.id] = Array(([offer] + (byRoute[route.id] ?? [])).prefix(Self.limitPerRoute))
     }
   }
