@@ -44,12 +44,15 @@ def patient(binary, upstream, node, usdc, rich, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def calm(node, upstream):
+def calm(stage, node, upstream):
     """Whatever a test did to the world ends with it."""
     yield
     upstream.status = None
     node.heal()
     node.release()
+    if stage.farebox.process.poll() is not None:
+        stage.farebox.start()
+        stage.wait_for_offers()
 
 
 @pytest.fixture
