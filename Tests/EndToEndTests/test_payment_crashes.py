@@ -325,12 +325,16 @@ def test_the_books_say_what_the_chain_says(stage, path):
     for number in range(2):
         assert stage.send(stage.payment(stage.payer(), f"{path}/{number}"), f"{path}/{number}").status_code == 200
     poll(lambda: stage.earned == stage.received, what="the merchant's balance")
-    lines = [json.loads(line) for line in stage.farebox.audit_path.read_text().splitlines()]
-    gas = [line for line in lines if line["event"] == "chain.transaction"]
-    assert len(gas) == stage.sent and all(int(line["gas"]) > 0 for line in gas)
+
+    def lines(event):
+        return [line for line in map(json.loads, stage.farebox.audit_path.read_text().splitlines()) if line["event"] == event]
+
+    poll(lambda: len(lines("chain.transaction")) == stage.sent, what="a line for every transaction")
+    gas = lines("chain.transaction")
+    assert all(int(line["gas"]) > 0 for line in gas)
     spent = 100 * COIN - int(stage.node.rpc("eth_getBalance", stage.signer.address), 16)
     assert sum(int(line["gas"]) for line in gas) == spent
-    paid = [line for line in lines if line["event"] == "payment.settled"]
+    paid = lines("payment.settled")
     assert sum(int(line["amount"]) for line in paid) == stage.received
     assert len({line["transaction"] for line in paid}) == len(paid)
 
