@@ -239,7 +239,9 @@ extension Chain {
         _ = try? ledger.submitted(order.id, transaction: transaction, at: .now())
       case .refused(let reason):
         guard mayHaveLanded else { return await release(order, .refused(SettlementRefusal(reason: reason))) }
-      case .used: guard mayHaveLanded else { return await release(order, .refused(SettlementRefusal(reason: .exactNonceAlreadyUsed))) }
+      case .used:
+        guard mayHaveLanded else { return await release(order, .refused(SettlementRefusal(reason: .exactNonceAlreadyUsed))) }
+        if rpc == nil { return await settled(order, ledger.payment(order.id)?.transaction) }
       case .failed(let reason):
         guard !mayHaveLanded else { break }
         // A transaction that was undone moves nothing. But somebody else's may have: only the chain can tell, or the authorization that is used.
@@ -266,7 +268,9 @@ extension Chain {
       if let word = await findOnChain(order) { return word }
       switch await facilitator.verify(content) {
       case .valid: return nil
-      // A use is no payment: the payer may have cancelled his authorization. Only the chain shows money.
+      // It was verified as unused before, and an answer was lost: most likely our call used it. A payer could have cancelled it in between, so
+      // where there is a node, only the chain's own word counts.
+      case .invalid(let reason) where reason.tellsUse && rpc == nil: return await settled(order, ledger.payment(order.id)?.transaction)
       case .invalid, .unavailable: break
       }
       await pause(round)
