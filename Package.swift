@@ -72,10 +72,10 @@ let package = Package(
         "Bytes", "Encoding", "Crypto", "HTTP", "HTTP2", "TLS", "Ethereum", "Payments", "Metering", "MCP", "Methods", "Gateway", "Configuration", "Coding", "Usage", "IO",
         "Ledger",
       ]),
-    module("Agent", ["Bytes", "Encoding", "Crypto", "HTTP", "TLS", "Usage", "Payments", "Metering", "Methods"]),
+    module("Agent", ["Bytes", "Encoding", "Crypto", "Ethereum", "HTTP", "TLS", "Usage", "Payments", "Metering", "Methods"]),
     .executableTarget(
       name: "farebox",
-      dependencies: ["Proxy", "Agent", "Configuration", "TLS", "Ledger", "Payments", "Methods", "Metering", "HTTP", "Encoding", "Crypto", "Bytes", argumentParser],
+      dependencies: ["Proxy", "Agent", "Configuration", "Ethereum", "TLS", "Ledger", "Payments", "Methods", "Metering", "HTTP", "Encoding", "Crypto", "Bytes", argumentParser],
       swiftSettings: settings),
 
     tests("BytesTests", ["Bytes"]),
@@ -98,7 +98,7 @@ let package = Package(
     tests("IOTests", ["IO", "Bytes"]),
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "MCP", "HTTP2", "TLS", "Ethereum", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
-    tests("AgentTests", ["Agent", "TLS", "Usage", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
+    tests("AgentTests", ["Agent", "Configuration", "Ethereum", "TLS", "Usage", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
     tests("FuzzTests", ["HTTP", "HTTP2", "Ethereum", "Payments", "Metering", "MCP", "Encoding", "Bytes"]),
     tests("TidyTests", []),
   ],

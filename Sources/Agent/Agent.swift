@@ -20,6 +20,7 @@ import Payments
 public final class Agent {
   let options: AgentOptions
   let walletKey: WalletKey?
+  let accountKey: AccountKey?
   let client: HTTPClient
   private let keeper: Keeper?
   private var sessionsInMemory: [KeptSession] = []
@@ -29,11 +30,13 @@ public final class Agent {
   ///
   /// - Parameters:
   ///   - keeper: Keeps open sessions and the servers' keys for the next time; without one they last as long as the agent.
-  ///   - walletKey: Pays; without one the agent can only use open sessions and what is free.
-  public init(options: AgentOptions = AgentOptions(), keeper: Keeper?, walletKey: WalletKey?) {
+  ///   - walletKey: Pays from prepaid wallets; without one the agent can only use open sessions and what is free.
+  ///   - accountKey: Pays on EVM chains; without one nothing is paid there.
+  public init(options: AgentOptions = AgentOptions(), keeper: Keeper?, walletKey: WalletKey?, accountKey: AccountKey? = nil) {
     self.options = options
     self.keeper = keeper
     self.walletKey = walletKey
+    self.accountKey = accountKey
     client = HTTPClient(limits: options.limits, allowsPlaintext: options.allowsPlaintext)
   }
 
@@ -81,6 +84,25 @@ public final class Agent {
     if let keeper { return try keeper.forget(sessionID) }
     sessionsInMemory.removeAll { $0.sessionID == sessionID }
   }
+
+  // MARK: - Limits
+
+  /// Writes a payment down before it is sent; nil without a keeper.
+  func keep(_ payment: PendingPayment, for request: AgentRequest) throws(AgentError) -> String? {
+    try keeper?.keep(payment, for: PendingPayment.name(of: request))
+  }
+
+  /// Tells whether the fate of a payment is known now.
+  func conclude(_ name: String, isKnown: Bool) throws(AgentError) { try keeper?.conclude(name, isKnown: isKnown) }
+
+  /// The payment of an earlier call for the same purchase whose fate is not known.
+  func pendingPayment(for request: AgentRequest) throws(AgentError) -> (String, PendingPayment)? {
+    guard let keeper, let accountKey else { return nil }
+    return try keeper.adoptPending(PendingPayment.name(of: request), payer: accountKey.address, tokens: options.tokens, now: Timestamp.now())
+  }
+
+  /// Compares a payment with the limits that are kept for all calls, and counts it before it leaves. Without a keeper there are none.
+  func reserve(_ plan: PaymentPlan) throws(AgentError) { try keeper?.reserve(plan) }
 
   // MARK: - Keys
 
@@ -133,7 +155,8 @@ extension AgentError {
     case .connection, .connectionLost, .cutShort, .malformedResponse: true
     case .timeout(let phase): phase != .whole
     case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution,
-      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .refusedByPolicy, .rejected, .answerLost,
+      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .noAccountKey, .noPayableOffer, .signing,
+      .overLimit, .paymentPending, .refusedByPolicy, .rejected, .answerLost,
       .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
       false
     }

@@ -13,6 +13,7 @@ extension AgentAnswer {
       try take(head, .charge(offer), offer.challenge)
     case .open(let offer, let session):
       try settleOpen(head, offer, session)
+    case .chain(let offer): settle(head, offer)
     case .bearer(let session, let challenge):
       if session.state == .opening { try purchase.agent.note(session.sessionID) { $0.state = .open } }
       let kind = payment?.kind ?? .session
@@ -21,6 +22,33 @@ extension AgentAnswer {
       let echoed = purchase.usesShortForm(with: challenge) ? nil : challenge
       try take(head, .bearer(sessionID: session.sessionID), echoed)
     }
+  }
+
+  /// Checks what the head says of a payment on a chain. The server's signature is checked where it signs: others than this proxy do not.
+  private func settle(_ head: ReceivedHead, _ offer: ChainOffer) {
+    payment = AgentPayment(kind: .charge, currency: offer.currency)
+    payment?.rail = offer.rail
+    guard let payer = purchase.agent.accountKey?.address else { return }
+    let isTold = ["payment-response", "x-payment-response", "payment-receipt"].contains { head.first($0) != nil }
+    guard (200..<300).contains(head.status) || isTold else { return }
+    switch ChainReceipt.read(head, of: offer, payer: payer) {
+    case .success(let receipt):
+      guard isAuthentic(receipt, head) else { return fault(.signature) }
+      payment?.chain = receipt
+      purchase.observe(.settled(receipt, offer.currency))
+    case .failure(let problem): fault(problem.fault)
+    }
+  }
+
+  private func fault(_ fault: AgentError.ReceiptFault) {
+    payment?.fault = fault
+    purchase.observe(.receiptFault(fault))
+  }
+
+  private func isAuthentic(_ receipt: ChainReceipt, _ head: ReceivedHead) -> Bool {
+    guard payment?.rail == .evm, (try? Receipt.parse(receipt.field))?.signature != nil else { return true }
+    guard let keys = try? purchase.agent.keys(for: head, at: purchase.request.address) else { return false }
+    return (try? Receipt.verify(receipt.field) { keys[$0] }) != nil
   }
 
   private func settleOpen(_ head: ReceivedHead, _ offer: PrepaidOffer, _ session: KeptSession) throws(AgentError) {

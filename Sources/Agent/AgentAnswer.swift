@@ -16,6 +16,10 @@ public struct AgentPayment: Sendable {
 
   /// How the money moved.
   public let kind: Kind
+  /// The rail that it moved on.
+  public internal(set) var rail = Rail.prepaid
+  /// What the server tells of a payment on a chain; nil on other rails, and where that does not hold.
+  public internal(set) var chain: ChainReceipt?
   /// The currency of every figure of the payment.
   public let currency: Currency
   /// The receipt; at the body's end the final one where the server sends it.
@@ -260,7 +264,8 @@ extension AgentError {
     case .cutShort, .connectionLost: true
     case .timeout(let phase): phase == .receivingBody
     case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution, .connection, .malformedResponse,
-      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .refusedByPolicy, .rejected, .answerLost,
+      .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .noAccountKey, .noPayableOffer, .signing,
+      .overLimit, .paymentPending, .refusedByPolicy, .rejected, .answerLost,
       .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
       false
     }

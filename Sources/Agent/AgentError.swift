@@ -1,4 +1,6 @@
+import Encoding
 import HTTP
+import Methods
 import Payments
 public import TLS
 
@@ -44,12 +46,23 @@ public enum AgentError: Error, Equatable, Sendable {
   case overRate(price: UInt128, rate: UInt128, currency: Currency)
   /// A payment is asked for, and the agent has no wallet key.
   case noWalletKey
+  /// A payment on a chain is asked for, and the agent has no account's key.
+  case noAccountKey
+  /// A 402 came whose offers stand on chains, and the agent pays none of them.
+  case noPayableOffer([RefusedOffer])
+  /// The offer cannot be signed as it stands.
+  case signing(ChainChargeError)
+  /// A limit that the agent keeps for all of its calls forbids the payment.
+  case overLimit(LimitFault)
   /// The wallet's policy forbids the payment (403 `policy-denied`).
   case refusedByPolicy(detail: String)
   /// The payment was refused; `problem` is the last part of the problem's type.
   case rejected(status: UInt16, problem: String, detail: String)
   /// The payment was made and its answer was lost; asking again would pay again.
   case answerLost(reference: String?)
+  /// A payment on a chain was sent and its fate is not known. It is kept: the same call again goes on with it until it expires, and signs no
+  /// other one.
+  case paymentPending(expires: Timestamp)
   /// The session is not known to the server, or is closed.
   case sessionGone
   /// The receipt does not hold what was bought.
@@ -83,6 +96,8 @@ public enum AgentError: Error, Equatable, Sendable {
   /// The check of a receipt that failed.
   public enum ReceiptFault: Equatable, Sendable {
     case missing, malformed, unsigned, signature, challenge, amount, resource, session
+    /// The receipt of a payment on a chain names another chain, no transaction, or another payer.
+    case network, transaction, payer
   }
 
   /// Why the keys of a server are not believed.
@@ -93,6 +108,14 @@ public enum AgentError: Error, Equatable, Sendable {
   /// The documents that an agent reads.
   public enum DocumentKind: Equatable, Sendable {
     case problem, keys, wallet, status, close, topUp, receipt
+  }
+
+  /// The limit that a payment would break; amounts in base units.
+  public enum LimitFault: Equatable, Sendable {
+    case day(UInt128, left: UInt128, Currency)
+    case payment(UInt128, Currency)
+    case session(UInt128, Currency)
+    case recipient(String)
   }
 
   /// What is wrong with a file of the keeper.

@@ -30,6 +30,12 @@ public struct AgentOptions: Sendable {
   public var step: SpendingLimit?
   /// Which kind of payment is made where both are offered.
   public var preference = Preference.offered
+  /// The only rail that is paid by; nil: a prepaid wallet where it can pay, else the method evm, else x402.
+  public var rail: Rail?
+  /// The tokens that are paid with on chains.
+  public var tokens = TrustedToken.known
+  /// How often a new payment is signed after one was refused and, by the server's words, no money moved; each counts against the maximum.
+  public var refusalRetries = 0
   /// Whether an answer whose connection was lost is continued where that costs nothing again.
   public var continuesLostAnswers = true
 
@@ -47,6 +53,10 @@ public struct AgentOptions: Sendable {
 public enum AgentEvent: Sendable {
   /// A challenge came whose checks all passed, and this offer of it was chosen.
   case challenged(PrepaidOffer, Invoice)
+  /// A 402 came, and this offer on a chain was chosen.
+  case chosen(ChainOffer)
+  /// The server tells of the transaction that the payment was settled by.
+  case settled(ChainReceipt, Currency)
   /// A charge was sent, or a session opened with the deposit.
   case paying(Amount, Currency)
   /// An open session is used.

@@ -45,7 +45,8 @@ public struct AgentRequest: Sendable {
   /// The fields that frame the message or steer the connection: a caller's word there could only break it.
   static let ownFields: Set<String> = [
     "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect",
-    "proxy-connection", "payment-authorization", "prepaid-session", "payment-receipt",
+    "proxy-connection", "payment-authorization", "prepaid-session", "payment-receipt", "payment-signature",
+    "x-payment",
   ]
 
   private static func check(_ field: Field) throws(AgentError) {

@@ -12,7 +12,7 @@ public struct Keeper: Sendable {
   /// The sessions that are kept at most.
   public static let sessionLimit = 1024
 
-  private let folder: KeeperFolder
+  let folder: KeeperFolder
   private let sessionFolder: KeeperFolder
 
   /// Uses the folder at an absolute path; nothing is made before it is needed.

@@ -17,11 +17,18 @@ struct OfferCheck {
   ///
   /// - Throws: `.offer` naming the first check that fails.
   func check(_ offer: PrepaidOffer) throws(AgentError) {
-    let challenge = offer.challenge
+    try check(offer.challenge)
+    guard names(offer.details.resource) else { throw .offer(.resource) }
+    try check(digest: offer.details.resource.digest)
+  }
+
+  /// Checks what a challenge of any method says beside its request object.
+  ///
+  /// - Throws: `.offer` naming the first check that fails.
+  func check(_ challenge: Challenge) throws(AgentError) {
     guard covers(challenge.realm) else { throw .offer(.realm) }
     guard let expiry = challenge.expiry, now < expiry else { throw .offer(.expired) }
-    guard names(offer.details.resource) else { throw .offer(.resource) }
-    try checkDigest(offer)
+    try check(digest: challenge.digest)
     guard challenge.selectsAlternateField || !request.has("authorization") else { throw .offer(.header) }
   }
 
@@ -39,11 +46,9 @@ struct OfferCheck {
     return address == request.address
   }
 
-  private func checkDigest(_ offer: PrepaidOffer) throws(AgentError) {
-    let named = [offer.challenge.digest, offer.details.resource.digest].compactMap { $0 }
-    guard !named.isEmpty else { return }
-    let digest = try request.content.digest()
-    guard named.allSatisfy({ ContentDigest.parse($0) == digest }) else { throw .offer(.digest) }
+  private func check(digest named: String?) throws(AgentError) {
+    guard let named else { return }
+    guard try ContentDigest.parse(named) == request.content.digest() else { throw .offer(.digest) }
   }
 
   /// Verifies the invoice, and that it lists the offer as the challenge makes it.

@@ -5,9 +5,12 @@ enum Pause {
   /// The doublings after which the pause no longer grows.
   static let doublingLimit = 5
 
-  static func wait(_ repeats: Int) {
+  static func wait(_ repeats: Int) { wait(for: duration(repeats)) }
+
+  /// How long the pause before a repetition is.
+  static func duration(_ repeats: Int) -> Duration {
     let doublings = min(max(0, repeats - 1), doublingLimit)
-    wait(for: .milliseconds(100 << doublings))
+    return .milliseconds(100 << doublings)
   }
 
   static func wait(for duration: Duration) {

@@ -7,9 +7,11 @@
 struct PaymentProgress: Equatable, Sendable {
   /// How often one credential is presented again.
   static let repeatLimit = 6
+  /// How often a payment on a chain is presented again: blocks take longer than a ledger's commit.
+  static let chainRepeatLimit = 8
 
   /// What money moves with the credential.
-  enum Instrument: Equatable, Sendable { case charge, open }
+  enum Instrument: Equatable, Sendable { case charge, open, chain }
 
   /// Why a bearer credential is presented.
   enum Bearing: Equatable, Sendable {
@@ -39,7 +41,7 @@ struct PaymentProgress: Equatable, Sendable {
 
   enum Event: Equatable, Sendable, CaseIterable {
     /// A 402 whose offer of this kind passed every check and the caller's limit.
-    case chargeOffered, openOffered, bearerOffered
+    case chargeOffered, openOffered, bearerOffered, chainOffered
     /// A 402 with nothing that can be paid.
     case nothingOffered
     /// A 402 that says the session's budget is too small, and a top-up is within the limit.
@@ -59,6 +61,8 @@ struct PaymentProgress: Equatable, Sendable {
     case sessionGone
     /// Another problem with the credential.
     case refused
+    /// The payment was refused, and by the server's words no money has moved, nor can by it.
+    case refusedUnmoved
     /// 503.
     case unavailable
     /// No answer came: the request may have been served or not.
@@ -85,16 +89,20 @@ struct PaymentProgress: Equatable, Sendable {
   let isKeyed: Bool
   /// Whether the method may be asked twice by its definition.
   let isSafe: Bool
+  /// How many new payments may still be made after one that was refused.
+  private(set) var refusalRetries: Int
 
-  init(isKeyed: Bool, isSafe: Bool, bearsKeptSession: Bool) {
+  init(isKeyed: Bool, isSafe: Bool, bearsKeptSession: Bool, refusalRetries: Int = 0) {
     self.init(
-      isKeyed: isKeyed, isSafe: isSafe, state: bearsKeptSession ? .bearing(.kept, repeats: 0) : .asking(repeats: 0))
+      isKeyed: isKeyed, isSafe: isSafe, state: bearsKeptSession ? .bearing(.kept, repeats: 0) : .asking(repeats: 0),
+      refusalRetries: refusalRetries)
   }
 
-  init(isKeyed: Bool, isSafe: Bool, state: State) {
+  init(isKeyed: Bool, isSafe: Bool, state: State, refusalRetries: Int = 0) {
     self.isKeyed = isKeyed
     self.isSafe = isSafe
     self.state = state
+    self.refusalRetries = refusalRetries
   }
 
   mutating func receive(_ event: Event) -> Action {
@@ -134,14 +142,15 @@ struct PaymentProgress: Equatable, Sendable {
     switch event {
     case .chargeOffered: return pay(.charge)
     case .openOffered: return pay(.open)
+    case .chainOffered: return pay(.chain)
     case .bearerOffered: return bear(.renewed)
     case .nothingOffered, .budgetShort: return stop(.unpayable)
     case .lost:
       guard isSafe, repeats == 0 else { return stop(.network) }
       state = .asking(repeats: 1)
       return .repeatAfterPause(repeats: 1)
-    case .answered, .inFlight, .alreadyOpen, .settledBefore, .denied, .sessionGone, .refused, .unavailable, .toppedUp,
-      .untouched, .touched:
+    case .answered, .inFlight, .alreadyOpen, .settledBefore, .denied, .sessionGone, .refused, .refusedUnmoved, .unavailable,
+      .toppedUp, .untouched, .touched:
       return deliver()
     }
   }
@@ -151,6 +160,7 @@ struct PaymentProgress: Equatable, Sendable {
     case .answered, .unavailable: return deliver()
     case .chargeOffered: return bearing == .kept ? pay(.charge) : stop(.rejected)
     case .openOffered: return bearing == .kept ? pay(.open) : stop(.rejected)
+    case .chainOffered: return bearing == .kept ? pay(.chain) : stop(.rejected)
     case .bearerOffered: return bearing == .kept ? bear(.renewed) : stop(.rejected)
     case .nothingOffered: return stop(.unpayable)
     case .budgetShort:
@@ -164,7 +174,7 @@ struct PaymentProgress: Equatable, Sendable {
       return .ask
     case .denied: return stop(.denied)
     case .inFlight: return again(.bearing(bearing, repeats: repeats + 1), repeats, otherwise: .answerLost)
-    case .alreadyOpen, .settledBefore, .refused, .toppedUp, .untouched, .touched: return stop(.rejected)
+    case .alreadyOpen, .settledBefore, .refused, .refusedUnmoved, .toppedUp, .untouched, .touched: return stop(.rejected)
     case .lost:
       if isKeyed { return again(.bearing(bearing, repeats: repeats + 1), repeats, otherwise: .answerLost) }
       state = .inspecting(bearing, repeats: repeats)
@@ -178,8 +188,8 @@ struct PaymentProgress: Equatable, Sendable {
     case .denied: return stop(.denied)
     case .lost: return stop(.answerLost)
     case .nothingOffered: return stop(.unpayable)
-    case .chargeOffered, .openOffered, .bearerOffered, .budgetShort, .answered, .inFlight, .alreadyOpen, .settledBefore,
-      .sessionGone, .refused, .unavailable, .untouched, .touched:
+    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .budgetShort, .answered, .inFlight, .alreadyOpen, .settledBefore,
+      .sessionGone, .refused, .refusedUnmoved, .unavailable, .untouched, .touched:
       return stop(.rejected)
     }
   }
@@ -187,8 +197,8 @@ struct PaymentProgress: Equatable, Sendable {
   private mutating func inspecting(_ event: Event, _ bearing: Bearing, _ repeats: Int) -> Action {
     switch event {
     case .untouched: return again(.bearing(bearing, repeats: repeats + 1), repeats, otherwise: .network)
-    case .touched, .chargeOffered, .openOffered, .bearerOffered, .nothingOffered, .budgetShort, .toppedUp, .answered,
-      .inFlight, .alreadyOpen, .settledBefore, .denied, .sessionGone, .refused, .unavailable, .lost:
+    case .touched, .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .nothingOffered, .budgetShort, .toppedUp, .answered,
+      .inFlight, .alreadyOpen, .settledBefore, .denied, .sessionGone, .refused, .refusedUnmoved, .unavailable, .lost:
       return stop(.answerLost)
     }
   }
@@ -197,23 +207,38 @@ struct PaymentProgress: Equatable, Sendable {
   private mutating func paying(_ event: Event, _ instrument: Instrument, _ repeats: Int) -> Action {
     switch event {
     case .answered: return deliver()
-    case .lost, .inFlight: return again(.paying(instrument, repeats: repeats + 1), repeats, otherwise: .answerLost)
-    case .unavailable: return again(.paying(instrument, repeats: repeats + 1), repeats, otherwise: .unavailable)
+    case .lost, .inFlight:
+      return again(.paying(instrument, repeats: repeats + 1), repeats, of: limit(instrument), otherwise: .answerLost)
+    case .unavailable:
+      return again(.paying(instrument, repeats: repeats + 1), repeats, of: limit(instrument), otherwise: .unavailable)
     case .alreadyOpen:
       guard instrument == .open else { return stop(.rejected) }
       if isKeyed { return bear(.opened) }
       state = .inspecting(.opened, repeats: repeats)
       return .inspect
-    case .settledBefore: return stop(instrument == .charge ? .settled : .rejected)
+    case .settledBefore: return stop(instrument == .open ? .rejected : .settled)
     case .denied: return stop(.denied)
-    case .chargeOffered, .openOffered, .bearerOffered, .nothingOffered, .budgetShort, .toppedUp, .sessionGone, .refused,
+    case .refusedUnmoved:
+      // After a repetition an earlier presentation may be under way, whatever this one was told.
+      guard instrument == .chain, repeats == 0, refusalRetries > 0 else { return stop(.rejected) }
+      refusalRetries -= 1
+      state = .asking(repeats: 0)
+      return .ask
+    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .nothingOffered, .budgetShort, .toppedUp, .sessionGone, .refused,
       .untouched, .touched:
       return stop(.rejected)
     }
   }
 
-  private mutating func again(_ next: State, _ repeats: Int, otherwise stopped: Stop) -> Action {
-    guard repeats < Self.repeatLimit else { return stop(stopped) }
+  private func limit(_ instrument: Instrument) -> Int {
+    switch instrument {
+    case .charge, .open: Self.repeatLimit
+    case .chain: Self.chainRepeatLimit
+    }
+  }
+
+  private mutating func again(_ next: State, _ repeats: Int, of limit: Int = repeatLimit, otherwise stopped: Stop) -> Action {
+    guard repeats < limit else { return stop(stopped) }
     state = next
     return .repeatAfterPause(repeats: repeats + 1)
   }

@@ -12,6 +12,8 @@ final class Purchase {
     case transfer(PrepaidOffer)
     case open(PrepaidOffer, KeptSession)
     case bearer(KeptSession, Challenge)
+    /// A payment on a chain, signed once.
+    case chain(ChainOffer)
   }
 
   let agent: Agent
@@ -22,15 +24,21 @@ final class Purchase {
   var presented = Presented.nothing
   /// What the last 402 offers, after every check.
   var offer: PrepaidOffer?
+  /// What the last 402 offers on a chain, chosen in the place of `offer`.
+  var chainOffer: ChainOffer?
+  /// Why the server did not take a payment on a chain.
+  var refusal: ChainRefusal?
   /// Why nothing of the last answer can be used.
   var failure: AgentError?
   /// What an insufficient session needs.
   var required: UInt128 = 0
   var answer: RawAnswer?
 
-  private var progress: PaymentProgress
-  private var extra: [AgentRequest.Field] = []
+  var progress: PaymentProgress
+  var extra: [AgentRequest.Field] = []
   private let idempotencyKey: AgentRequest.Field?
+  /// The file of the payment on a chain that is under way.
+  var pending: String?
   /// Whether the rest of an answer is asked for, which nothing new is paid for but top-ups.
   let isContinuation: Bool
 
@@ -44,7 +52,9 @@ final class Purchase {
     idempotencyKey =
       request.isSafe || isKeyedByCaller
       ? nil : AgentRequest.Field(name: "Idempotency-Key", value: "\"\(Hex.encode(Random.bytes(16)))\"")
-    progress = PaymentProgress(isKeyed: isKeyedByCaller || !request.isSafe, isSafe: request.isSafe, bearsKeptSession: false)
+    progress = PaymentProgress(
+      isKeyed: isKeyedByCaller || !request.isSafe, isSafe: request.isSafe, bearsKeptSession: false,
+      refusalRetries: agent.options.refusalRetries)
   }
 
   /// Asks for the rest of an answer, with the same session if it was paid for, and on the same account.
@@ -58,7 +68,17 @@ final class Purchase {
     progress = PaymentProgress(isKeyed: false, isSafe: true, bearsKeptSession: false)
   }
 
-  func run() throws(AgentError) -> AgentAnswer { try AgentAnswer(purchase: self, answer: try answered()) }
+  func run() throws(AgentError) -> AgentAnswer {
+    do throws(AgentError) {
+      let answer = try answered()
+      conclude(isKnown: true)
+      return try AgentAnswer(purchase: self, answer: answer)
+    } catch {
+      let fate = fate(of: error)
+      conclude(isKnown: fate.isKnown)
+      throw fate.error
+    }
+  }
 
   /// Whether the server can tell a repetition of the request by a key.
   var isKeyed: Bool {
@@ -66,7 +86,7 @@ final class Purchase {
     guard idempotencyKey != nil else { return false }
     return switch presented {
     case .nothing: false
-    case .transfer, .open, .bearer: true
+    case .transfer, .open, .bearer, .chain: true
     }
   }
 
@@ -76,16 +96,19 @@ final class Purchase {
     return switch try exchange() {
     case .answered: answer
     case .lost, .inFlight, .unavailable: throw failure ?? .connectionLost(.awaitingHead, code: 0)
-    case .chargeOffered, .openOffered, .bearerOffered, .nothingOffered, .budgetShort, .toppedUp, .alreadyOpen, .settledBefore, .denied,
-      .sessionGone, .refused, .untouched, .touched:
+    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .nothingOffered, .budgetShort, .toppedUp, .alreadyOpen,
+      .settledBefore, .denied, .sessionGone, .refused, .refusedUnmoved, .untouched, .touched:
       nil
     }
   }
 
   func answered() throws(AgentError) -> RawAnswer {
     var action = PaymentProgress.Action.ask
-    if let session = try keptSession() {
-      progress = PaymentProgress(isKeyed: progress.isKeyed, isSafe: progress.isSafe, bearsKeptSession: true)
+    if let earlier = try goOnWithEarlier() {
+      action = earlier
+    } else if let session = try keptSession() {
+      progress = PaymentProgress(
+        isKeyed: progress.isKeyed, isSafe: progress.isSafe, bearsKeptSession: true, refusalRetries: progress.refusalRetries)
       present(session, challenge: session.challenge(method: request.method, path: request.address.path))
       action = .bear
     }
@@ -97,10 +120,11 @@ final class Purchase {
         action = progress.receive(try exchange())
       case .pay(.charge): action = progress.receive(try payCharge())
       case .pay(.open): action = progress.receive(try openSession())
+      case .pay(.chain): action = progress.receive(try payOnChain())
       case .bear: action = progress.receive(try bear())
       case .repeatAfterPause(let repeats):
         if case .nothing = presented {} else { observe(.repeating(count: repeats)) }
-        Pause.wait(repeats)
+        try pause(repeats)
         action = progress.receive(try exchange())
       case .inspect: action = progress.receive(try inspect())
       case .topUp: action = progress.receive(try topUp())
@@ -122,7 +146,7 @@ final class Purchase {
 
   /// An open session that was used for this method and path before.
   private func keptSession() throws(AgentError) -> KeptSession? {
-    guard agent.options.preference != .charge else { return nil }
+    guard agent.options.preference != .charge, agent.options.rail ?? .prepaid == .prepaid else { return nil }
     let origin = request.address.origin
     for session in try agent.sessions() where session.origin == origin && isUsable(session) {
       guard let challenge = session.challenge(method: request.method, path: request.address.path) else { continue }
@@ -167,13 +191,14 @@ final class Purchase {
     request.has("authorization") && !challenge.selectsAlternateField
   }
 
-  private func set(_ credential: AgentRequest.Field) {
+  func set(_ credential: AgentRequest.Field) {
     extra = [credential]
     if let idempotencyKey { extra.append(idempotencyKey) }
   }
 
   private func payCharge() throws(AgentError) -> PaymentProgress.Event {
     guard let offer, case .charge(let charge) = offer.terms, let key = agent.walletKey else { return .nothingOffered }
+    try agent.reserve(PaymentPlan(amount: charge.amount, currency: offer.currency, recipients: [charge.recipient]))
     spending.charge(charge.amount, at: .now())
     presented = .transfer(offer)
     observe(.paying(Amount(units: charge.amount, currency: charge.currency), offer.currency))
@@ -184,6 +209,7 @@ final class Purchase {
   private func openSession() throws(AgentError) -> PaymentProgress.Event {
     guard let offer, case .session(let terms) = offer.terms, let key = agent.walletKey else { return .nothingOffered }
     let deposit = try spending.deposit(for: terms, in: offer.currency, at: .now())
+    try agent.reserve(PaymentPlan(amount: deposit, currency: offer.currency, recipients: [offer.recipient], session: deposit))
     let secret = SessionSecret.generate()
     var session = KeptSession(
       sessionID: secret.id.hex, preimage: secret.hex, origin: request.address.origin, realm: offer.challenge.realm,
@@ -212,7 +238,7 @@ final class Purchase {
       }
     case .open(let offer, let session):
       present(session, challenge: offer.challenge)
-    case .nothing, .transfer:
+    case .nothing, .transfer, .chain:
       guard let offer, let session = try session(fitting: offer) else { return .nothingOffered }
       try remember(offer, session)
     }
@@ -230,7 +256,7 @@ final class Purchase {
 
   // MARK: - The exchange
 
-  private func exchange() throws(AgentError) -> PaymentProgress.Event {
+  func exchange() throws(AgentError) -> PaymentProgress.Event {
     answer?.body.discard()
     answer = nil
     do throws(AgentError) {
@@ -254,7 +280,7 @@ final class Purchase {
     switch presented {
     case .bearer(let kept, _): (session, before) = (kept, kept.spent)
     case .open(_, let opened): (session, before) = (opened, 0)
-    case .nothing, .transfer: return .touched
+    case .nothing, .transfer, .chain: return .touched
     }
     for round in 1...Self.inspectionLimit {
       guard let state = try? agent.status(of: session) else { return .touched }
@@ -296,6 +322,9 @@ final class Purchase {
 
   /// Raises a session's budget and tells the observer.
   func raise(_ session: KeptSession, by amount: UInt128) throws(AgentError) -> KeptSession {
+    let (whole, overflow) = session.deposit.addingReportingOverflow(amount)
+    try agent.reserve(
+      PaymentPlan(amount: amount, currency: session.currency, recipients: [session.recipient], session: overflow ? .max : whole))
     spending.add(amount)
     let receipt = try agent.topUp(session, by: amount, request: request)
     var raised = session
@@ -316,8 +345,9 @@ final class Purchase {
 
   private func error(for stop: PaymentProgress.Stop) -> AgentError {
     let problem = answer?.problem
-    let rejected = AgentError.rejected(
-      status: answer?.head.status ?? 0, problem: problem?.name ?? "payment-rejected", detail: problem?.detail ?? "")
+    // x402's own word for it says more than the problem around it.
+    let name = refusal?.name ?? problem?.name ?? "payment-rejected"
+    let rejected = AgentError.rejected(status: answer?.head.status ?? 0, problem: name, detail: problem?.detail ?? "")
     switch stop {
     case .unpayable: return failure ?? .noUsableOffer
     case .rejected, .unavailable: return rejected

@@ -15,13 +15,15 @@ struct RawAnswer {
   init(head: ReceivedHead, body: ResponseBody, from address: WebAddress) throws(AgentError) {
     self.head = head
     self.body = body
-    guard Self.statuses.contains(head.status), head.mediaType == "application/problem+json", !body.isEnded else {
+    let isProblem = Self.statuses.contains(head.status) && head.mediaType == "application/problem+json"
+    // The offers of x402's version 1 stand in the body.
+    guard isProblem || (head.status == 402 && head.mediaType == "application/json"), !body.isEnded else {
       prefix = []
       problem = nil
       return
     }
     prefix = try body.collect(limit: ProblemDocument.byteLimit)
-    problem = ProblemDocument(prefix, from: address)
+    problem = isProblem ? ProblemDocument(prefix, from: address) : nil
   }
 
   /// The statuses of payment problems.
@@ -31,6 +33,7 @@ struct RawAnswer {
 // What an answer means depends on what was presented: a 402 is an offer before a payment, and a refusal after it.
 extension Purchase {
   func event(for answer: RawAnswer) throws(AgentError) -> PaymentProgress.Event {
+    if case .chain(let offer) = presented, let event = chainEvent(for: answer, offer) { return event }
     if answer.head.status == 402 { return try paymentRequired(answer) }
     guard let problem = answer.problem?.problem else { return .answered }
     if case .nothing = presented { return .answered }
@@ -58,7 +61,7 @@ extension Purchase {
 
   private func paymentRequired(_ answer: RawAnswer) throws(AgentError) -> PaymentProgress.Event {
     switch presented {
-    case .transfer: return .refused
+    case .transfer, .chain: return .refused
     case .open:
       try forgetUnopened()
       return .refused
@@ -77,12 +80,33 @@ extension Purchase {
     problem?.required ?? 1
   }
 
+  /// What an answer says of a payment on a chain; nil where it is to be read as after any payment.
+  private func chainEvent(for answer: RawAnswer, _ offer: ChainOffer) -> PaymentProgress.Event? {
+    let head = answer.head
+    if let refusal = ChainRefusal(head, body: answer.prefix, offer: offer) {
+      self.refusal = refusal
+      if refusal.isPending, head.status >= 400 { return .inFlight }
+      if head.status == 402 { return refusal.isDefinitive ? .refusedUnmoved : .refused }
+      return nil
+    }
+    if head.status == 402 {
+      switch answer.problem?.problem {
+      case .malformedCredential, .invalidChallenge, .verificationFailed, .paymentExpired, .paymentInsufficient, .invalidPayload,
+        .methodUnsupported:
+        return .refusedUnmoved
+      default: return .refused
+      }
+    }
+    // A server that is not ready says when to come back; the same payment is shown again.
+    return head.status == 503 && answer.problem == nil && head.first("retry-after") != nil ? .unavailable : nil
+  }
+
   /// Chooses among the offers, and checks the chosen one.
   private func choose(_ answer: RawAnswer) throws(AgentError) -> PaymentProgress.Event {
-    let offers = ChallengeList.parse(answer.head.all("www-authenticate")).compactMap { PrepaidOffer($0) }
-    let origin = request.address.origin
     failure = .noUsableOffer
     do throws(AgentError) {
+      let isPrepaid = agent.options.rail ?? .prepaid == .prepaid
+      let offers = isPrepaid ? ChallengeList.parse(answer.head.all("www-authenticate")).compactMap { PrepaidOffer($0) } : []
       if let offer = offers.first(where: { $0.isSession }), agent.options.preference != .charge,
         let session = try session(fitting: offer)
       {
@@ -92,24 +116,66 @@ extension Purchase {
         self.offer = offer
         return .bearerOffered
       }
-      guard !isContinuation, let offer = preferred(offers) else { return .nothingOffered }
-      try verify(offer, answer)
-      guard agent.walletKey != nil else { throw .noWalletKey }
-      try agent.admit(offer, of: origin)
-      self.offer = offer
-      switch offer.terms {
-      case .charge(let charge):
-        try spending.check(charge: charge.amount, in: offer.currency, at: .now())
-        return .chargeOffered
-      case .session(let terms):
-        _ = try spending.deposit(for: terms, in: offer.currency, at: .now())
-        return .openOffered
+      guard !isContinuation else { return .nothingOffered }
+      let chains = ChainOffers(answer.head, body: answer.prefix, request: request, tokens: agent.options.tokens, now: Timestamp.now())
+      let candidates = payable(chains)
+      // A prepaid wallet goes first; who has none pays on a chain where he can.
+      if let offer = preferred(offers), agent.walletKey != nil || candidates.isEmpty || agent.accountKey == nil {
+        return try take(offer, answer)
       }
+      guard !candidates.isEmpty else {
+        let refused = chains.refused + chains.usable.map { $0.refused(.notChosen) }
+        guard refused.isEmpty else { throw .noPayableOffer(refused) }
+        return .nothingOffered
+      }
+      guard agent.accountKey != nil else { throw .noAccountKey }
+      return try take(candidates)
     } catch {
       if error.isLoss { throw error }
       failure = error
       return .nothingOffered
     }
+  }
+
+  /// The offers on chains that the caller's choices leave, best first.
+  private func payable(_ chains: ChainOffers) -> [ChainOffer] {
+    guard agent.options.preference != .session, agent.options.rail != .prepaid else { return [] }
+    let code = agent.options.currencyCode
+    return chains.usable.filter { offer in
+      (agent.options.rail ?? offer.rail) == offer.rail && (code == nil || offer.currency.code == code)
+    }
+  }
+
+  /// Takes a prepaid offer that holds and may be paid.
+  private func take(_ offer: PrepaidOffer, _ answer: RawAnswer) throws(AgentError) -> PaymentProgress.Event {
+    try verify(offer, answer)
+    guard agent.walletKey != nil else { throw .noWalletKey }
+    try agent.admit(offer, of: request.address.origin)
+    self.offer = offer
+    switch offer.terms {
+    case .charge(let charge):
+      try spending.check(charge: charge.amount, in: offer.currency, at: .now())
+      return .chargeOffered
+    case .session(let terms):
+      _ = try spending.deposit(for: terms, in: offer.currency, at: .now())
+      return .openOffered
+    }
+  }
+
+  /// Takes the first of some offers on chains that may be paid; where none may, the first one's error is told.
+  private func take(_ candidates: [ChainOffer]) throws(AgentError) -> PaymentProgress.Event {
+    var first: AgentError?
+    for offer in candidates {
+      do throws(AgentError) {
+        try spending.check(charge: offer.amount, in: offer.currency, at: .now())
+        chainOffer = offer
+        observe(.chosen(offer))
+        return .chainOffered
+      } catch {
+        if first == nil { first = error }
+      }
+    }
+    throw first ?? .noUsableOffer
   }
 
   private func presents(sessionFitting offer: PrepaidOffer) -> Bool {

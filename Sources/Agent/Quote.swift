@@ -1,21 +1,25 @@
 import Encoding
 import Payments
 
-/// What a request costs: the offers of a 402 with its verified invoice. Nothing is paid for it.
+/// What a request costs: the offers of a 402, the prepaid ones with their verified invoice. Nothing is paid for it.
 public struct Quote: Sendable {
-  /// The offers that passed every check, best first as the server lists them.
+  /// The prepaid offers, which passed every check, best first as the server lists them.
   public let offers: [PrepaidOffer]
-  /// The claims of the invoice, its signature verified.
-  public let invoice: Invoice
+  /// The claims of the invoice, its signature verified; nil where nothing prepaid is offered.
+  public let invoice: Invoice?
   /// The invoice as it was signed; whoever keeps it can show what was asked.
-  public let signedInvoice: String
+  public let signedInvoice: String?
+  /// The offers on chains that the agent would pay, best first.
+  public let chainOffers: [ChainOffer]
+  /// The offers on chains that it would not, and why.
+  public let refusedOffers: [RefusedOffer]
 }
 
 extension Agent {
   /// Asks what a request costs, without paying.
   ///
   /// - Returns: nil where the answer is no 402: the request is free, or cannot be made.
-  /// - Throws: `.offer` or `.serverKeys` where the challenge or the invoice does not hold, `.noUsableOffer` where none is prepaid's.
+  /// - Throws: `.offer` or `.serverKeys` where the challenge or the invoice does not hold, `.noUsableOffer` where none is of a kind that is known.
   public func quote(_ request: AgentRequest) throws(AgentError) -> Quote? {
     client.restartClock(at: .now())
     let (head, body) = try client.send(request)
@@ -25,16 +29,21 @@ extension Agent {
     }
     let octets = try body.collect(limit: ProblemDocument.byteLimit)
     let offers = ChallengeList.parse(head.all("www-authenticate")).compactMap { PrepaidOffer($0) }
-    guard !offers.isEmpty else { throw .noUsableOffer }
+    let now = Timestamp.now()
+    let chains = ChainOffers(head, body: octets, request: request, tokens: options.tokens, now: now)
+    guard !offers.isEmpty else {
+      guard !chains.usable.isEmpty || !chains.refused.isEmpty else { throw .noUsableOffer }
+      return Quote(offers: [], invoice: nil, signedInvoice: nil, chainOffers: chains.usable, refusedOffers: chains.refused)
+    }
     let jws = head.first("payment-invoice") ?? ProblemDocument(octets, from: request.address)?.invoice
     let keys = try keys(of: request.address, signing: jws)
-    let check = OfferCheck(request: request, now: Timestamp.now())
+    let check = OfferCheck(request: request, now: now)
     var invoice: Invoice?
     for offer in offers {
       try check.check(offer)
       invoice = try check.check(offer, invoice: jws, keys: keys)
     }
     guard let invoice, let jws else { throw .offer(.invoiceMissing) }
-    return Quote(offers: offers, invoice: invoice, signedInvoice: jws)
+    return Quote(offers: offers, invoice: invoice, signedInvoice: jws, chainOffers: chains.usable, refusedOffers: chains.refused)
   }
 }

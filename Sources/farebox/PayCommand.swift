@@ -5,11 +5,18 @@ import ArgumentParser
 struct Pay: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "pay",
-    abstract: "Request a URL, and pay for it from a prepaid wallet.",
+    abstract: "Request a URL, and pay for it from a prepaid wallet or on a chain.",
     discussion: """
       Nothing is paid without --max (or --deposit, or --budget): then the price is shown, and the exit status is 80. With it, the server's \
       challenge and invoice are checked, the price is compared with --max, and the payment is made once; the answer goes \
       to standard output or to the file of -o. Redirects are not followed.
+
+      A prepaid wallet pays where there is one and the server takes it. Else a payment is signed with the key of --evm-key, by the method evm of \
+      MPP or by x402 (scheme exact), and submitted by the server: an authorization of the token, or a permit of Permit2, which holds for an hour \
+      at most. Only tokens that are known here are paid with. While a payment's fate is unknown the same one is shown again, never a new one signed.
+
+      --limit-day, --limit-payment, --limit-session and --limit-recipient keep limits for all later calls on all rails. What is paid is counted \
+      before it leaves, and what a payment's refusal or a session's end brings back is not given back to the day.
 
       A session that is open from an earlier call is used first, whatever --max says: its deposit has left the wallet \
       already. A session is opened where a stream is asked for ("Accept: text/event-stream", or "stream": true in JSON data) \
@@ -34,18 +41,23 @@ struct Pay: ParsableCommand {
   @OptionGroup(title: "Request") var request: RequestOptions
   @OptionGroup(title: "Output") var output: OutputOptions
   @OptionGroup(title: "Payment") var payment: PaymentOptions
+  @OptionGroup(title: "Rails") var chain: ChainOptions
   @OptionGroup(title: "Instead of a request") var action: ActionOptions
+  @OptionGroup(title: "Limits of all calls, instead of a request") var limits: LimitOptions
 
   @Argument(help: ArgumentHelp("The address to ask.", valueName: "URL"))
   var url: String?
 
   func validate() throws {
-    let actions = [action.quote, action.wallet, action.close, action.newKey, action.forget].count { $0 }
-    guard actions <= 1 else { throw ValidationError("--quote, --wallet, --close, --new-key and --forget exclude each other.") }
-    guard url != nil || action.close || action.newKey else { throw ValidationError("Missing expected argument '<URL>'.") }
+    let actions = [action.quote, action.wallet, action.close, action.newKey, action.forget, limits.isAsked].count { $0 }
+    guard actions <= 1 else { throw ValidationError("--quote, --wallet, --close, --new-key, --forget and limits exclude each other.") }
+    guard url == nil || !limits.isAsked else { throw ValidationError("Limits are kept for all calls: set them without a URL, before it is asked.") }
+    guard url != nil || action.close || action.newKey || limits.isAsked else { throw ValidationError("Missing expected argument '<URL>'.") }
     guard !(payment.session && payment.charge) else { throw ValidationError("--session and --charge exclude each other.") }
     guard !(request.head && !request.content.isEmpty) else { throw ValidationError("--head sends no data.") }
     try payment.check()
+    try chain.check()
+    try limits.check()
     if let seconds = request.maxTime, !(seconds > 0 && seconds < 1_000_000) {
       throw ValidationError("--max-time needs a number of seconds above 0.")
     }
@@ -53,6 +65,7 @@ struct Pay: ParsableCommand {
 
   func run() throws {
     do throws(PayFailure) {
+      if limits.isAsked { return try PayLimits(options: self).run() }
       if action.newKey { return try PayWallet(options: self).makeKey() }
       if action.wallet { return try PayWallet(options: self).report() }
       if action.close { return try PayWallet(options: self).close() }
@@ -75,9 +88,10 @@ struct Pay: ParsableCommand {
     options.step = payment.step.flatMap { SpendingLimit($0) }
     options.preference = payment.charge ? .charge : payment.session ? .session : .offered
     options.limits.whole = request.maxTime.map { .milliseconds(Int64($0 * 1000)) }
+    chain.apply(to: &options)
     return try failing { () throws(AgentError) in
       let keeper = try Keeper.standard()
-      return Agent(options: options, keeper: keeper, walletKey: try walletKey(keeper))
+      return Agent(options: options, keeper: keeper, walletKey: try walletKey(keeper), accountKey: try chain.accountKey())
     }
   }
 
@@ -190,7 +204,9 @@ struct PaymentOptions: ParsableArguments {
 }
 
 struct ActionOptions: ParsableArguments {
-  @Flag(help: "Show what the URL costs: its challenge and its invoice, verified. Nothing is paid.")
+  @Flag(
+    name: [.customLong("quote"), .customLong("dry-run")],
+    help: "Show what the URL costs: its offers on all rails, and its invoice, verified. Nothing is paid.")
   var quote = false
 
   @Flag(help: "Show the wallet at the URL's ledger: balance, limits and what is left of them, open sessions.")

@@ -1,6 +1,8 @@
 import Agent
 import ArgumentParser
+import Encoding
 import Glibc
+import Methods
 import Payments
 import TLS
 
@@ -29,6 +31,7 @@ enum PayExit: Int32, CaseIterable {
   case keeper = 87
   case plaintext = 88
   case overRate = 89
+  case overLimit = 90
 
   /// What the number means, for `--help`.
   var meaning: String {
@@ -47,9 +50,10 @@ enum PayExit: Int32, CaseIterable {
     case .connectionLost: "the connection broke"
     case .overMaximum: "the price, or what a stream needs, is over --max or --budget"
     case .overRate: "the price, or what a stream needs, is over --rate"
+    case .overLimit: "a limit that is kept for all calls (--limits) forbids the payment"
     case .refusedByPolicy: "the wallet's policy forbids the payment"
     case .rejected: "the payment was rejected"
-    case .notPayable: "there is no offer that can be paid, or no wallet key to pay with"
+    case .notPayable: "there is no offer that can be paid, or no key to pay with"
     case .notBelieved: "challenge, invoice or server keys do not hold; nothing was paid"
     case .answerLost: "the payment was made, but its answer was lost"
     case .receiptWrong: "the answer came, but its receipt does not hold"
@@ -101,13 +105,14 @@ struct PayFailure: Error {
     case .connectionLost: .connectionLost
     case .malformedResponse, .responseTooLarge, .document, .unexpectedStatus: .malformedAnswer
     case .cutShort: .cutShort
-    case .noUsableOffer, .noWalletKey: .notPayable
-    case .offer, .serverKeys: .notBelieved
+    case .noUsableOffer, .noWalletKey, .noAccountKey, .noPayableOffer: .notPayable
+    case .offer, .serverKeys, .signing: .notBelieved
+    case .overLimit: .overLimit
     case .overMaximum: .overMaximum
     case .overRate: .overRate
     case .refusedByPolicy: .refusedByPolicy
     case .rejected, .sessionGone: .rejected
-    case .answerLost: .answerLost
+    case .answerLost, .paymentPending: .answerLost
     case .receipt: .receiptWrong
     case .keeper: .keeper
     }
@@ -131,7 +136,12 @@ struct PayFailure: Error {
     case .responseTooLarge: "the server's answer is larger than the agent takes"
     case .cutShort(let received): "the answer was cut short after \(received) octets"
     case .noUsableOffer:
-      "the server asks for a payment, and none of its offers can be paid with a prepaid wallet as the options say"
+      "the server asks for a payment, and none of its offers can be paid as the options say"
+    case .noPayableOffer(let offers): text(offers)
+    case .noAccountKey:
+      "a payment on a chain is asked for, and there is no key of an account: name its file with --evm-key or FAREBOX_EVM_KEY_FILE"
+    case .signing(let rule): "not paid: the offer cannot be signed: \(rule.detail)"
+    case .overLimit(let fault): text(fault)
     case .offer(let fault): "not paid: \(text(fault))"
     case .overMaximum(let price, let maximum, let currency): overMaximumText(price, maximum, currency)
     case .overRate(let price, let rate, let currency):
@@ -143,6 +153,8 @@ struct PayFailure: Error {
     case .answerLost(let reference):
       "the payment was made, but its answer was lost; asking again would pay again"
         + (reference.map { " (reference \($0))" } ?? "")
+    case .paymentPending(let expires):
+      "the payment was sent, and what became of it is not known yet; the same call again goes on with it until \(expires.rfc3339), and pays nothing new"
     case .sessionGone: "the server does not know the session; it is closed, or belongs to another ledger"
     case .receipt(let fault): "the receipt does not hold: \(text(fault))"
     case .serverKeys(let fault):
@@ -200,7 +212,7 @@ struct PayFailure: Error {
     }
   }
 
-  private static func text(_ fault: AgentError.OfferFault) -> String {
+  static func text(_ fault: AgentError.OfferFault) -> String {
     switch fault {
     case .realm: "the challenge's realm does not cover the host, so it may be somebody else's"
     case .resource: "the challenge is for another resource than the one asked for"
@@ -229,6 +241,9 @@ struct PayFailure: Error {
     case .amount: "its amounts are not what was paid"
     case .resource: "it is for another resource"
     case .session: "it is for another session"
+    case .network: "it is of another chain"
+    case .transaction: "it names no transaction that succeeded"
+    case .payer: "it is of another payer"
     }
   }
 
@@ -258,7 +273,7 @@ struct PayFailure: Error {
     case .unreadable(let path, let code): "cannot read \(path): \(systemText(code))"
     case .unwritable(let path, let code): "cannot write \(path): \(systemText(code))"
     case .tooOpen(let path): "others on this machine may read \(path); make it private with: chmod go-rwx '\(path)'"
-    case .malformed(let path): "\(path) is not what the agent wrote there"
+    case .malformed(let path): "\(path) is not what should stand there"
     case .exists(let path): "\(path) exists; a key is never overwritten, since its wallet's money would be lost"
     case .tooManySessions(let limit): "\(limit) sessions are kept already; close some with: farebox pay --close"
     }

@@ -65,6 +65,16 @@ struct PayFetch {
     ]
     if let payment = answer.payment {
       summary.set("payment", .string(PayText.kind(payment.kind)))
+      summary.set("rail", .string(payment.rail.rawValue))
+      if let chain = payment.chain {
+        summary.set("amount", .string(String(chain.amount)))
+        summary.set("currency", .string(payment.currency.code))
+        summary.set("network", .string(chain.chain.description))
+        summary.set("transaction", .string("0x" + chain.transaction.hex))
+        summary.set("payer", .string(chain.payer.checksummed))
+        summary.set("recipients", .array(chain.recipients.map { .string($0.checksummed) }))
+        summary.set("receipt", .string(chain.field))
+      }
       if let receipt = payment.receipt {
         summary.set("amount", .string(String(receipt.amount)))
         summary.set("currency", .string(receipt.currency))

@@ -32,6 +32,13 @@ final class PayNarrator {
     case .challenged(let offer, let invoice):
       currency = offer.currency
       tell(offer, invoice)
+    case .chosen(let offer):
+      currency = offer.currency
+      say("402: \(offer.railText) charge of \(offer.priceText) on \(TrustedToken.chainName(offer.chain.number)) to \(offer.recipients[0].checksummed)")
+      say("  by \(offer.means.rawValue) of token \(offer.token.token.address.checksummed), signed until \(offer.expires.rfc3339)")
+    case .settled(let receipt, let currency):
+      let place = TrustedToken.chainName(receipt.chain.number)
+      say("settled: \(currency.format(receipt.amount)) \(currency.symbol) on \(place), transaction 0x\(receipt.transaction.hex)")
     case .paying(let amount, let currency): say("paying \(amount.formatted(in: currency))")
     case .usingSession(let session):
       currency = session.currency

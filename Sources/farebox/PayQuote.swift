@@ -14,7 +14,9 @@ struct PayQuote {
     }
     if options.output.json { return try StandardOutput.print(String(decoding: JSON.serialize(document(quote), pretty: true), as: UTF8.self)) }
     for offer in quote.offers { try tell(offer) }
-    let invoice = quote.invoice
+    for offer in quote.chainOffers { try tell(offer) }
+    for offer in quote.refusedOffers { try StandardOutput.tell("not paid  \(PayFailure.text(offer))") }
+    guard let invoice = quote.invoice else { return }
     try StandardOutput.tell("invoice   verified: signed by \(invoice.issuer), lists \(invoice.offers.count) offer(s)")
     try StandardOutput.tell("          issued \(invoice.issuedAt.rfc3339), expires \(invoice.expires.rfc3339)")
   }
@@ -35,17 +37,38 @@ struct PayQuote {
     try StandardOutput.tell("          challenge \(challenge.id), until \(challenge.expires ?? "?")")
   }
 
+  private func tell(_ offer: ChainOffer) throws(PayFailure) {
+    try StandardOutput.tell("offer     \(offer.railText) charge: \(offer.priceText) on \(TrustedToken.chainName(offer.chain.number))")
+    if let description = offer.description, !description.isEmpty { try StandardOutput.tell("          \(description)") }
+    try StandardOutput.tell("          to \(offer.recipients.map(\.checksummed).joined(separator: ", "))")
+    try StandardOutput.tell("          by \(offer.means.rawValue) of token \(offer.token.token.address.checksummed), signed until \(offer.expires.rfc3339)")
+  }
+
+  private func document(_ offer: ChainOffer) -> JSONValue {
+    [
+      "rail": .string(offer.rail.rawValue), "network": .string(offer.chain.description), "token": .string(offer.token.token.address.checksummed),
+      "price": .string(offer.priceText), "amount": .string(String(offer.amount)), "currency": .string(offer.currency.code),
+      "recipients": .array(offer.recipients.map { .string($0.checksummed) }), "means": .string(offer.means.rawValue),
+      "expires": .string(offer.expires.rfc3339),
+    ]
+  }
+
   private func document(_ quote: Quote) -> JSONValue {
     let offers: [JSONValue] = quote.offers.map { offer in
       var object: JSONObject = [
-        "id": .string(offer.challenge.id), "realm": .string(offer.challenge.realm), "method": .string(offer.challenge.method),
+        "rail": "prepaid", "id": .string(offer.challenge.id), "realm": .string(offer.challenge.realm), "method": .string(offer.challenge.method),
         "intent": .string(offer.challenge.intent), "price": .string(offer.priceText),
       ]
       if let expires = offer.challenge.expires { object.set("expires", .string(expires)) }
       if let request = try? offer.challenge.requestObject() { object.set("request", .object(request)) }
       return .object(object)
     }
-    let document: JSONObject = ["offers": .array(offers), "invoice": .string(quote.signedInvoice), "verified": true]
+    var document: JSONObject = ["offers": .array(offers + quote.chainOffers.map { self.document($0) })]
+    if !quote.refusedOffers.isEmpty { document.set("notPaid", .array(quote.refusedOffers.map { .string(PayFailure.text($0)) })) }
+    if let invoice = quote.signedInvoice {
+      document.set("invoice", .string(invoice))
+      document.set("verified", true)
+    }
     return .object(document)
   }
 }

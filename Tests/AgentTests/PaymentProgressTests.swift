@@ -27,21 +27,21 @@ import Testing
   static let table: [Row] = [
     Row(.asking(repeats: 0), otherwise: deliver, [
       .chargeOffered: (.paying(.charge, repeats: 0), .pay(.charge)),
-      .openOffered: (.paying(.open, repeats: 0), .pay(.open)),
+      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)),
       .bearerOffered: (.bearing(.renewed, repeats: 0), .bear),
       .nothingOffered: stop(.unpayable), .budgetShort: stop(.unpayable),
       .lost: (.asking(repeats: 1), .repeatAfterPause(repeats: 1)),
     ]),
     Row(.asking(repeats: 1), otherwise: deliver, [
       .chargeOffered: (.paying(.charge, repeats: 0), .pay(.charge)),
-      .openOffered: (.paying(.open, repeats: 0), .pay(.open)),
+      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)),
       .bearerOffered: (.bearing(.renewed, repeats: 0), .bear),
       .nothingOffered: stop(.unpayable), .budgetShort: stop(.unpayable), .lost: stop(.network),
     ]),
     Row(.bearing(.kept, repeats: 0), otherwise: stop(.rejected), [
       .answered: deliver, .unavailable: deliver,
       .chargeOffered: (.paying(.charge, repeats: 0), .pay(.charge)),
-      .openOffered: (.paying(.open, repeats: 0), .pay(.open)),
+      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)),
       .bearerOffered: (.bearing(.renewed, repeats: 0), .bear),
       .nothingOffered: stop(.unpayable), .budgetShort: (.toppingUp, .topUp),
       .sessionGone: (.asking(repeats: 0), .ask), .denied: stop(.denied),
@@ -87,6 +87,16 @@ import Testing
       .unavailable: (.paying(.open, repeats: 2), .repeatAfterPause(repeats: 2)),
       .alreadyOpen: (.inspecting(.opened, repeats: 1), .inspect), .denied: stop(.denied),
     ]),
+    Row(.paying(.chain, repeats: 0), otherwise: stop(.rejected), [
+      .answered: deliver, .lost: (.paying(.chain, repeats: 1), .repeatAfterPause(repeats: 1)),
+      .inFlight: (.paying(.chain, repeats: 1), .repeatAfterPause(repeats: 1)),
+      .unavailable: (.paying(.chain, repeats: 1), .repeatAfterPause(repeats: 1)),
+      .settledBefore: stop(.settled), .denied: stop(.denied),
+    ]),
+    Row(.paying(.chain, repeats: 8), otherwise: stop(.rejected), [
+      .answered: deliver, .lost: stop(.answerLost), .inFlight: stop(.answerLost), .unavailable: stop(.unavailable),
+      .settledBefore: stop(.settled), .denied: stop(.denied),
+    ]),
     Row(.delivered, otherwise: deliver, [:]),
     Row(.stopped(.rejected), otherwise: stop(.rejected), [:]),
   ]
@@ -114,6 +124,18 @@ import Testing
   @Test func unsafeRequestsAreAskedOnce() {
     var asking = PaymentProgress(isKeyed: false, isSafe: false, state: .asking(repeats: 0))
     #expect(asking.receive(.lost) == .stop(.network))
+  }
+
+  /// A refusal by which nothing moved lets another payment be signed where that was allowed, but never after a repetition.
+  @Test func retriesRefusedPayments() {
+    var progress = PaymentProgress(isKeyed: false, isSafe: true, state: .paying(.chain, repeats: 0), refusalRetries: 1)
+    #expect(progress.receive(.refusedUnmoved) == .ask)
+    #expect(progress.receive(.chainOffered) == .pay(.chain))
+    #expect(progress.receive(.refusedUnmoved) == .stop(.rejected))
+    var repeated = PaymentProgress(isKeyed: false, isSafe: true, state: .paying(.chain, repeats: 1), refusalRetries: 1)
+    #expect(repeated.receive(.refusedUnmoved) == .stop(.rejected))
+    var prepaid = PaymentProgress(isKeyed: false, isSafe: true, state: .paying(.charge, repeats: 0), refusalRetries: 1)
+    #expect(prepaid.receive(.refusedUnmoved) == .stop(.rejected))
   }
 
   /// Whatever comes, at most one new payment is made for a request, and the machine comes to an end.

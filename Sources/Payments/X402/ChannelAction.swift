@@ -20,7 +20,7 @@ public enum ChannelAction: Sendable, Hashable {
       if let signature { object.set("claimAuthorizerSignature", .string(HexData.text(signature))) }
       return object
     case .settle(let receiver, let token):
-      return ["type": "settle", "receiver": .string(receiver.lowercase), "token": .string(token.lowercase)]
+      return ["type": "settle", "receiver": .string(receiver.checksummed), "token": .string(token.checksummed)]
     case .refund(let config, let voucher, let amount, let nonce, let claims, let signature, let claimSignature):
       var object: JSONObject = [
         "type": "refund", "channelConfig": .object(config.json), "voucher": .object(voucher.json), "amount": "\(amount)",

@@ -21,8 +21,8 @@ extension ChannelConfig {
   /// The object as clients and servers write it.
   public var json: JSONObject {
     [
-      "payer": .string(payer.lowercase), "payerAuthorizer": .string(payerAuthorizer.lowercase), "receiver": .string(receiver.lowercase),
-      "receiverAuthorizer": .string(receiverAuthorizer.lowercase), "token": .string(token.lowercase),
+      "payer": .string(payer.checksummed), "payerAuthorizer": .string(payerAuthorizer.checksummed), "receiver": .string(receiver.checksummed),
+      "receiverAuthorizer": .string(receiverAuthorizer.checksummed), "token": .string(token.checksummed),
       "withdrawDelay": .integer(withdrawDelay), "salt": .string(HexData.text(salt)),
     ]
   }

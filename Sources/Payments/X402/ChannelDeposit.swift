@@ -100,8 +100,8 @@ public struct ChannelPermit: Sendable, Hashable {
 
   var json: JSONObject {
     [
-      "from": .string(from.lowercase), "permitted": ["token": .string(token.lowercase), "amount": "\(amount)"],
-      "spender": .string(spender.lowercase), "nonce": .string(nonce.decimal), "deadline": "\(deadline)",
+      "from": .string(from.checksummed), "permitted": ["token": .string(token.checksummed), "amount": "\(amount)"],
+      "spender": .string(spender.checksummed), "nonce": .string(nonce.decimal), "deadline": "\(deadline)",
       "witness": ["channelId": .string(HexData.text(channelID))], "signature": .string(HexData.text(signature)),
     ]
   }

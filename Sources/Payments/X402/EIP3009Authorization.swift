@@ -45,11 +45,12 @@ public struct EIP3009Authorization: Sendable, Hashable {
     signature = try payload.signature()
   }
 
+  /// The addresses keep their checksum: the official facilitators take no others.
   var json: JSONObject {
     [
       "signature": .string(HexData.text(signature)),
       "authorization": [
-        "from": .string(from.lowercase), "to": .string(to.lowercase), "value": "\(value)", "validAfter": "\(validAfter)",
+        "from": .string(from.checksummed), "to": .string(to.checksummed), "value": "\(value)", "validAfter": "\(validAfter)",
         "validBefore": "\(validBefore)", "nonce": .string(HexData.text(nonce)),
       ],
     ]

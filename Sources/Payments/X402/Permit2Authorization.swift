@@ -62,15 +62,16 @@ public struct Permit2Authorization: Sendable, Hashable {
     signature = try payload.signature()
   }
 
+  /// The addresses keep their checksum: the official facilitators take no others.
   var json: JSONObject {
-    var witness: JSONObject = ["to": .string(to.lowercase)]
-    if let facilitator { witness.set("facilitator", .string(facilitator.lowercase)) }
+    var witness: JSONObject = ["to": .string(to.checksummed)]
+    if let facilitator { witness.set("facilitator", .string(facilitator.checksummed)) }
     witness.set("validAfter", "\(validAfter)")
     return [
       "signature": .string(HexData.text(signature)),
       "permit2Authorization": [
-        "from": .string(from.lowercase), "permitted": ["token": .string(token.lowercase), "amount": "\(amount)"],
-        "spender": .string(spender.lowercase), "nonce": .string(nonce.decimal), "deadline": "\(deadline)",
+        "from": .string(from.checksummed), "permitted": ["token": .string(token.checksummed), "amount": "\(amount)"],
+        "spender": .string(spender.checksummed), "nonce": .string(nonce.decimal), "deadline": "\(deadline)",
         "witness": .object(witness),
       ],
     ]

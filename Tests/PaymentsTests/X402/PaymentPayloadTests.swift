@@ -146,6 +146,8 @@ private let facilitator = Address(wire: "0x4B0897b0513fdC7C541B6d9D7E929C4e5364D
       #expect(read.extensions == payload.extensions)
     }
     let old = try payment(X402Vector.v1, .xPayment)
+    // The official facilitator refuses addresses without a checksum.
+    #expect(old.payment.json["authorization"]?["from"]?.stringValue == old.payer.checksummed)
     let again = try #require(PaymentPayload.objectV1(network: old.network, payment: old.payment))
     #expect(try payment(PaymentPayload.fieldValue(again), .xPayment).payment == old.payment)
     #expect(PaymentPayload.objectV1(network: X402Network(chainID: 31337), payment: old.payment) == nil)
