@@ -5,7 +5,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import requests
 from eth_utils import keccak
 
 from chain.contracts import Contract, deploy, send, signed

@@ -184,10 +184,12 @@ extension Chain {
   /// Waits a moment for a transaction to be seen; nil where it is.
   private func lookForUnclaimed(_ hash: Digest32) async -> SettlementWord? {
     guard let rpc else { return .unavailable }
+    var wasSilent = false
     for round in 0..<Self.unknownLimit {
-      if let record = try? await rpc.transaction(hash), record.hash == hash { return nil }
+      do throws(ChainError) { if try await rpc.transaction(hash) != nil { return nil } } catch { wasSilent = true }
       await pause(min(round, 3))
     }
+    if wasSilent { return .unavailable }
     return .refused(SettlementRefusal(reason: .transactionFailed, transaction: hash))
   }
 
