@@ -269,7 +269,7 @@ def test_a_route_whose_answers_hold_for_nothing_asks_each_time(pricer, connectio
 
 
 def test_many_at_once_ask_once(farebox, pricer):
-    pricer.delay = 0.2
+    pricer.delay = 0.05
     path = fresh()
 
     def one(_):
