@@ -76,7 +76,7 @@ extension Chain {
           return wasSubmitted ? .unknown : await release(order, word)
         }
         mayHaveLanded = true
-        outcome = await submitter.submit(order.id, to: to, data: data)
+        outcome = await submitter.submit(.payment(order.id), to: to, data: data)
       }
       switch outcome {
       case .included(let receipt):

@@ -17,9 +17,34 @@ actor ChainSubmitter {
     case failed(ChainError)
   }
 
+  /// What a transaction is for; it decides what the ledger is told with it.
+  enum Purpose: Sendable {
+    case payment(Digest32)
+    /// A settlement or the close of a channel.
+    case channel(Digest32, isClose: Bool)
+
+    /// The payment, or the channel.
+    var id: Digest32 {
+      switch self {
+      case .payment(let id), .channel(let id, isClose: _): id
+      }
+    }
+  }
+
+  /// How much is offered for gas.
+  enum Urgency: Sendable {
+    case usual
+    /// Twice the usual from the start: for what has to land within a time.
+    case urgent
+
+    fileprivate var factor: UInt128 { self == .urgent ? 2 : 1 }
+  }
+
   /// A transaction that is on its way.
   private struct Flight {
     let purpose: Digest32
+    /// What fees are multiplied by.
+    var factor: UInt128 = 1
     var transaction: Transaction
     /// Newest last.
     var hashes: [Digest32]
@@ -77,12 +102,12 @@ actor ChainSubmitter {
     if !flights.isEmpty { startWatch() }
   }
 
-  /// Sends a call of a contract for a payment, and waits until the chain has taken it.
-  func submit(_ purpose: Digest32, to: Address, data: [UInt8]) async -> Outcome {
-    if let nonce = nonce(of: purpose) { return await outcome(of: nonce) }
+  /// Sends a call of a contract, and waits until the chain has taken it. Where one is on its way for the same purpose, that is waited for.
+  func submit(_ purpose: Purpose, to: Address, data: [UInt8], urgency: Urgency = .usual) async -> Outcome {
+    if let nonce = nonce(of: purpose.id) { return await outcome(of: nonce) }
     let nonce: UInt64
     do throws(ChainError) {
-      nonce = try await sending.withLock { [self] () async throws(ChainError) in try await send(purpose, to: to, data: data) }
+      nonce = try await sending.withLock { [self] () async throws(ChainError) in try await send(purpose, to: to, data: data, urgency) }
     } catch { return .failed(error) }
     return await outcome(of: nonce)
   }
@@ -111,12 +136,12 @@ actor ChainSubmitter {
 
   // MARK: sending
 
-  private func send(_ purpose: Digest32, to: Address, data: [UInt8]) async throws(ChainError) -> UInt64 {
+  private func send(_ purpose: Purpose, to: Address, data: [UInt8], _ urgency: Urgency) async throws(ChainError) -> UInt64 {
     guard !isStopped else { throw .stopped }
     let gas = try await rpc.estimateGas(from: signer.address, to: to, data: data)
     // A wallet's own code runs in the call, and would spend what it likes.
     guard gas <= ChainPlan.gasLimit else { throw .tooDear }
-    let fees = try await fees()
+    let fees = try await fees(urgency.factor)
     let nonce = try await nextNonce()
     let (margin, overflows) = gas.multipliedReportingOverflow(by: 100 + Self.gasMargin)
     let transaction = Transaction(
@@ -124,16 +149,24 @@ actor ChainSubmitter {
       data: data)
     let (raw, hash) = try await signer.sign(transaction)
     let outgoing = OutgoingTransaction(
-      chain: chain.id, sender: signer.address.bytes, nonce: nonce, purpose: purpose, hash: hash, raw: raw, createdAt: .now())
+      chain: chain.id, sender: signer.address.bytes, nonce: nonce, purpose: purpose.id, hash: hash, raw: raw, createdAt: .now())
     let entry: LSN
-    do { entry = try ledger.submitted(purpose, outgoing: outgoing, at: .now()) } catch { throw .ledgerUnavailable }
-    flights[nonce] = Flight(purpose: purpose, transaction: transaction, hashes: [hash], raw: raw, sentAt: .now())
+    do { entry = try enter(outgoing, for: purpose) } catch { throw .ledgerUnavailable }
+    flights[nonce] = Flight(purpose: purpose.id, factor: urgency.factor, transaction: transaction, hashes: [hash], raw: raw, sentAt: .now())
     pause = Self.shortestPause
     startWatch()
     // Not before it is durable: a restart would give the nonce to another.
     guard await ledger.isDurable(entry) else { throw .ledgerUnavailable }
     await broadcast(nonce)
     return nonce
+  }
+
+  /// Puts a transaction into the outbox, and tells the ledger what it is for, in one entry.
+  private func enter(_ outgoing: OutgoingTransaction, for purpose: Purpose) throws(Refusal) -> LSN {
+    switch purpose {
+    case .payment(let id): try ledger.submitted(id, outgoing: outgoing, at: .now())
+    case .channel: try ledger.enqueue(outgoing, at: .now())
+    }
   }
 
   /// The nonce that is next by the outbox, or by the chain where the address has sent nothing through it yet.
@@ -148,13 +181,17 @@ actor ChainSubmitter {
     return next
   }
 
-  /// What is offered for gas: twice the base fee, so that it may rise for some blocks, and the tip that the node proposes.
-  private func fees() async throws(ChainError) -> (tip: UInt128, most: UInt128) {
+  /// What is offered for gas: twice the base fee, so that it may rise for some blocks, and the tip that the node proposes; both a multiple of
+  /// that, as far as the limit goes.
+  private func fees(_ factor: UInt128) async throws(ChainError) -> (tip: UInt128, most: UInt128) {
     let (base, tip) = try await rpc.fees()
     let (double, overflows) = base.multipliedReportingOverflow(by: 2)
     let (sum, alsoOverflows) = double.addingReportingOverflow(tip)
     guard !overflows, !alsoOverflows, base + tip <= chain.feeLimit else { throw .tooDear }
-    return (tip, min(sum, chain.feeLimit))
+    let (most, isMore) = sum.multipliedReportingOverflow(by: factor)
+    let (higher, isHigher) = tip.multipliedReportingOverflow(by: factor)
+    let limited = isMore ? chain.feeLimit : min(most, chain.feeLimit)
+    return (isHigher ? limited : min(higher, limited), limited)
   }
 
   /// Sends the newest version; a node that knows it already has no reason to complain.
@@ -255,7 +292,7 @@ actor ChainSubmitter {
 
   /// The transaction with higher fees; nil where the limit is reached or nobody knows what is asked.
   private func raised(_ flight: Flight) async -> Transaction? {
-    guard let asked = try? await fees() else { return nil }
+    guard let asked = try? await fees(flight.factor) else { return nil }
     var transaction = flight.transaction
     let step = Self.feeStep
     transaction.maxPriorityFeePerGas = max(asked.tip, transaction.maxPriorityFeePerGas * step.numerator / step.denominator + 1)
