@@ -39,14 +39,19 @@ extension ChannelEscrow {
   public static let getChannel = ABIFunction(
     "getChannel", [.bytes32],
     returns: [.tuple([.address, .address, .address, .address, uint128, uint128, .uint(64), .bool])])
+  /// The same question as Tempo's contract answers it: closed or not, and since when, before the parties.
+  private static let getTempoChannel = ABIFunction(
+    "getChannel", [.bytes32],
+    returns: [.tuple([.bool, .uint(64), .address, .address, .address, .address, uint128, uint128])])
   /// Asks for the seconds between a forced close's begin and its end.
   public static let closeGracePeriod = ABIFunction("CLOSE_GRACE_PERIOD", [], returns: [.uint(64)])
   /// Asks for the domain's hash.
   public static let domainSeparator = ABIFunction("domainSeparator", [], returns: [.bytes32])
 
   private static let parties: [ABIEvent.Parameter] = [.indexed(.bytes32), .indexed(.address), .indexed(.address)]
-  /// A channel was opened: channel, payer, payee; token, authorized signer, deposit.
-  public static let channelOpened = ABIEvent("ChannelOpened", parties + [.plain(.address), .plain(.address), .plain(.uint256)])
+  /// A channel was opened: channel, payer, payee; token, authorized signer, salt, deposit.
+  public static let channelOpened = ABIEvent(
+    "ChannelOpened", parties + [.plain(.address), .plain(.address), .plain(.bytes32), .plain(.uint256)])
   /// A channel was settled: channel, payer, payee; cumulative amount, what was paid, what is settled now.
   public static let settled = ABIEvent("Settled", parties + [.plain(.uint256), .plain(.uint256), .plain(.uint256)])
   /// A forced close began: channel, payer, payee; the second of Unix time in which it may end.
@@ -96,10 +101,16 @@ extension ChannelEscrow {
 
     /// Reads what `getChannel` returned.
     ///
+    /// - Parameters:
+    ///   - isTempo: whether Tempo's contract answered, whose members stand in another order than draft-tempo-session-00 writes them.
     /// - Throws: the rule that the data breaks.
-    public init(returned data: [UInt8]) throws(EthereumError) {
-      guard let members = try ChannelEscrow.getChannel.results(of: data).first?.elements, members.count == 8,
-        let payer = members[0].addressValue, let payee = members[1].addressValue, let token = members[2].addressValue,
+    public init(returned data: [UInt8], isTempo: Bool = false) throws(EthereumError) {
+      let function = isTempo ? ChannelEscrow.getTempoChannel : ChannelEscrow.getChannel
+      guard var members = try function.results(of: data).first?.elements, members.count == 8 else {
+        throw .abi(.wrongTypes, offset: 0)
+      }
+      if isTempo { members = Array(members[2...]) + [members[1], members[0]] }
+      guard let payer = members[0].addressValue, let payee = members[1].addressValue, let token = members[2].addressValue,
         let signer = members[3].addressValue, let deposit = members[4].uintValue?.uint128,
         let settled = members[5].uintValue?.uint128, let closeRequestedAt = members[6].uintValue?.uint64,
         let isFinalized = members[7].boolValue

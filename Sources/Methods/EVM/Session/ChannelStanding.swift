@@ -35,7 +35,7 @@ public struct ChannelStanding: Sendable, Hashable {
     switch rules {
     case .evm, .tempoV1:
       let state: ChannelEscrow.Channel
-      do { state = try ChannelEscrow.Channel(returned: data) } catch { throw .malformedState }
+      do { state = try ChannelEscrow.Channel(returned: data, isTempo: rules == .tempoV1) } catch { throw .malformedState }
       guard !state.payer.isZero else { throw .channelNotFound }
       guard state.payer == channel.payer, state.payee == channel.payee, state.token == channel.token,
         state.signer == channel.signer

@@ -101,7 +101,7 @@ public struct ChannelEvent: Sendable, Hashable {
     /// The second of Unix time from which the payer can withdraw.
     case closeRequested(withdrawable: UInt64)
     case closeRequestCancelled
-    /// What the payee got with this, and what the payer got back.
+    /// All that the payee got from the channel, and what the payer got back.
     case closed(toPayee: UInt128, refunded: UInt128)
   }
 
@@ -165,8 +165,8 @@ extension ChannelEvent {
       func amount(_ index: Int) -> UInt128? { index < values.count ? values[index].uintValue?.uint128 : nil }
       func address(_ index: Int) -> Address? { index < values.count ? values[index].addressValue : nil }
       if event == opened {
-        // The reserve tells the operator first, and salt and hash before the deposit.
-        let (token, signer, deposit) = isReserve ? (address(4), address(5), amount(8)) : (address(3), address(4), amount(5))
+        // The reserve tells the operator first, and a hash besides the salt.
+        let (token, signer, deposit) = isReserve ? (address(4), address(5), amount(8)) : (address(3), address(4), amount(6))
         guard let token, let signer, let deposit else { return nil }
         return .opened(token: token, authorizedSigner: signer, deposit: deposit)
       }

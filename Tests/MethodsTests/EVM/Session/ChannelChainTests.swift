@@ -44,6 +44,17 @@ import Testing
     #expect(try standing(answer(signer: .zero), own) == standing(answer(signer: own.payer), own))
   }
 
+  @Test func statesOfTempo() throws {
+    let channel = Fixture.channel
+    let words = word(0) + word(77) + word(channel.payer) + word(channel.payee) + word(channel.token) + word(channel.authorizedSigner)
+    let data = words + word(1000) + word(400)
+    #expect(
+      try ChannelStanding(returned: data, of: channel, rules: .tempoV1)
+        == ChannelStanding(deposit: 1000, settled: 400, closeRequestedAt: 77))
+    #expect(throws: ChannelError.malformedState) { _ = try standing(data) }
+    #expect(throws: ChannelError.malformedState) { _ = try ChannelStanding(returned: answer(), of: channel, rules: .tempoV1) }
+  }
+
   @Test func reserveStates() throws {
     func read(_ data: [UInt8]) throws(ChannelError) -> ChannelStanding {
       try ChannelStanding(returned: data, of: Fixture.channel, rules: .tempoV2)
@@ -85,7 +96,7 @@ import Testing
   }
 
   @Test func events() throws {
-    let opened = word(Fixture.channel.token) + word(Fixture.channel.authorizedSigner) + word(1000)
+    let opened = word(Fixture.channel.token) + word(Fixture.channel.authorizedSigner) + Fixture.salt.bytes + word(1000)
     let cases: [(ABIEvent, [UInt8], ChannelEvent.Kind)] = [
       (
         ChannelEscrow.channelOpened, opened,
@@ -128,7 +139,7 @@ import Testing
   @Test func stepsAreShown() throws {
     let checked = try Fixture.check(try Fixture.opening(Fixture.openByAuthorization))
     func opened(_ deposit: UInt128, token: Address = Fixture.channel.token) -> Log {
-      log(ChannelEscrow.channelOpened, word(token) + word(Fixture.channel.authorizedSigner) + word(deposit))
+      log(ChannelEscrow.channelOpened, word(token) + word(Fixture.channel.authorizedSigner) + Fixture.salt.bytes + word(deposit))
     }
     func shown(_ transaction: ChannelTransaction, _ logs: [Log]) -> Bool {
       transaction.event(in: logs, of: Fixture.channel, escrow: Fixture.escrow) != nil
