@@ -114,7 +114,7 @@ extension Worker {
     connection.pointee.flags.insert(.closing)
     let parts = finishPaid(index, .abandoned(safe: connection.pointee.method.isSafe))
     var reply = parts.answer ?? Failure.contentTimeout.answer()
-    reply.fields += parts.corsLines
+    reply.fields += parts.fieldLines
     reply.after = max(reply.after, parts.after)
     answer(index, reply)
   }

@@ -181,7 +181,7 @@ class Upstream:
         return start + most >= count
 
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part", "late", "tagged", "quiet"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part", "late", "tagged", "quiet", "cached"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -245,6 +245,9 @@ class Upstream:
             return reply(200, b"{}")
         if action == "forge":
             return reply(200, b"{}", b"Payment-Receipt: Zm9yZ2Vk\r\nPAYMENT-RESPONSE: forged\r\nWWW-Authenticate: Payment id=\"forged\"\r\nPayment-Invoice: forged\r\nConnection: X-Hop\r\nX-Hop: 1\r\n")
+        if action == "cached":
+            granted = b"Cache-Control: public, max-age=60, s-maxage=600\r\nCDN-Cache-Control: max-age=600\r\nSurrogate-Control: max-age=600\r\n"
+            return reply(200, b"{}", granted)
         if action == "close":
             send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" + BLOCK[:argument])
             return False

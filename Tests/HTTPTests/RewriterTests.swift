@@ -222,6 +222,19 @@ import Testing
     #expect(!written.contains("X-Hop") && written.contains("X-Kept: 1\r\n"))
   }
 
+  @Test(arguments: [
+    ("Cache-Control: public, max-age=60, s-maxage=9", "Cache-Control: max-age=60\r\n"), ("Cache-Control: PUBLIC", ""), ("cdn-cache-control: max-age=9", ""),
+    ("Surrogate-Control: x", ""), ("Akamai-Cache-Control: x", ""), ("Cache-Control: no-store", "Cache-Control: no-store\r\n"),
+    ("Cache-Control: no-cache=\"a, public\", s-maxage = 1", "Cache-Control: no-cache=\"a, public\"\r\n"), ("X-Public: public", "X-Public: public\r\n"),
+    ("Cache-Control: publicly, x=\"\\\", public\"", "Cache-Control: publicly, x=\"\\\", public\"\r\n"),
+  ])
+  func takesGrantsToSharedCachesOut(line: String, left: String) throws {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\(line)"
+    let own = try downstream(head, ResponseDelivery(framing: .length(5), keepAlive: true, isPrivate: true), date: "")
+    #expect(own == "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\(left)\r\n")
+    #expect(try downstream(head, ResponseDelivery(framing: .length(5), keepAlive: true), date: "").contains(line))
+  }
+
   @Test func dropsTheUpstreamsSharingWhereOursIsAdded() throws {
     let response = "HTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\nAccess-Control-Allow-Origin: *\r\naccess-control-max-age: 1\r\n"
       + "ACCESS-CONTROL-EXPOSE-HEADERS: A\r\nAccess-Control-Request-Method: B\r\nAccess-Control: 2\r\nContent-Length: 5"

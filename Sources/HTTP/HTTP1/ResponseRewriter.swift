@@ -15,10 +15,12 @@ public struct ResponseDelivery: Sendable, Equatable {
   /// Tells whether what the upstream says of exactly these octets is kept (`ETag`, `Content-Digest`, `Repr-Digest` and their older forms),
   /// because the client gets the same ones.
   public var keepsDigests: Bool
+  /// Tells whether the response is one client's own: what the upstream grants to shared caches is left out (RFC 9111 section 5.2.2, RFC 9213).
+  public var isPrivate: Bool
 
   /// Makes a decision.
   public init(framing: BodyFraming, keepAlive: Bool, clientMinorVersion: UInt8 = 1, keepsTrailers: Bool = false, keepsSharing: Bool = true,
-    keepsDigests: Bool = true
+    keepsDigests: Bool = true, isPrivate: Bool = false
   ) {
     self.framing = framing
     self.keepAlive = keepAlive
@@ -26,6 +28,7 @@ public struct ResponseDelivery: Sendable, Equatable {
     self.keepsTrailers = keepsTrailers
     self.keepsSharing = keepsSharing
     self.keepsDigests = keepsDigests
+    self.isPrivate = isPrivate
   }
 
   func appendLines(besides kept: BodyFraming, to output: inout ByteBuffer) {
@@ -59,6 +62,7 @@ public enum ResponseRewriter {
     if head.nominatesOthers || !fields.dropped.others.isEmpty { examined.formUnion(FieldSet(.other)) }
     if !delivery.keepsSharing { examined.formUnion(sharing) }
     if !delivery.keepsDigests { examined.formUnion(digests) }
+    if delivery.isPrivate { examined.formUnion(SharedCaching.names) }
     let span = octets.bytes
     let lines = head.section.fields
     let runStart = appendStatusLine(head, to: &output)
@@ -69,12 +73,16 @@ public enum ResponseRewriter {
       if field.name == .wwwAuthenticate { return !PaymentScheme.occurs(in: field.value(in: octets)) }
       if !delivery.keepsSharing, isSharing(span, field.nameRange) { return false }
       if !delivery.keepsDigests, isDigest(field.name, span, field.nameRange) { return false }
+      if delivery.isPrivate, SharedCaching.grants(field.name, span, field.nameRange, field.value(in: octets)) { return false }
       if field.name == .other, fields.dropped.hasOther(span, field.nameRange) { return false }
       return !head.nominatesOthers || field.name != .other || !ConnectionOptions.nominate(span, lines, field.nameRange)
     }
     if !head.isInterim {
       output.append(fields.lines)
       output.append(additional)
+      if delivery.isPrivate, !withheld.has(.cacheControl) {
+        for field in lines where field.name == .cacheControl { SharedCaching.append(withoutGrants: field.value(in: octets), to: &output) }
+      }
       if !head.has(.date) { output.append(date) }
       delivery.appendLines(besides: head.framing, to: &output)
     }

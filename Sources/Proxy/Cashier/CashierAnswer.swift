@@ -93,6 +93,7 @@ extension Cashier {
         status: 414, fields: Array("Content-Type: application/problem+json\r\nCache-Control: no-store\r\n".utf8),
         body: Array(#"{"type":"about:blank","title":"URI Too Long","status":414}"#.utf8))
     }
+    fields.append(Self.vary)
     countChallenge()
     appendX402(request, route, at: now)
     return Answer(status: 402, fields: fields.array(), body: body.array())
@@ -152,11 +153,10 @@ extension Cashier {
   /// The offers to print, best first: as the client prefers them, and without those on chains that cannot be reached. Nil: all of them.
   private func order(_ request: borrowing PaidRequest, _ route: PricedRoute) -> [Int]? {
     let preferred = preference(request, route.printer)
-    let charges = route.rails.charges
-    guard !charges.isEmpty, charges.contains(where: { !isReachable($0.offer) }) else { return preferred }
-    // The charges on chains stand behind all others.
-    let first = route.printer.offers.count - charges.count
-    return (preferred ?? Array(route.printer.offers.indices)).filter { $0 < first || isReachable(charges[$0 - first].offer) }
+    let chains = route.offerChains
+    func isKept(_ chain: UInt64?) -> Bool { chain.map { self.chains?.isReachable($0) ?? false } ?? true }
+    guard !chains.allSatisfy(isKept) else { return preferred }
+    return (preferred ?? Array(chains.indices)).filter { isKept(chains[$0]) }
   }
 
   private func preference(_ request: borrowing PaidRequest, _ printer: ChallengePrinter) -> [Int]? {

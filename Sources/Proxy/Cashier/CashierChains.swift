@@ -53,7 +53,7 @@ extension Cashier {
       let place = payload.match(rails.requirements)
     else { return .answer(failed(request, index, X402Reason.invalidPaymentRequirements, at: now)) }
     guard printer.mismatchedExtension(in: payload) == nil else { return .answer(failed(request, index, X402Reason.extensionEchoMismatch, at: now)) }
-    if let resource = payload.resource, resource.url != self.resource(of: request).url {
+    if let resource = payload.resource, !names(resource.url, request) {
       return .answer(failed(request, index, X402Reason.invalidPayload, at: now))
     }
     let offer = rails.x402[place]
@@ -74,6 +74,14 @@ extension Cashier {
       facilitated = content.array()
     }
     return pay(request, index, offer, charge, .x402(payload.version), nil, facilitated, at: now)
+  }
+
+  /// Whether a payment's unsigned `resource` is this request's. A query that leaves no room for the field is left out of the offer, and of
+  /// what its payer echoes: the payment is bound to it nevertheless.
+  private func names(_ url: String, _ request: borrowing PaidRequest) -> Bool {
+    let own = resource(of: request).url
+    guard url != own, request.query != nil, let mark = own.utf8.firstIndex(of: 0x3F) else { return url == own }
+    return url == own[..<mark]
   }
 
   /// What a route sells on chains, and what it sold there before its configuration changed: what was offered may still be paid.
@@ -175,7 +183,9 @@ extension Cashier {
       case .settled: break
       case .refused(let refusal): return .answer(refused(request, index, refusal, offer, charge, dialect, at: now))
       case .unavailable: return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.pendingRetry))
-      case .unknown: return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: Self.pendingRetry))
+      case .unknown:
+        let answer = problem(.paymentPending, challengeID: challengeID, retryAfter: Self.pendingRetry)
+        return .answer(telling(ledger.payment(charge.id), answer, offer, charge, dialect))
       }
     }
     guard let view = ledger.payment(charge.id) else {
@@ -183,7 +193,7 @@ extension Cashier {
       guard chains.isReachable(offer.chain) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.pendingRetry)) }
       return claim(request, index, offer, charge, digest, credential, facilitated, at: now)
     }
-    guard view.request == digest else { return .answer(problem(.paymentMismatch, challengeID: challengeID)) }
+    guard view.request == digest else { return .answer(telling(view, problem(.paymentMismatch, challengeID: challengeID), offer, charge, dialect)) }
     // What settles a payment can be read on its chain by everybody, and brought here: it is its payer's, as far as can be told.
     let isSameClient = view.client == request.client
     switch view.state {
@@ -193,13 +203,15 @@ extension Cashier {
         payment: Self.order(view), chain: offer.chain, charge: charge, facilitated: facilitated, entry: view.changed)
       return .awaitSettlement(order)
     case .settled: return serve(request, index, offer, charge, view, dialect, credential, digest, at: now)
-    case .serving: return .answer(problem(.paymentInFlight, challengeID: challengeID, retryAfter: 1))
+    case .serving:
+      return .answer(telling(view, problem(.paymentInFlight, challengeID: challengeID, retryAfter: 1), offer, charge, dialect))
     case .served:
       guard isSameClient, case .stored(let stored) = ledger.outcome(OutcomeKey(key: charge.id, request: digest)) else {
-        return .answer(alreadyPaid(view.reference, challengeID))
+        return .answer(telling(view, alreadyPaid(view.reference, challengeID), offer, charge, dialect))
       }
-      return .answer(replay(stored))
-    case .writtenOff: return .answer(alreadyPaid(view.reference, challengeID))
+      let answer = replay(stored)
+      return .answer(stored.body == nil ? telling(view, answer, offer, charge, dialect) : answer)
+    case .writtenOff: return .answer(telling(view, alreadyPaid(view.reference, challengeID), offer, charge, dialect))
     }
   }
 
@@ -294,6 +306,33 @@ extension Cashier {
       answer.fields += lines.array()
       return answer
     }
+  }
+
+  /// Adds to an answer that is no success what became of its payment, where x402 has a field for that: that money has moved must not be
+  /// hidden by what failed afterwards.
+  private func telling(
+    _ view: ChainPaymentView?, _ answer: Answer, _ offer: RouteRails.Offer, _ charge: ChainCharge, _ dialect: ChainReceipt.Dialect
+  ) -> Answer {
+    guard let view, case .x402(let version) = dialect else { return answer }
+    let hasMoved: Bool
+    switch view.state {
+    case .claimed, .submitted: hasMoved = false
+    case .settled, .serving, .served, .writtenOff: hasMoved = true
+    }
+    var answer = answer
+    var lines = ByteBuffer()
+    SettlementResponse(
+      isSuccess: hasMoved, reason: hasMoved ? nil : .settlementPending, payer: charge.payer.checksummed, transaction: view.transaction,
+      network: X402Network(chainID: offer.chain), amount: hasMoved ? .units(view.amount) : .unsaid
+    ).appendField(version, to: &lines)
+    answer.fields += lines.array()
+    return answer
+  }
+
+  /// Appends what became of an exchange's payment to an answer that is no success; MPP's receipts say nothing of failures.
+  func appendSettlement(_ place: UInt32, to fields: inout ByteBuffer, at now: Timestamp) {
+    guard let chain = exchanges[place].chain, case .x402 = chain.dialect else { return }
+    appendChainReceipt(place, chain, to: &fields, at: now)
   }
 
   /// Appends the receipt of a payment on a chain: x402's field, or MPP's.

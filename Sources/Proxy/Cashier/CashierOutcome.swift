@@ -10,6 +10,10 @@ import Payments
 extension Cashier {
   /// An entry that never comes: what waits for it leaves only as the 503 of a ledger that was read back.
   static var never: LSN { .max }
+  /// What a cache has to compare before it takes an answer for another request's, whatever else it was told.
+  static var vary: StaticString {
+    "Vary: Authorization, Payment-Authorization, Prepaid-Session, PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X\r\n"
+  }
 
   // MARK: the upstream's head
 
@@ -25,8 +29,10 @@ extension Cashier {
     // A switch to another protocol is what was asked for, whatever else the route charges for.
     exchanges[place].isCharged = status == 101 || routes[Int(exchanges[place].route)]?.chargeStatus.contains(status) ?? false
     fields.append("Cache-Control: private\r\n")
+    fields.append(Self.vary)
     fields.append(exchanges[place].corsLines)
     guard exchanges[place].isCharged else {
+      appendSettlement(place, to: &fields, at: now)
       exchange.metersRequest = false
       exchange.metersResponse = false
       exchange.metersRequestMessages = false
@@ -38,15 +44,23 @@ extension Cashier {
     }
     if let contentLength, exchanges[place].isMetered { exchanges[place].responseMeter?.expect(contentLength) }
     // Only a success carries a receipt, whatever statuses the route charges for.
-    if (200...299).contains(status) || status == 101 { appendReceipt(place, to: &fields, at: now) }
+    if (200...299).contains(status) || status == 101 {
+      appendReceipt(place, to: &fields, at: now)
+    } else {
+      appendSettlement(place, to: &fields, at: now)
+    }
     exchanges[place].announcedLength = contentLength
     if let limit = withholds(place, exchange, status: status, isEventStream: isEventStream, contentLength) {
       exchanges[place].isWithheld = true
       return .withhold(limit: limit)
     }
     let limit = settings.limits.outcomeBytes
-    // The key of a payment on a chain is the proxy's own idea: what streams is not held up for it.
-    let mayKeep = exchanges[place].chain == nil || contentLength != nil
+    // The key of a payment on a chain is the proxy's own idea: what streams is not held up for it, but copied as it passes.
+    let mayKeep = exchanges[place].chain == nil || (contentLength != nil && !isEventStream)
+    if !mayKeep, status != 101, contentLength.map({ $0 <= UInt64(limit) }) ?? true, let key = exchanges[place].idempotency {
+      exchange.keepsAnswer = true
+      exchanges[place].copiedKey = key
+    }
     if exchanges[place].idempotency != nil, mayKeep, status != 101, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
       exchanges[place].isWithheld = true
       return .withhold(limit: limit)
@@ -68,6 +82,18 @@ extension Cashier {
     exchanges[place].isWithheld = false
     let kept = body.flatMap { $0.count <= settings.limits.outcomeBytes ? Array($0) : nil }
     return settle(place, outcome: keptOutcome(place, head: Array(fields), body: kept), at: now)
+  }
+
+  /// How many octets of a response are copied as it passes.
+  var keptLimit: Int { settings.limits.outcomeBytes }
+
+  /// Keeps a response that was copied as it passed, for the repetition of its request: what was paid for on a chain may be asked for again.
+  mutating func keep(_ exchange: borrowing PaidExchange, fields: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer, at now: Timestamp) {
+    let place = exchange.place
+    guard place != PaidExchange.none, let ledger, let key = exchanges[place].copiedKey, ledger.epoch == exchange.epoch else { return }
+    let outcome = StoredOutcome(status: exchanges[place].status, head: Array(fields), body: Array(body), receipt: exchanges[place].receipt)
+    // Where it cannot be kept, its payment is used up nevertheless.
+    _ = try? ledger.store(outcome, for: key, at: now)
   }
 
   func keptOutcome(_ place: UInt32, head: [UInt8], body: [UInt8]?) -> StoredOutcome? {
@@ -207,7 +233,12 @@ extension Cashier {
       giveBack(place, cause: .upstreamFailed, at: now)
     }
     endOpenCharge(place, refund, at: now)
-    parts.corsLines = exchanges[place].corsLines
+    parts.fieldLines = exchanges[place].corsLines
+    if exchanges[place].chain != nil {
+      var lines = ByteBuffer()
+      appendSettlement(place, to: &lines, at: now)
+      parts.fieldLines += lines.array()
+    }
     if keepsSummaries { summary = PaidSummary(exchanges[place]) }
     exchanges.giveBack(place)
     return parts

@@ -39,7 +39,9 @@ extension Cashier {
     guard let settlement = routes[Int(exchanges[place].route)]?.settlement, exchanges[place].isCharged, isSoldWhole(place) else { return .none }
     let rule: Settings.Settlement.Refund
     switch end {
-    case .upstreamBroke, .upstreamFailed(beforeHead: false): rule = settlement.broken
+    case .upstreamBroke, .upstreamFailed(beforeHead: false):
+      // Of a payment on a chain no part goes back: all of it is served once more.
+      rule = settlement.broken == .share && exchanges[place].chain != nil ? .all : settlement.broken
     case .clientLeft(requestForwarded: _, headSeen: true, safe: _): rule = settlement.left
     case .complete, .upstreamFailed, .clientLeft, .abandoned, .sessionStopped, .holdTimeout, .ledgerLost: return .none
     }

@@ -63,6 +63,8 @@ struct ExchangeRecord {
   var openCharge: Hold?
   /// The key whose outcome was stored at the head.
   var storedKey: OutcomeKey?
+  /// The key of a response that is copied as it passes.
+  var copiedKey: OutcomeKey?
   /// The length of the response that the upstream announced.
   var announcedLength: UInt64?
   /// A step that would only have been comfortable was refused: the next one is asked for when it is needed.
@@ -109,6 +111,7 @@ struct ExchangeRecord {
     isWithheld = false
     openCharge = nil
     storedKey = nil
+    copiedKey = nil
     announcedLength = nil
     isExhausted = false
     isAnnounced = false

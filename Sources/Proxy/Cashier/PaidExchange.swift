@@ -28,6 +28,8 @@ struct PaidExchange {
   var isClientBehind = false
   /// How long a dry stream is held, in nanoseconds.
   var holdTimeout: Int64 = 60_000_000_000
+  /// Whether the response is copied as it passes, for the request's repetition; ends where it is longer than what is kept.
+  var keepsAnswer = false
   /// Whether the client presented a credential of its own (responses are then private).
   var carriesCredential = true
 

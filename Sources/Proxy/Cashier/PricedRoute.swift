@@ -25,6 +25,8 @@ final class PricedRoute: Sendable {
   let printer: ChallengePrinter
   /// What the price comes to on chains.
   let rails: RouteRails
+  /// By the printer's offers: the chain that each is paid on; nil for prepaid ones.
+  let offerChains: [UInt64?]
   let label: RouteLabel
   let merchant: String
   let freeMethods: MethodSet
@@ -90,11 +92,15 @@ final class PricedRoute: Sendable {
     maximumInFlight = UInt32(clamping: max(1, route.maxInFlight))
     let deposits = Self.deposits(route, price)
     minimumDeposit = deposits.minimum
-    rails = try RouteRails(route, price, settings)
+    let rails = try RouteRails(route, price, settings)
+    self.rails = rails
+    let prepaid = Self.offers(route, price, intents: intents, settings: settings, deposits: deposits, volume: volume)
+    let ordered = route.rails.flatMap { rail in rail == .prepaid ? prepaid.map { (nil, $0) } : rails.offers(of: rail) }
+    offerChains = ordered.map(\.0)
     printer = try ChallengePrinter(
       route: id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
       selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
-      offers: Self.offers(route, price, intents: intents, settings: settings, deposits: deposits, volume: volume) + rails.offers,
+      offers: ordered.map(\.1),
       isOptional: rails.printer != nil)
   }
 

@@ -36,6 +36,8 @@ struct RouteRails: Sendable {
   private(set) var printer: PaymentRequiredPrinter?
   /// MPP's charges on chains, and what they ask for.
   private(set) var charges: [(offer: Offer, request: ChargeRequest)] = []
+  /// The rail of each of them.
+  private var chargeRails: [Settings.Rail] = []
   /// Whether nothing but chains pays for the route.
   let isAlone: Bool
 
@@ -60,12 +62,15 @@ struct RouteRails: Sendable {
         case .x402:
           offer.isFacilitated = chain.facilitator != nil
           add(offer)
-        case .evm: charges.append((offer, .evm(Self.charge(offer, chain, route.description))))
+        case .evm:
+          charges.append((offer, .evm(Self.charge(offer, chain, route.description))))
+          chargeRails.append(rail)
         case .tempo:
           let request = TempoCharge(
             amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
             feePayer: chain.canSponsor, supportedModes: chain.canSponsor ? [.pull] : nil)
           charges.append((offer, .tempo(request)))
+          chargeRails.append(rail)
         }
       }
     }
@@ -88,12 +93,16 @@ struct RouteRails: Sendable {
       decimals: UInt8(clamping: offer.token.currency.decimals))
   }
 
-  /// MPP's charges, as challenges carry them.
-  var offers: [Payments.Offer] {
-    charges.map { offer, request in
-      Payments.Offer(
-        method: request.method, intent: "charge", amount: offer.amount, currency: offer.token.address.checksummed,
-        recipient: offer.recipient.checksummed, description: request.description, request: request.object)
+  /// MPP's charges of one rail as challenges carry them, each with its chain.
+  func offers(of rail: Settings.Rail) -> [(UInt64?, Payments.Offer)] {
+    zip(charges, chargeRails).filter { $1 == rail }.map { charge, _ in
+      let (offer, request) = charge
+      return (
+        offer.chain,
+        Payments.Offer(
+          method: request.method, intent: "charge", amount: offer.amount, currency: offer.token.address.checksummed,
+          recipient: offer.recipient.checksummed, description: request.description, request: request.object)
+      )
     }
   }
 

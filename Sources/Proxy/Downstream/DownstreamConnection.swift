@@ -189,6 +189,8 @@ struct DownstreamConnection: ~Copyable {
   var collected = ByteBuffer()
   /// The request's head while `collected` fills; the response's while it is withheld.
   var keptHead = ByteBuffer()
+  /// A copy of the response's content, where it is kept for the request's repetition; `keptHead` then has its field lines.
+  var copied = ByteBuffer()
   /// The cashier's lines for a withheld response.
   var keptFields = ByteBuffer()
   /// Response content that waits: for grants, for an event's end, or for the whole (withheld).

@@ -179,6 +179,6 @@ struct FinalParts {
   var after: LSN = 0
   /// What to answer where no octet of a response has left; nil: the relay's own problem document.
   var answer: Answer?
-  /// Field lines by which a page of another origin may read that answer.
-  var corsLines: [UInt8] = []
+  /// Field lines for that answer: by which a page of another origin may read it, and what became of the payment.
+  var fieldLines: [UInt8] = []
 }

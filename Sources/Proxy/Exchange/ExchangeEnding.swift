@@ -36,6 +36,7 @@ extension Worker {
         completePortions(index)
         guard connection.pointee.state == .ending else { return }
       }
+      keepCopy(index)
       parts = finishPaid(index, .complete)
     }
     // The receipt at the end tells of an entry, and waits for it like everything else.
@@ -65,6 +66,7 @@ extension Worker {
   mutating func finishPaid(_ index: Int, _ end: ExchangeEnd) -> FinalParts {
     let connection = downstreams.pointer(index)
     guard connection.pointee.has(.paid) else { return FinalParts() }
+    endCopy(index)
     connection.pointee.flags.subtract([.paid, .dry, .awaitsGrant, .requestHeld])
     connection.pointee.holdDeadline = 0
     connection.pointee.secondEnds = .max
@@ -145,7 +147,7 @@ extension Worker {
     if connection.pointee.has(.paid) {
       let parts = finishPaid(index, end(of: failure, index))
       if let better = parts.answer { reply = better }
-      reply.fields += parts.corsLines
+      reply.fields += parts.fieldLines
       reply.after = max(reply.after, parts.after)
     }
     if connection.pointee.has(.gone) { return closeDownstream(index) }
@@ -201,7 +203,7 @@ extension Worker {
     connection.pointee.keptFields.release()
     let parts = finishPaid(index, end)
     var reply = parts.answer ?? Failure.upstreamClosed.answer()
-    reply.fields += parts.corsLines
+    reply.fields += parts.fieldLines
     reply.after = max(reply.after, parts.after)
     answer(index, reply)
   }

@@ -98,6 +98,7 @@ extension Worker {
     switch gate {
     case .reply(let after):
       setGate(index, max(after, connection.pointee.exchange.replyAfter))
+      if connection.pointee.exchange.keepsAnswer { beginCopy(index, octets) }
       return true
     case .withhold(let limit):
       connection.pointee.flags.insert(.withheld)
@@ -138,7 +139,8 @@ extension Worker {
     noteStatus(index, responseHead.pointee.status)
     let delivery = ResponseDelivery(
       framing: chosen, keepAlive: !connection.pointee.has(.closing) || connection.pointee.transport == .stream, clientMinorVersion: connection.pointee.minorVersion,
-      keepsSharing: !hasSharing(index), keepsDigests: !connection.pointee.changesContent)
+      keepsSharing: !hasSharing(index), keepsDigests: !connection.pointee.changesContent,
+      isPrivate: connection.pointee.has(.paid) || connection.pointee.has(.carriesCredential))
     // Safe because: neither `fields` nor the date changes while the head is written.
     let additional = fields.withUnsafeBytes { $0 }
     let line = date.withUnsafeBytes { $0 }
@@ -259,6 +261,7 @@ extension Worker {
   mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
     let connection = downstreams.pointer(index)
     connection.pointee.contentSent &+= UInt64(content.count)
+    if connection.pointee.exchange.keepsAnswer { copy(index, content) }
     switch connection.pointee.responseFraming {
     case .none: return
     case .chunked:
@@ -317,19 +320,63 @@ extension Worker {
   private mutating func reportCollected(
     _ index: Int, _ octets: UnsafeRawBufferPointer, _ content: UnsafeRawBufferPointer?
   ) -> LSN {
+    let head = linesOfClient(index, octets)
+    return head.withUnsafeBytes { lines in
+      cashier.collected(
+        &downstreams.pointer(index).pointee.exchange, status: responseHead.pointee.status, fields: lines, body: content, at: wall)
+    }
+  }
+
+  /// The response's field lines as the client gets them, without framing.
+  private func linesOfClient(_ index: Int, _ octets: UnsafeRawBufferPointer) -> ByteBuffer {
     let connection = downstreams.pointer(index)
     var head = ByteBuffer(capacity: octets.count + 256)
     // Read until the connection closes, it has neither a length nor a coding, and open, no connection field.
-    let delivery = ResponseDelivery(framing: .untilClose, keepAlive: true, keepsSharing: !hasSharing(index))
+    let delivery = ResponseDelivery(framing: .untilClose, keepAlive: true, keepsSharing: !hasSharing(index), isPrivate: true)
     let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
     ResponseRewriter.append(
       responseHead.pointee, octets: octets, delivery: delivery, fields: plan.routes[Int(connection.pointee.route)].responseFields,
       additional: fields.withUnsafeBytes { $0 }, date: nothing, to: &head)
-    return head.withUnsafeBytes { written in
+    var lines = ByteBuffer(capacity: head.count)
+    head.withUnsafeBytes { written in
       let start = (written.firstIndex(of: UInt8(ascii: "\n")) ?? -1) + 1
-      let lines = UnsafeRawBufferPointer(rebasing: written[start..<max(start, written.count - 2)])
-      return cashier.collected(
-        &connection.pointee.exchange, status: responseHead.pointee.status, fields: lines, body: content, at: wall)
+      lines.append(UnsafeRawBufferPointer(rebasing: written[start..<max(start, written.count - 2)]))
     }
+    return lines
+  }
+
+  // MARK: Copies
+
+  /// Begins to copy a response that passes, for its request's repetition.
+  private mutating func beginCopy(_ index: Int, _ octets: UnsafeRawBufferPointer) {
+    let connection = downstreams.pointer(index)
+    connection.pointee.keptHead = linesOfClient(index, octets)
+    connection.pointee.copied.removeAll()
+  }
+
+  private mutating func copy(_ index: Int, _ content: UnsafeRawBufferPointer) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.copied.count + content.count <= cashier.keptLimit else { return endCopy(index) }
+    connection.pointee.copied.append(content)
+  }
+
+  /// Hands the copy of a response that came whole to the cashier.
+  mutating func keepCopy(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.exchange.keepsAnswer else { return }
+    // Safe because: neither buffer changes before the cashier is done with it.
+    let lines = connection.pointee.keptHead.withUnsafeBytes { $0 }
+    let content = connection.pointee.copied.withUnsafeBytes { $0 }
+    cashier.keep(connection.pointee.exchange, fields: lines, body: content, at: wall)
+    endCopy(index)
+  }
+
+  /// Lets go of a copy.
+  mutating func endCopy(_ index: Int) {
+    let connection = downstreams.pointer(index)
+    guard connection.pointee.exchange.keepsAnswer else { return }
+    connection.pointee.exchange.keepsAnswer = false
+    connection.pointee.keptHead.release()
+    connection.pointee.copied.release()
   }
 }
