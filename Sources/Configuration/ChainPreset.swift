@@ -17,6 +17,8 @@ struct ChainPreset {
   var kind = Settings.Chain.Kind.evm
   let confirmations: Int
   var gasPriceLimit: UInt128 = 50_000_000_000
+  /// Tempo's escrows, by the protocol of their sessions.
+  var escrows: [Settings.Escrow.Rules: String] = [:]
   let tokens: [Token]
 
   static func named(_ name: String) -> ChainPreset? { all.first { $0.name == name } }
@@ -31,6 +33,8 @@ struct ChainPreset {
   // Addresses are spelled by EIP-55, whatever the sources have.
   // Confirmations and fee limits are ours: Base orders blocks by one sequencer and Tempo's are final when they are made; Polygon's are final
   // after some seconds of two-second blocks, and its fees are counted in hundreds of gwei when it is busy.
+  // Escrows of v1 are those of [mppx]; that of v2 is a part of the chain, at one address everywhere ([mppx], in its tests alone).
+  private static let reserve = "0x4D50500000000000000000000000000000000000"
   static let all: [ChainPreset] = [
     ChainPreset(
       name: "base", id: 8453,  // [x402] [mppx]
@@ -73,6 +77,7 @@ struct ChainPreset {
       // one of draft-tempo-session-00 has 4217; clients take 4217 for the main net, so a challenge should always say which.
       name: "tempo", id: 4217,
       kind: .tempo, confirmations: 1,
+      escrows: [.tempoV1: "0x33b901018174DDabE4841042ab76ba85D4e24f25", .tempoV2: reserve],
       tokens: [
         // USDC.e, bridged. [mppx] [pympp], whose default it is on the main net; [draft] only shows pathUSD.
         Token(currency: "usdc", address: "0x20C000000000000000000000b9537d11c60E8b50", decimals: 6, domain: nil, transfers: []),
@@ -81,6 +86,7 @@ struct ChainPreset {
     ChainPreset(
       name: "tempo-testnet", id: 42431,  // [mppx] [pympp] [draft]: Moderato
       kind: .tempo, confirmations: 1,
+      escrows: [.tempoV1: "0xe1c4d3dce17bc111181ddf716f75bae49e61a336", .tempoV2: reserve],
       tokens: [
         Token(currency: "pathusd", address: "0x20C0000000000000000000000000000000000000", decimals: 6, domain: nil, transfers: [])  // [mppx] [pympp] [draft]
       ]),

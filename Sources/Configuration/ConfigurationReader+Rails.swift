@@ -127,26 +127,29 @@ extension ConfigurationReader {
     return "addresses = { \(chain.name) = \"0x…\" } in [[merchant]] \"\(merchant.id)\", where its money goes"
   }
 
-  /// Chains are paid by charges, and sessions are prepaid.
+  /// Checks that every rail sells something: a charge where the price is known before, a session where the chain has an escrow for it.
   private func checkSold(_ table: TableReader, _ route: inout Settings.Route) {
     let isPrepaid = route.rails.contains(.prepaid)
     let prices = route.prices
-    if route.rails.contains(where: { $0.chain != nil }) {
-      if route.selector == .mcp || route.pricer != nil {
-        table.report(.conflict, "rails", expected: "\"prepaid\" alone: calls of MCP, and prices that are asked for, are not sold on chains yet")
-      }
-      if prices.allSatisfy(\.isMetered) || (!isPrepaid && prices.contains(where: \.isMetered)) {
+    let chains = route.rails.filter { $0.chain != nil }
+    // What is wrong with a chain was said already.
+    guard !chains.contains(where: { $0.chain.map { unsound.contains("chain \(settings.chains[$0].name)") } ?? false }) else { return }
+    if !chains.isEmpty, route.selector == .mcp || route.pricer != nil {
+      table.report(.conflict, "rails", expected: "\"prepaid\" alone: calls of MCP, and prices that are asked for, are not sold on chains yet")
+    }
+    let lacks = chains.compactMap { settings.sessionLack(of: $0, merchant: route.merchant) }
+    let sellsSessions = isPrepaid || lacks.count < chains.count
+    if let lack = lacks.first {
+      if prices.allSatisfy(\.isMetered) || (!sellsSessions && prices.contains(where: \.isMetered)) {
         table.report(
-          .conflict, "rails", expected: isPrepaid ? "a price per request" : "prices per request, or \"prepaid\" as well",
-          advice: "for now a chain can only charge what is known before: what is metered is sold by prepaid sessions")
+          .conflict, "rails", expected: "\(prices.count > 1 ? "prices" : "a price") per request, or \(lack)",
+          advice: "what is metered cannot be charged before it is known: it is sold by sessions")
       } else if !route.intents.contains(.charge) {
-        table.report(.conflict, "sell", expected: "\"charge\"\(isPrepaid ? " as well" : ""): chains are paid request by request for now")
+        table.report(.conflict, "sell", expected: "\"charge\" as well, or \(lack)")
+      } else if !sellsSessions, table.has("sell"), route.intents.contains(.session) {
+        table.report(.conflict, "sell", expected: "\"charge\" alone, \"prepaid\" among the rails, or \(lack)")
       }
     }
-    guard !isPrepaid, !route.rails.isEmpty, prices.allSatisfy({ !$0.isMetered }) else { return }
-    if table.has("sell"), route.intents.contains(.session), route.intents.contains(.charge) {
-      table.report(.conflict, "sell", expected: "\"charge\" alone, or \"prepaid\" among the rails: sessions are prepaid for now")
-    }
-    route.intents = .charge
+    if !sellsSessions, prices.allSatisfy({ !$0.isMetered }) { route.intents = .charge }
   }
 }

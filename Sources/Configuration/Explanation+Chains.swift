@@ -11,6 +11,7 @@ extension Settings {
       terms += chain.tokens.map(\.words)
       terms += chain.payees(self)
       terms += chain.settlers(self)
+      terms += chain.escrowTerms(self)
       lines += terms.map { "           " + $0 }
     }
     return lines
@@ -53,6 +54,21 @@ extension Settings.Chain {
     return lines
   }
 
+  /// Where sessions deposit, and when what was signed is taken.
+  fileprivate func escrowTerms(_ settings: Settings) -> [String] {
+    guard let escrow else { return [] }
+    var lines = ["sessions deposit in \(escrow.words)"]
+    let amounts = tokens.map { "\($0.currency.format(escrow.settleAmount(of: $0.currency))) \($0.currency.symbol)" }
+    lines.append(
+      "settled when \(amounts.joined(separator: ", ")) or \(Quantity.words(escrow.settleAfter)) are owed; closed after \(Quantity.words(escrow.closeIdleAfter)) without use")
+    for rail in settings.rails(on: name) {
+      for merchant in settings.merchants where settings.routes.contains(where: { $0.merchant == merchant.id && $0.rails.contains(rail) }) {
+        if let lack = settings.sessionLack(of: rail, merchant: merchant.id) { lines.append("no sessions for \(merchant.id) by \(rail.words(settings)): that takes \(lack)") }
+      }
+    }
+    return lines
+  }
+
   /// The same for programs.
   func json(_ settings: Settings) -> JSONValue {
     var object: JSONObject = [
@@ -68,7 +84,31 @@ extension Settings.Chain {
       object.set("gasPriceLimitWei", .string(String(gasPriceLimit)))
       object.set("resubmitAfterSeconds", .integer(Int(resubmitAfter / .seconds(1))))
     }
+    if let escrow { object.set("escrow", escrow.json(tokens)) }
     return .object(object)
+  }
+}
+
+extension Settings.Escrow {
+  fileprivate var words: String { address.checksummed + (rules.name.map { ", protocol \($0)" } ?? "") }
+
+  fileprivate func json(_ tokens: [Settings.Token]) -> JSONValue {
+    var object: JSONObject = [
+      "address": .string(address.checksummed), "settleAfterSeconds": .integer(Int(settleAfter / .seconds(1))),
+      "closeIdleAfterSeconds": .integer(Int(closeIdleAfter / .seconds(1))),
+    ]
+    if let name = rules.name { object.set("protocol", .string(name)) }
+    var amounts: JSONObject = [:]
+    for token in tokens { amounts.set(token.currency.code, .string(String(settleAmount(of: token.currency)))) }
+    object.set("settleAmounts", .object(amounts))
+    return .object(object)
+  }
+}
+
+extension Settings {
+  /// The rails by which sessions could be sold on a chain.
+  fileprivate func rails(on name: String) -> [Rail] {
+    chains.indices.filter { chains[$0].name == name }.map { chains[$0].kind == .tempo ? .tempo(chain: $0) : .evm(chain: $0) }
   }
 }
 

@@ -90,6 +90,8 @@ extension Settings {
     public var gasPriceLimit: UInt128 = 50_000_000_000
     /// What is money on it; one token a currency at most.
     public var tokens: [Token] = []
+    /// What holds the deposits of sessions; nil where none are sold on the chain.
+    public var escrow: Escrow?
 
     /// Makes a chain without nodes and tokens.
     public init(name: String, id: UInt64) {

@@ -1,3 +1,4 @@
+import Ethereum
 import Foundation
 import Gateway
 import Testing
@@ -104,6 +105,10 @@ private func uncommented(_ text: String) -> String {
     var (base, plain) = (settings.chains[0], try #require(ChainConfiguration().inspect().settings?.chains[0]))
     #expect(base.rpc[0].timeout == plain.rpc[0].timeout && settings.facilitators[0].endpoint.timeout == .seconds(30))
     (base.rpc, plain.rpc) = ([], [])
+    var escrow = Settings.Escrow(address: try Address(text: ChainConfiguration.account), rules: .evm)
+    escrow.settleAmounts = ["usdc": escrow.settleAmount(of: settings.currencies[0])]
+    #expect(base.escrow == escrow && escrow.settleAmounts == ["usdc": 10_000_000])
+    plain.escrow = escrow
     #expect(base == plain)
     #expect(settings.routes[0].rails == [.prepaid, .x402(chain: 0), .evm(chain: 0)])
     #expect(settings.merchants[0].addresses.count == 2 && settings.chains[1].tokens.count == 1)

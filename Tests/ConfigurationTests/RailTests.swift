@@ -65,22 +65,22 @@ private let cases = [
     expected: "proxy.conf:24:10: error: [[route]] \"quotes\": rails = \"x402:base\": nobody could pay this way\n  expected: [[chain.token]] in [[chain]] \"base\" with the price's currency, \"points\""),
   Case(
     rails: "rails = [\"x402:base\"]", price: "price = \"0.01 USDC per MB\"",
-    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: prices per request, or \"prepaid\" as well\n  advice: for now a chain can only charge what is known before: what is metered is sold by prepaid sessions"),
+    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: a price per request, or evm:base: x402 sells no sessions\n  advice: what is metered cannot be charged before it is known: it is sold by sessions"),
   Case(
     rails: "rails = [\"prepaid\", \"evm:base\"]", price: "price = \"0.01 USDC per MB\"",
-    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: a price per request\n  advice: for now a chain can only charge what is known before: what is metered is sold by prepaid sessions"),
+    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: a price per request, or escrow = \"0x…\" in [[chain]] \"base\", which holds the deposits of sessions\n  advice: what is metered cannot be charged before it is known: it is sold by sessions"),
   Case(
     rails: "rails = [\"x402:base\"]\n[route.models]\nsmall = \"0.01 USDC per request\"\nlarge = \"0.01 USDC per M output tokens\"", price: "",
-    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: prices per request, or \"prepaid\" as well\n  advice: for now a chain can only charge what is known before: what is metered is sold by prepaid sessions"),
+    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: prices per request, or evm:base: x402 sells no sessions\n  advice: what is metered cannot be charged before it is known: it is sold by sessions"),
   Case(
     rails: "rails = [\"prepaid\", \"x402:base\"]\nsell = [\"session\"]",
-    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\" as well: chains are paid request by request for now"),
+    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\" as well, or evm:base: x402 sells no sessions"),
   Case(
     rails: "rails = [\"x402:base\"]\nsell = [\"session\"]",
-    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\": chains are paid request by request for now"),
+    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\" as well, or evm:base: x402 sells no sessions"),
   Case(
     rails: "rails = [\"x402:base\"]\nsell = [\"charge\", \"session\"]",
-    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\" alone, or \"prepaid\" among the rails: sessions are prepaid for now"),
+    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\" alone, \"prepaid\" among the rails, or evm:base: x402 sells no sessions"),
   Case(
     rails: "rails = [\"x402:base\"]\nminimum-deposit = \"1 USDC\"",
     expected: "proxy.conf:22:19: error: [[route]] \"quotes\": minimum-deposit = \"1 USDC\": excludes another key\n  expected: a route that sells sessions"),

@@ -15,6 +15,8 @@ final class Chain: Sendable {
   /// nil where we submit nothing ourselves.
   let submitter: ChainSubmitter?
   let facilitator: Facilitator?
+  /// nil where no sessions are sold.
+  let escrow: EscrowDesk?
   private let reachable = Atomic<Bool>(false)
   private let guardians = Mutex<[Task<Void, Never>]>([])
   private let notices: ChainNotices
@@ -28,11 +30,13 @@ final class Chain: Sendable {
     let rpc = plan.nodes.isEmpty ? nil : ChainRPC(chain: plan.id, nodes: plan.nodes, services: services)
     self.rpc = rpc
     facilitator = plan.facilitator.map { Facilitator($0, network: X402Network(chainID: plan.id), services: services, notices: notices) }
-    // On Tempo nothing is submitted but payers' own transactions, whose fees the signer may pay.
-    if plan.settings.kind == .evm, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
-      submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
+    // On Tempo nothing is submitted but payers' own transactions, whose fees the signer may pay, and what settles and closes channels.
+    if plan.settings.kind == .evm || plan.settings.escrow != nil, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
+      let submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
+      self.submitter = submitter
+      escrow = plan.escrow.map { EscrowDesk($0, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, notices: notices) }
     } else {
-      submitter = nil
+      (submitter, escrow) = (nil, nil)
     }
   }
 

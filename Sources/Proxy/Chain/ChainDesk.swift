@@ -92,6 +92,10 @@ final class ChainDesk: Sendable {
     guard case .key(let key)? = state.withLock({ $0.chains[chain]?.plan.signer }) else { return nil }
     return key
   }
+
+  /// The escrow of a chain's sessions as it stands; nil where there is none, or nothing is known of it yet: no session can be sold then.
+  func escrow(_ chain: UInt64) -> EscrowState? { state.withLock { $0.chains[chain] }?.escrow?.state }
+
   /// How many payments came to what.
   var counts: ChainCounts { state.withLock { $0.counts } }
 

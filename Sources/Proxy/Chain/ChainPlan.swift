@@ -1,5 +1,6 @@
 import Configuration
 import Ethereum
+import Methods
 
 /// A configured chain as the desk deals with it: where its nodes are asked, who signs, who settles.
 struct ChainPlan: Sendable, Equatable {
@@ -46,6 +47,11 @@ struct ChainPlan: Sendable, Equatable {
     let verify: ServiceEndpoint
     let settle: ServiceEndpoint
     let supported: ServiceEndpoint
+  }
+
+  /// What holds the deposits of the chain's sessions; nil where none are sold.
+  var escrow: SessionEscrow? {
+    settings.escrow.map { SessionEscrow(rules: ChannelProtocol($0.rules), chain: id, address: $0.address) }
   }
 
   var id: UInt64 { settings.id }

@@ -21,6 +21,10 @@ extension Chain {
   /// Settles a payment, or finds out why it cannot be.
   func settle(_ order: SettlementOrder) async -> SettlementWord {
     var order = order
+    switch order.kind {
+    case .payment: break
+    case .deposit, .close, .question: return await escrow?.settle(order) ?? .unavailable
+    }
     if order.entry == nil, case .hash(let hash) = order.charge.means {
       // Nothing is signed: what nobody can see on the chain is not worth a claim.
       if let word = await lookForUnclaimed(hash) { return word }

@@ -5,8 +5,22 @@ import Ledger
 import Methods
 import Payments
 
-/// A payment on a chain that a request waits for, and how it comes to be settled.
+/// A payment on a chain that a request waits for, and how it comes to be settled; or what a request waits for with a channel.
 struct SettlementOrder: Sendable {
+  /// What is waited for.
+  enum Kind: Sendable {
+    /// A payment that buys one answer.
+    case payment
+    /// A deposit to a channel; `payment.deposit` tells the ledger of it.
+    case deposit(ChannelStep)
+    /// The close of a channel, which the ledger has begun by `entry`.
+    case close(Digest32)
+    /// The word of a contract on whether a voucher is signed; nothing is claimed.
+    case question(WalletQuestion)
+  }
+
+  /// What is waited for.
+  var kind = Kind.payment
   /// What the ledger claims, its proof included.
   let payment: ChainPaymentOrder
   /// The chain's number.
@@ -37,12 +51,14 @@ struct SettlementRefusal: Sendable, Equatable {
   let reason: X402Reason
   /// The transaction that failed, where there was one.
   var transaction: Digest32?
+  /// Which rule of sessions was broken, where it was about a channel.
+  var channel: ChannelError?
 }
 
 // What going on after a restart needs: JSON in the ledger's record.
 extension SettlementOrder {
   /// Writes the proof.
-  static func proof(chain: UInt64, charge: ChainCharge, facilitated: [UInt8]?) -> [UInt8] {
+  static func proof(chain: UInt64, charge: ChainCharge, facilitated: [UInt8]?, step: ChannelStep? = nil) -> [UInt8] {
     var object: JSONObject = ["chain": .string(String(chain)), "payer": .string(charge.payer.lowercase)]
     switch charge.means {
     case .call(let to, let data):
@@ -66,6 +82,7 @@ extension SettlementOrder {
     }
     object.set("transfers", .array(transfers))
     if let facilitated { object.set("facilitated", .string(String(decoding: facilitated, as: UTF8.self))) }
+    if let step { object.set("channel", .object(step.object)) }
     return JSON.serialize(.object(object))
   }
 
@@ -84,6 +101,10 @@ extension SettlementOrder {
       transfers.append(
         ExpectedTransfer(
           token: token, from: entry["from"]?.stringValue.flatMap { Address($0) }, to: to, amount: amount, memo: memo.map { .exact($0) } ?? .any))
+    }
+    if let channel = object["channel"] {
+      guard let channel = channel.objectValue, let step = ChannelStep(channel, means: means, transfers: transfers, view) else { return nil }
+      kind = .deposit(step)
     }
     let notBefore = object["notBefore"]?.stringValue.flatMap { Int64($0) }.map { Timestamp(microseconds: $0) }
     charge = ChainCharge(

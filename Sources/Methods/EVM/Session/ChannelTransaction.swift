@@ -30,7 +30,8 @@ public struct ChannelTransaction: Sendable, Hashable {
   /// The payer's transaction that waits for us to sign for its fees; nil where none does. ``sponsored(by:feeToken:)`` makes it sendable.
   public private(set) var awaiting: SignedTempoTransaction?
 
-  init(
+  /// Takes the members.
+  public init(
     _ step: Step, channelID: Digest32, id: Digest32? = nil, amount: UInt128?, expires: Timestamp? = nil, means: SettlementMeans,
     transfers: [ExpectedTransfer], awaiting: SignedTempoTransaction? = nil
   ) {
