@@ -5,6 +5,7 @@ struct AuditLine {
   var previous: Range<Int>?
   var amount: Range<Int>?
   var refunded: Range<Int>?
+  var earned: Range<Int>?
   var currency: Range<Int>?
   var size: UInt64?
   var root: Range<Int>?
@@ -42,6 +43,7 @@ struct AuditLine {
     case 0x61 where Self.equals(line, name, "amount"): amount = text
     case 0x63 where Self.equals(line, name, "currency"): currency = text
     case 0x65 where Self.equals(line, name, "event"): event = text
+    case 0x65 where Self.equals(line, name, "earned"): earned = text
     case 0x6E where Self.equals(line, name, "note"):
       note = value
       noteMember = member

@@ -49,7 +49,9 @@ struct AuditLog: ~Copyable {
     pieces.appendAfterPrevious(entry, words, sequence: next, to: &lines)
     if entry.kind.movesMoney, entry.currency != .max {
       // Cannot overflow before 2^128 base units have moved.
-      _ = totals.add(entry.amount, event: entry.kind, place: place(entry.currency))
+      let place = place(entry.currency)
+      _ = totals.add(entry.amount, event: entry.kind, place: place)
+      if entry.kind.saysEarned { _ = totals.add(earned: entry.earned, event: entry.kind, place: place) }
     }
     close(start, &lines)
     uncovered += 1

@@ -7,6 +7,8 @@ import HTTP
 struct AuditPieces: ~Copyable {
   private var sessions: [[UInt8]] = []
   private var wallets: [[UInt8]] = []
+  /// Payers of channels, by their sessions.
+  private var payers: [[UInt8]] = []
   private var merchants: [[UInt8]] = []
   private var routes: [[UInt8]] = []
   private var currencies: [[UInt8]] = []
@@ -23,6 +25,7 @@ struct AuditPieces: ~Copyable {
   mutating func learn(_ fragment: Fragment) {
     switch fragment {
     case .session(let index, let id): Self.set(&sessions, Int(index), ",\"session\":\"\(id.hex)\"")
+    case .payer(let index, let payer): Self.set(&payers, Int(index), ",\"payer\":\(AuditText.quoted(payer))")
     case .wallet(let index, let key): Self.set(&wallets, Int(index), ",\"wallet\":\"\(AuditText.wallet(key))\"")
     case .merchant(let index, let name): Self.set(&merchants, Int(index), ",\"recipient\":\(AuditText.quoted(name))")
     case .currency(let index, let code):
@@ -49,9 +52,19 @@ struct AuditPieces: ~Copyable {
   /// Appends `{"amount":…` up to the event.
   mutating func appendBeforePrevious(_ entry: Entry, _ words: EntryWords?, to line: inout ByteBuffer) {
     line.append("{" as StaticString)
-    if entry.kind != .sessionClosed, entry.currency != .max || words?.amount != nil {
+    if entry.kind.saysAccepted {
+      line.append("\"accepted\":\"" as StaticString)
+      line.append(decimal: entry.accepted)
+      line.append("\"," as StaticString)
+    }
+    if entry.kind.saysAmount, entry.currency != .max || words?.amount != nil {
       line.append("\"amount\":\"" as StaticString)
       line.append(decimal: words?.amount ?? entry.amount)
+      line.append("\"," as StaticString)
+    }
+    if let captured = words?.chain?.captured {
+      line.append("\"captured\":\"" as StaticString)
+      line.append(decimal: captured)
       line.append("\"," as StaticString)
     }
     if let cause = words?.cause {
@@ -77,8 +90,22 @@ struct AuditPieces: ~Copyable {
       JCS.append(string: code, to: &line)
       line.append("," as StaticString)
     }
+    if let deposit = words?.chain?.deposit {
+      line.append("\"deposit\":\"" as StaticString)
+      line.append(decimal: deposit)
+      line.append("\"," as StaticString)
+    }
+    if entry.kind.saysEarned {
+      line.append("\"earned\":\"" as StaticString)
+      line.append(decimal: entry.earned)
+      line.append("\"," as StaticString)
+    }
     line.append(entry.kind.member)
-    words?.chain?.appendBeforePrevious(to: &line)
+    if let chain = words?.chain {
+      chain.appendBeforePrevious(to: &line)
+    } else if entry.kind.saysEarned, entry.session != Entry.nothing {
+      line.append(payers[Int(entry.session)])
+    }
   }
 
   /// Appends what follows `prev`, and closes the object.
@@ -102,6 +129,8 @@ struct AuditPieces: ~Copyable {
       line.append(",\"refunded\":\"" as StaticString)
       line.append(decimal: entry.amount)
       line.append("\"" as StaticString)
+    } else if let refunded = words?.chain?.refunded {
+      ChainWords.append(",\"refunded\":\"", refunded, to: &line)
     }
     if entry.route != .none { line.append(routes[Int(entry.route.index) - 1]) }
     if let sender = words?.chain?.sender { line.append(",\"sender\":\"0x\(AuditText.hex(sender))\"") }
@@ -196,20 +225,49 @@ extension AuditEventKind {
     case .paymentFailed: "\"event\":\"payment.failed\""
     case .paymentWrittenOff: "\"event\":\"payment.writtenoff\""
     case .chainTransaction: "\"event\":\"chain.transaction\""
+    case .channelOpened: "\"event\":\"channel.opened\""
+    case .channelDebited: "\"event\":\"channel.debited\""
+    case .channelReturned: "\"event\":\"channel.returned\""
+    case .channelToppedUp: "\"event\":\"channel.toppedup\""
+    case .channelSettled: "\"event\":\"channel.settled\""
+    case .channelClosed: "\"event\":\"channel.closed\""
+    case .channelSuspended: "\"event\":\"channel.suspended\""
+    case .channelResumed: "\"event\":\"channel.resumed\""
     }
   }
 
   var saysSpent: Bool {
     switch self {
-    case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed: true
+    case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .channelDebited, .channelReturned, .channelToppedUp,
+      .channelSettled, .channelClosed:
+      true
     case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
       .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint,
-      .paymentClaimed, .paymentSubmitted, .paymentSettled, .paymentFailed, .paymentWrittenOff, .chainTransaction:
+      .paymentClaimed, .paymentSubmitted, .paymentSettled, .paymentFailed, .paymentWrittenOff, .chainTransaction,
+      .channelOpened, .channelSuspended, .channelResumed:
       false
     }
   }
 
-  var saysUnits: Bool { saysSpent && self != .sessionToppedUp }
+  /// Whether a line says its amount in the member of that name, where it has one.
+  var saysAmount: Bool {
+    switch self {
+    // A wallet's session that is closed says what is refunded; nothing moves where a channel is opened or topped up.
+    case .sessionClosed, .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed: false
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
+      .sessionDebited, .sessionReturned, .sessionToppedUp, .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen,
+      .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentSettled, .paymentFailed,
+      .paymentWrittenOff, .chainTransaction, .channelDebited, .channelReturned, .channelSettled, .channelClosed:
+      true
+    }
+  }
+
+  /// Whether a line says the budget of its channel.
+  var saysAccepted: Bool { saysEarned || self == .channelOpened || self == .channelToppedUp }
+
+  var saysUnits: Bool {
+    saysSpent && self != .sessionToppedUp && self != .channelToppedUp && self != .channelSettled
+  }
 }
 
 /// How names stand in lines.

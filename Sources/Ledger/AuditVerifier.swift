@@ -132,7 +132,11 @@ public struct AuditVerifier {
     guard let digits = kind == .sessionClosed ? line.refunded : line.amount, let code = line.currency,
       let amount: UInt128 = AuditLine.number(octets, digits)
     else { return false }
-    return totals.add(amount, event: kind, currency: octets[code])
+    let place = totals.place(of: octets[code])
+    guard totals.add(amount, event: kind, place: place) else { return false }
+    guard kind.saysEarned else { return true }
+    guard let digits = line.earned, let earned: UInt128 = AuditLine.number(octets, digits) else { return false }
+    return totals.add(earned: earned, event: kind, place: place)
   }
 
   // MARK: checkpoints

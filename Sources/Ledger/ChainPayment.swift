@@ -25,10 +25,13 @@ public struct ChainPaymentOrder: Sendable {
   public var challengeID: Digest32?
   /// What going on after a restart needs, opaque to the ledger; at most `LedgerLimit.proofOctets`. Dropped once the money has arrived.
   public var proof: [UInt8]
+  /// The channel that it opens or tops up, where it is no payment for a request: nothing is expected to arrive by it, nor issued.
+  public var deposit: EscrowDeposit?
 
   public init(
     id: Digest32, request: Digest32, payer: String, amount: UInt128, currency: String, merchant: String, route: RouteLabel = .none,
-    client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = []
+    client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
+    deposit: EscrowDeposit? = nil
   ) {
     self.id = id
     self.request = request
@@ -41,6 +44,7 @@ public struct ChainPaymentOrder: Sendable {
     self.expires = expires
     self.challengeID = challengeID
     self.proof = proof
+    self.deposit = deposit
   }
 }
 
@@ -78,6 +82,10 @@ public struct ChainPaymentView: Sendable, Equatable {
   public let transaction: Digest32?
   /// Empty once the money has arrived.
   public let proof: [UInt8]
+  /// What it is a deposit for, until that is booked.
+  public let deposit: EscrowDeposit?
+  /// The channel that it was, or is to be, deposited for.
+  public let channel: Digest32?
   /// The number of the claim's entry: what receipts and audit lines call the payment.
   public let reference: LSN
   /// Since when it is in its state.
@@ -108,6 +116,8 @@ struct ChainPayment {
   var expires: Timestamp
   var challengeID: Digest32?
   var proof: [UInt8]
+  var deposit: EscrowDeposit?
+  var channel: Digest32?
   var reference: LSN
   var state = ChainPaymentState.claimed
   var transaction: Digest32?
@@ -118,6 +128,9 @@ struct ChainPayment {
   var changed: LSN = 0
   /// When it came to its state.
   var since = Timestamp(microseconds: 0)
+
+  /// Is set in a record's state where a channel follows.
+  static let depositMark: UInt8 = 1 << 7
 
   /// How long payments are kept after they can no longer settle, or after they were served.
   static var retention: Duration { .seconds(86_400) }

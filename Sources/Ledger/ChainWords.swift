@@ -18,6 +18,14 @@ struct ChainWords {
   /// The address that a transaction was sent from.
   var sender: [UInt8]?
   var transaction: Digest32?
+  /// What lies in an escrow for a channel.
+  var deposit: UInt128?
+  /// What a channel's end came to: what the merchant got all in all, what the payer got back, and what was paid beyond what was spent or the
+  /// other way round.
+  var captured: UInt128?
+  var refunded: UInt128?
+  var overpaid: UInt128?
+  var lost: UInt128?
 
   init() {}
 
@@ -30,19 +38,13 @@ struct ChainWords {
 
   /// Appends the members between `event` and `prev`, in JCS order.
   func appendBeforePrevious(to line: inout ByteBuffer) {
-    if let gas {
-      line.append(",\"gas\":\"" as StaticString)
-      line.append(decimal: gas)
-      line.append("\"" as StaticString)
-    }
-    if let nonce {
-      line.append(",\"nonce\":\"" as StaticString)
-      line.append(decimal: nonce)
-      line.append("\"" as StaticString)
-    }
+    if let gas { Self.append(",\"gas\":\"", gas, to: &line) }
+    if let lost { Self.append(",\"lost\":\"", lost, to: &line) }
+    if let nonce { Self.append(",\"nonce\":\"", UInt128(nonce), to: &line) }
     if let succeeded {
       line.append(succeeded ? ",\"outcome\":\"succeeded\"" as StaticString : ",\"outcome\":\"failed\"" as StaticString)
     }
+    if let overpaid { Self.append(",\"overpaid\":\"", overpaid, to: &line) }
     if let payer {
       line.append(",\"payer\":" as StaticString)
       JCS.append(string: payer, to: &line)
@@ -53,6 +55,13 @@ struct ChainWords {
   /// Appends the member behind `time`.
   func appendAfterTime(to line: inout ByteBuffer) {
     if let transaction { Self.append(",\"transaction\":\"0x", transaction, to: &line) }
+  }
+
+  /// Appends a member whose value is a number.
+  static func append(_ name: StaticString, _ number: UInt128, to line: inout ByteBuffer) {
+    line.append(name)
+    line.append(decimal: number)
+    line.append("\"" as StaticString)
   }
 
   /// Appends a member whose value is a digest.

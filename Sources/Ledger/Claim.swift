@@ -11,6 +11,8 @@ struct Claim {
     case toppedUp(session: Digest32, credential: Digest32)
     /// A payment on a chain, whose state says whether it is in flight.
     case payment(Digest32)
+    /// The close of a channel.
+    case closed(session: Digest32)
   }
 
   var use: Use

@@ -11,6 +11,7 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
   case merchantPayout = 40, refund
   case checkpoint = 50
   case paymentClaimed = 51, paymentSubmitted, paymentSettled, paymentFailed, paymentWrittenOff, chainTransaction
+  case channelOpened = 60, channelDebited, channelReturned, channelToppedUp, channelSettled, channelClosed, channelSuspended, channelResumed
 
   /// The member `event` of a line.
   public var name: String {
@@ -44,6 +45,14 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .paymentFailed: "payment.failed"
     case .paymentWrittenOff: "payment.writtenoff"
     case .chainTransaction: "chain.transaction"
+    case .channelOpened: "channel.opened"
+    case .channelDebited: "channel.debited"
+    case .channelReturned: "channel.returned"
+    case .channelToppedUp: "channel.toppedup"
+    case .channelSettled: "channel.settled"
+    case .channelClosed: "channel.closed"
+    case .channelSuspended: "channel.suspended"
+    case .channelResumed: "channel.resumed"
     }
   }
 
@@ -59,10 +68,23 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
   var movesMoney: Bool {
     switch self {
     case .chargeSettled, .sessionOpened, .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletFunded, .walletDefunded,
-      .merchantPayout, .refund, .paymentSettled, .paymentWrittenOff:
+      .merchantPayout, .refund, .paymentSettled, .paymentWrittenOff, .channelDebited, .channelReturned, .channelSettled, .channelClosed:
       true
     case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeVoided, .paymentRefused, .walletCreated, .walletPolicy,
-      .walletFrozen, .walletThawed, .walletRekeyed, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentFailed, .chainTransaction:
+      .walletFrozen, .walletThawed, .walletRekeyed, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentFailed, .chainTransaction,
+      .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed:
+      false
+    }
+  }
+
+  /// Whether a line of it says what moved between a channel's session and its merchant, beside its amount.
+  var saysEarned: Bool {
+    switch self {
+    case .channelDebited, .channelReturned, .channelSettled, .channelClosed: true
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
+      .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletCreated, .walletFunded, .walletDefunded, .walletPolicy,
+      .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentSettled,
+      .paymentFailed, .paymentWrittenOff, .chainTransaction, .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed:
       false
     }
   }
@@ -85,6 +107,9 @@ struct Entry {
   var client = ClientAddress.none
   var amount: UInt128 = 0
   var spent: UInt128 = 0
+  /// A channel's budget, and what moved between its session and its merchant.
+  var accepted: UInt128 = 0
+  var earned: UInt128 = 0
   var units: UInt64 = 0
   var reference: LSN = 0
 
@@ -111,6 +136,8 @@ struct EntryWords {
 /// A constant piece of lines that the committer keeps by index.
 enum Fragment {
   case session(UInt32, id: Digest32)
+  /// The payer of the channel in a session's place.
+  case payer(UInt32, String)
   case wallet(UInt32, key: Digest32)
   case merchant(UInt32, name: String)
   case currency(UInt8, code: String)

@@ -86,13 +86,15 @@ extension Ledger {
     state.withLock { state in state.wallets.indices.dropFirst(offset).prefix(limit).map { state.view(wallet: UInt32($0)) } }
   }
 
-  /// Shows open and closing sessions, of one wallet or of all.
+  /// Shows open and closing sessions, of one wallet or of all; all have channels too.
   public func sessions(of wallet: Digest32? = nil, from offset: Int = 0, limit: Int = 1_000) -> [SessionView] {
     state.withLock { state in
       var views: [SessionView] = []
       var skipped = 0
       for index in state.balances.indices where state.balances[index].phase != .vacant && views.count < limit {
-        if let wallet, state.wallets[Int(state.balances[index].wallet)].key != wallet { continue }
+        if let wallet {
+          guard !state.balances[index].isChannel, state.wallets[Int(state.balances[index].wallet)].key == wallet else { continue }
+        }
         if skipped < offset {
           skipped += 1
         } else if let view = state.view(index) {

@@ -20,12 +20,15 @@ extension LedgerState {
     guard payments.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
     guard openPayments.count < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
     let currency = try currency(order.currency)
-    guard fits(order.amount, currency) else { throw .overflow }
+    if let deposit = order.deposit { try check(deposit, of: order) } else if !fits(order.amount, currency) { throw .overflow }
     let merchant = try merchant(order.merchant)
-    currencies[Int(currency)].expected += order.amount
+    // What is deposited in an escrow is somebody else's still.
+    if order.deposit == nil { currencies[Int(currency)].expected += order.amount }
+    if case .open(let opening) = order.deposit { openings[opening.id] = order.id }
     payments[order.id] = ChainPayment(
       request: order.request, payer: order.payer, amount: order.amount, currency: currency, merchant: merchant, route: order.route,
-      client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof, reference: lsn + 1)
+      client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
+      deposit: order.deposit, channel: order.deposit?.channel, reference: lsn + 1)
     openPayments.insert(order.id)
     expiries.add(.payment(order.id), at: order.expires + ChainPayment.retention)
     if let challenge = order.challengeID {
@@ -80,6 +83,7 @@ extension LedgerState {
     case .settled, .serving, .served, .writtenOff: return payment.changed
     case .claimed, .submitted: break
     }
+    guard payment.deposit == nil else { throw .paymentMismatch }
     let currency = Int(payment.currency)
     currencies[currency].expected -= payment.amount
     // Fits: what is expected was counted when it was claimed.
@@ -99,7 +103,11 @@ extension LedgerState {
     let payment = try openPayment(id)
     // What is in the outbox may still land: its end is told first.
     guard outgoingPurposes[id] == nil else { throw .claimInFlight }
-    currencies[Int(payment.currency)].expected -= payment.amount
+    switch payment.deposit {
+    case nil: currencies[Int(payment.currency)].expected -= payment.amount
+    case .open(let order): openings[order.id] = nil
+    case .topUp: break
+    }
     openPayments.remove(id)
     payments[id] = nil
     redo.removeRecord(RecordKey(.payment, id))
@@ -258,7 +266,8 @@ extension LedgerState {
     return ChainPaymentView(
       id: id, request: payment.request, state: payment.state, payer: payment.payer, amount: payment.amount,
       currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, client: payment.client, expires: payment.expires,
-      challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, reference: payment.reference,
+      challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, deposit: payment.deposit,
+      channel: payment.channel, reference: payment.reference,
       since: payment.since, changed: payment.changed)
   }
 }

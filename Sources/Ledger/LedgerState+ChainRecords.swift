@@ -7,7 +7,7 @@ extension LedgerState {
   mutating func write(payment id: Digest32) {
     guard let payment = payments[id] else { return }
     let place = redo.beginRecord(RecordKey(.payment, id))
-    redo.put(payment.state.rawValue)
+    redo.put(payment.state.rawValue | (payment.channel == nil ? 0 : ChainPayment.depositMark))
     redo.put(payment.request)
     redo.put(payment.payer)
     redo.put(payment.amount)
@@ -23,11 +23,16 @@ extension LedgerState {
     redo.put(optional: payment.until) { $0.put($1.microseconds) }
     redo.put(payment.since.microseconds)
     redo.put(payment.proof)
+    if let channel = payment.channel {
+      redo.put(channel)
+      redo.put(optional: payment.deposit) { $0.put($1) }
+    }
     redo.endRecord(place)
   }
 
   mutating func readPayment(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
-    guard let state = ChainPaymentState(rawValue: try reader.integer()) else { throw .malformed(.payment) }
+    let marked: UInt8 = try reader.integer()
+    guard let state = ChainPaymentState(rawValue: marked & ~ChainPayment.depositMark) else { throw .malformed(.payment) }
     let request = try reader.digest()
     let payer = try reader.string()
     let amount: UInt128 = try reader.integer()
@@ -44,16 +49,31 @@ extension LedgerState {
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count, (state == .serving) == (hold != 0) else {
       throw .malformed(.payment)
     }
+    let proof = try reader.bytes()
+    var channel: Digest32?
+    var deposit: EscrowDeposit?
+    if marked & ChainPayment.depositMark != 0 {
+      channel = try reader.digest()
+      deposit = try reader.optional { (reader) throws(LedgerError) in try Self.deposit(&reader) }
+      guard (deposit != nil) == (state == .claimed || state == .submitted), deposit == nil || deposit?.channel == channel else {
+        throw .malformed(.payment)
+      }
+    }
     payments[id] = ChainPayment(
       request: request, payer: payer, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
-      expires: expires, challengeID: challengeID, proof: try reader.bytes(), reference: reference, state: state, transaction: transaction,
-      hold: hold, until: until, since: since)
+      expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
+      transaction: transaction, hold: hold, until: until, since: since)
     try place(id, amount, currency, state)
   }
 
   /// Puts a payment that was read into the lists and sums that its state belongs to.
   private mutating func place(_ id: Digest32, _ amount: UInt128, _ index: UInt8, _ state: ChainPaymentState) throws(LedgerError) {
     let currency = Int(index)
+    if let deposit = payments[id]?.deposit {
+      openPayments.insert(id)
+      if case .open(let order) = deposit { openings[order.id] = id }
+      return
+    }
     switch state {
     case .claimed, .submitted:
       guard fits(amount, index) else { throw .malformed(.payment) }

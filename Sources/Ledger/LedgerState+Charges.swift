@@ -19,7 +19,7 @@ extension LedgerState {
   func state(of claim: Claim) -> ClaimState {
     switch claim.use {
     case .held: return .held
-    case .settled, .opened, .toppedUp: return .settled(reference: claim.reference)
+    case .settled, .opened, .toppedUp, .closed: return .settled(reference: claim.reference)
     case .payment(let id):
       switch payments[id]?.state {
       case .claimed, .submitted, .serving: return .held

@@ -14,14 +14,27 @@ extension LedgerState {
   }
 
   @inline(__always)
-  private func openSlot(_ handle: SessionHandle) throws(Refusal) -> Int {
+  func openSlot(_ handle: SessionHandle) throws(Refusal) -> Int {
     guard availability == .selling else { throw .unavailable }
     let index = try slot(handle)
     switch balances[index].phase {
     case .open: return index
+    case .suspended: throw .channelSuspended
     case .closing: throw .sessionClosing
     case .vacant: throw .sessionClosed
     }
+  }
+
+  /// Says what a new exchange makes of the total and of what is held.
+  @inline(__always)
+  func checkBegin(_ index: Int, cost: ExactCost, hold: ExactCost) throws(Refusal) -> (total: ExactCost, held: ExactCost) {
+    guard !balances[index].isEnding else { throw .sessionClosing }
+    guard balances[index].inFlight < balances[index].maximumInFlight else { throw .tooMany(.inFlight) }
+    guard let total = balances[index].total.adding(cost), let held = balances[index].held.adding(hold), let committed = total.adding(held)
+    else { throw .overflow }
+    let spent = committed.ceiling
+    guard spent <= balances[index].deposit else { throw .insufficientBudget(required: spent - balances[index].deposit) }
+    return (total, held)
   }
 
   /// Debits a request ahead, and holds what it may come to cost beside that.
@@ -29,13 +42,7 @@ extension LedgerState {
     _ handle: SessionHandle, cost: ExactCost, hold: ExactCost, context: DebitContext, at now: Timestamp
   ) throws(Refusal) -> LSN {
     let index = try openSlot(handle)
-    guard balances[index].inFlight < balances[index].maximumInFlight else { throw .tooMany(.inFlight) }
-    guard let total = balances[index].total.adding(cost), let held = balances[index].held.adding(hold), let committed = total.adding(held)
-    else { throw .overflow }
-    let spent = committed.ceiling
-    guard spent <= balances[index].deposit else { throw .insufficientBudget(required: spent - balances[index].deposit) }
-    balances[index].total = total
-    balances[index].held = held
+    (balances[index].total, balances[index].held) = try checkBegin(index, cost: cost, hold: hold)
     balances[index].inFlight += 1
     balances[index].lastUse = tick
     touchBalance(index)
@@ -63,6 +70,7 @@ extension LedgerState {
       let (required, isEnough) = needed.ceiling.subtractingReportingOverflow(deposit)
       if isEnough { throw .overflow }
       balances[index].required = required
+      balances[index].hasWaiting = true
       throw .insufficientBudget(required: required)
     }
     balances[index].total = total
@@ -87,6 +95,7 @@ extension LedgerState {
       guard let needed = before.adding(min(atLeast, wanted)) else { throw .overflow }
       let required = needed.ceiling - balances[index].deposit
       balances[index].required = required
+      balances[index].hasWaiting = true
       throw .insufficientBudget(required: required)
     }
     balances[index].total = total
@@ -167,8 +176,27 @@ extension LedgerState {
     balances[index].units &+= units
     let spent = after.ceiling
     let amount = spent - before.ceiling
+    if balances[index].isChannel { return earn(amount, spent: spent, units: units, slot: index, context: context, at: now) }
     credit(balances[index].merchant, Int128(amount), currency: balances[index].currency)
     return append(line(.sessionDebited, slot: index, amount: amount, spent: spent, units: units, context: context, at: now))
+  }
+
+  /// Books a debit from a channel: the merchant gets the part of it that has arrived, which is nothing unless more was settled than spent.
+  private mutating func earn(
+    _ amount: UInt128, spent: UInt128, units: UInt64, slot index: Int, context: DebitContext, at now: Timestamp, words: EntryWords? = nil
+  ) -> LSN {
+    let entry = line(.channelDebited, slot: index, amount: amount, spent: spent, units: units, context: context, at: now)
+    let earned = balances[index].earned(spent: spent) - balances[index].earned(spent: spent - amount)
+    return append(moving(Int128(earned), entry), words: words)
+  }
+
+  /// Moves so much between a channel's session and its merchant, and notes it in the line.
+  @inline(__always)
+  private mutating func moving(_ earned: Int128, _ entry: Entry) -> Entry {
+    var entry = entry
+    entry.earned = earned.magnitude
+    if earned != 0 { credit(entry.merchant, earned, currency: entry.currency) }
+    return entry
   }
 
   /// Takes back from the merchant what was settled when the request began.
@@ -180,6 +208,10 @@ extension LedgerState {
     balances[index].units &-= min(returned, balances[index].units)
     let spent = after.ceiling
     let amount = before.ceiling - spent
+    if balances[index].isChannel {
+      let entry = line(.channelReturned, slot: index, amount: amount, spent: spent, units: returned, context: context, at: now)
+      return append(moving(-Int128(balances[index].earned(spent: before.ceiling) - balances[index].earned(spent: spent)), entry))
+    }
     credit(balances[index].merchant, -Int128(amount), currency: balances[index].currency)
     return append(line(.sessionReturned, slot: index, amount: amount, spent: spent, units: returned, context: context, at: now))
   }
@@ -192,7 +224,7 @@ extension LedgerState {
     entry.currency = balances[index].currency
     entry.route = context.route
     entry.session = UInt32(index)
-    entry.wallet = wallets[Int(balances[index].wallet)].fragment
+    if balances[index].isChannel { entry.accepted = balances[index].deposit } else { entry.wallet = wallets[Int(balances[index].wallet)].fragment }
     entry.merchant = balances[index].merchant
     entry.client = context.client
     entry.amount = amount
@@ -208,10 +240,14 @@ extension LedgerState {
     let before = balances[index].settled.ceiling
     balances[index].settled = balances[index].total
     let spent = balances[index].total.ceiling
-    credit(balances[index].merchant, Int128(spent - before), currency: balances[index].currency)
     touchBalance(index)
+    let words = EntryWords(cause: CloseCause.restart.name)
+    if balances[index].isChannel {
+      _ = earn(spent - before, spent: spent, units: 0, slot: index, context: context, at: now, words: words)
+      return
+    }
+    credit(balances[index].merchant, Int128(spent - before), currency: balances[index].currency)
     _ = append(
-      line(.sessionDebited, slot: index, amount: spent - before, spent: spent, units: 0, context: context, at: now),
-      words: EntryWords(cause: CloseCause.restart.name))
+      line(.sessionDebited, slot: index, amount: spent - before, spent: spent, units: 0, context: context, at: now), words: words)
   }
 }

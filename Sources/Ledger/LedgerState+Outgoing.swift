@@ -58,6 +58,7 @@ extension LedgerState {
     guard raw.count <= LedgerLimit.transactionOctets.most else { throw .tooMany(.transactionOctets) }
     guard transaction.replaced.count < LedgerLimit.replacements.most else { throw .tooMany(.replacements) }
     transaction.replaced.append(transaction.hash)
+    setUnderWay(transaction.purpose, from: transaction.hash, to: hash)
     transaction.hash = hash
     transaction.raw = raw
     senders[key]?.waiting[nonce] = transaction

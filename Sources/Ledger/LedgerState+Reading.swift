@@ -8,13 +8,17 @@ import Payments
 extension LedgerState {
   /// Kinds in the order in which they must be read.
   static var readingOrder: [RecordKind] {
-    [.meta, .currency, .merchant, .wallet, .session, .balance, .hold, .claim, .closed, .outcome, .reference, .volume, .sender, .outgoing, .payment]
+    [
+      .meta, .currency, .merchant, .wallet, .session, .channel, .voucher, .balance, .hold, .claim, .closed, .outcome, .reference, .volume, .sender,
+      .outgoing, .payment,
+    ]
   }
 
   /// What reading needs to know beside the state.
   struct Reading {
     var walletsByNumber: [UInt64: UInt32] = [:]
     var details: [UInt64: SessionDetails] = [:]
+    var channels: [UInt64: Channel] = [:]
   }
 
   mutating func read(_ key: RecordKey, _ octets: UnsafeRawBufferPointer, _ reading: inout Reading) throws(LedgerError) {
@@ -33,6 +37,8 @@ extension LedgerState {
       try readMerchant(&reader)
     case .wallet: try readWallet(&reader, &reading)
     case .session: try readDetails(&reader, &reading)
+    case .channel: try readChannel(&reader, &reading)
+    case .voucher: try readVoucher(&reader, &reading)
     case .balance: try readBalance(&reader, &reading)
     case .hold: try readHold(&reader, reading)
     case .claim: try readClaim(&reader, key.digest)
@@ -94,6 +100,14 @@ extension LedgerState {
   private func readDetails(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
     let number: UInt64 = try reader.integer()
     let id = try reader.digest()
+    let terms = try Self.terms(&reader)
+    let claims = try reader.array { (reader) throws(LedgerError) in try reader.digest() }
+    let cause = try reader.optional { (reader) throws(LedgerError) -> CloseCause in try Self.cause(&reader, .session) }
+    let closeClaim = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
+    reading.details[number] = SessionDetails(id: id, terms: terms, claims: claims, cause: cause, closeClaim: closeClaim)
+  }
+
+  static func terms(_ reader: inout RecordReader) throws(LedgerError) -> SessionTerms {
     let realm = try reader.string()
     let currency = try reader.string()
     let merchant = try reader.string()
@@ -119,16 +133,19 @@ extension LedgerState {
       else { throw .malformed(.session) }
       return RouteTerms(routeID: routeID, priceVersion: version, price: price)
     }
-    let claims = try reader.array { (reader) throws(LedgerError) in try reader.digest() }
-    let cause = try reader.optional { (reader) throws(LedgerError) -> CloseCause in try Self.cause(&reader, .session) }
-    let closeClaim = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
-    reading.details[number] = SessionDetails(
-      id: id, terms: SessionTerms(realm: realm, currency: currency, merchant: merchant, routes: routes), claims: claims, cause: cause,
-      closeClaim: closeClaim)
+    return SessionTerms(realm: realm, currency: currency, merchant: merchant, routes: routes)
   }
 
   private static func cause(_ reader: inout RecordReader, _ kind: RecordKind) throws(LedgerError) -> CloseCause {
     guard let cause = CloseCause(rawValue: try reader.integer()) else { throw .malformed(kind) }
+    return cause
+  }
+
+  /// The cause of a closed session, in whose mark stands whether it was a channel.
+  private static func cause(_ reader: inout RecordReader, isChannel: inout Bool) throws(LedgerError) -> CloseCause {
+    let marked: UInt8 = try reader.integer()
+    isChannel = marked & ClosedSession.channelMark != 0
+    guard let cause = CloseCause(rawValue: marked & ~ClosedSession.channelMark) else { throw .malformed(.closed) }
     return cause
   }
 
@@ -145,7 +162,9 @@ extension LedgerState {
     balance.phase = phase
     balance.currency = try reader.integer()
     balance.maximumInFlight = try reader.integer()
-    guard let wallet = reading.walletsByNumber[try reader.integer()] else { throw .malformed(.balance) }
+    let number: UInt64 = try reader.integer()
+    let channel = number == 0 ? reading.channels[balance.number] : nil
+    guard let wallet = channel == nil ? reading.walletsByNumber[number] : .max else { throw .malformed(.balance) }
     balance.wallet = wallet
     balance.merchant = try reader.integer()
     balance.deposit = try reader.integer()
@@ -155,12 +174,20 @@ extension LedgerState {
     balance.idleMicroseconds = try reader.integer()
     balance.depositDay = try reader.integer()
     balance.depositOfDay = try reader.integer()
-    balance.lastUse = tick
+    if let channel {
+      balance.arrived = try reader.integer()
+      guard channel.voucher.amount == balance.deposit else { throw .malformed(.balance) }
+    }
+    balance.lastUse = channel == nil ? tick : Instant(nanoseconds: 0)
     guard Int(balance.currency) < currencies.count, Int(balance.merchant) < merchants.count, balance.settled <= balance.total,
       balance.total.ceiling <= balance.deposit, let more = reading.details[balance.number]
     else { throw .malformed(.balance) }
-    wallets[Int(wallet)].openSessions += 1
-    _ = addSession(balance, more)
+    guard let channel else {
+      wallets[Int(wallet)].openSessions += 1
+      _ = addSession(balance, more)
+      return
+    }
+    _ = addChannel(channel, balance, more)
   }
 
   private mutating func readHold(_ reader: inout RecordReader, _ reading: Reading) throws(LedgerError) {
@@ -189,6 +216,7 @@ extension LedgerState {
     case 2: use = .opened(session: try reader.digest())
     case 3: use = .toppedUp(session: try reader.digest(), credential: try reader.digest())
     case 4: use = .payment(try reader.digest())
+    case 5: use = .closed(session: try reader.digest())
     default: throw .malformed(.claim)
     }
     let claim = Claim(
@@ -199,13 +227,16 @@ extension LedgerState {
   }
 
   private mutating func readClosed(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
-    let record = ClosedSession(
+    var isChannel = false
+    var record = ClosedSession(
       wallet: try reader.digest(), currency: try reader.string(), merchant: try reader.string(), deposit: try reader.integer(),
-      spent: try reader.integer(), refunded: try reader.integer(), units: try reader.integer(), cause: try Self.cause(&reader, .closed),
+      spent: try reader.integer(), refunded: try reader.integer(), units: try reader.integer(),
+      cause: try Self.cause(&reader, isChannel: &isChannel),
       time: Timestamp(microseconds: try reader.integer()), lsn: try reader.integer(),
       claim: try reader.optional { (reader) throws(LedgerError) in try reader.digest() },
       answer: try reader.optional { (reader) throws(LedgerError) in try reader.bytes() },
       claims: try reader.array { (reader) throws(LedgerError) in try reader.digest() })
+    if isChannel { record.channel = try Self.closedChannel(&reader) }
     closed[id] = record
     expiries.add(.closed(id), at: record.time + Self.answerRetention)
   }
@@ -222,7 +253,7 @@ extension LedgerState {
   }
 
   /// Ends what was open when the program ended: holds are voided, payments that were only claimed are freed, debits ahead are kept, closing
-  /// sessions are closed.
+  /// sessions are closed; channels wait for the chain.
   mutating func recover(at now: Timestamp) throws(LedgerError) {
     if let report = books().balances.first(where: { $0.sum != 0 }) { throw .unbalanced(currency: report.currency) }
     for id in holds.keys.sorted() { _ = void(Hold(id: id, epoch: epoch), cause: .restart, at: now) }
@@ -230,7 +261,7 @@ extension LedgerState {
     for index in balances.indices {
       switch balances[index].phase {
       case .vacant: continue
-      case .open: settleAhead(slot: index, at: now)
+      case .open, .suspended: settleAhead(slot: index, at: now)
       case .closing: _ = finalise(index, at: now)
       }
     }

@@ -14,7 +14,7 @@ extension LedgerState {
     }
     try checkClaim(order.challengeID, expires: order.expires)
     guard sessionIndex[order.sessionID] == nil, closed[order.sessionID] == nil else { throw .sessionExists }
-    guard sessionIndex.count < LedgerLimit.openSessions.most else { throw .tooMany(.openSessions) }
+    guard sessionIndex.count + openings.count < LedgerLimit.openSessions.most else { throw .tooMany(.openSessions) }
     guard closed.count < LedgerLimit.closedSessions.most else { throw .tooMany(.closedSessions) }
     guard order.terms.routes.count <= LedgerLimit.sessionRoutes.most else { throw .tooMany(.sessionRoutes) }
     let currency = try currency(order.terms.currency)
@@ -86,6 +86,7 @@ extension LedgerState {
     }
     sessionIndex[more.id] = index
     fragments.append(.session(index, id: more.id))
+    if balance.isChannel, let channel = channels[Int(balance.channel)] { fragments.append(.payer(index, channel.payer)) }
     return index
   }
 
@@ -130,9 +131,11 @@ extension LedgerState {
     }
     switch balances[index].phase {
     case .open: break
+    case .suspended: throw .channelSuspended
     case .closing: throw .sessionClosing
     case .vacant: throw .sessionClosed
     }
+    guard !balances[index].isChannel else { throw .wrongBudgetSource }
     let wallet = wallets[Int(balances[index].wallet)]
     guard wallet.key == order.wallet else { throw .wrongWallet }
     guard more.terms.currency == order.currency, more.terms.merchant == order.merchant else { throw .wrongTerms }
@@ -202,7 +205,10 @@ extension LedgerState {
     switch balances[index].phase {
     case .vacant: throw .sessionClosed
     case .closing: return lsn
-    case .open: return stop(index, cause: cause, claim: claim, at: now, receipt: receipt)
+    case .suspended: throw .wrongBudgetSource
+    case .open:
+      guard !balances[index].isChannel else { throw .wrongBudgetSource }
+      return stop(index, cause: cause, claim: claim, at: now, receipt: receipt)
     }
   }
 
@@ -224,9 +230,13 @@ extension LedgerState {
     return balances[index].inFlight == 0 ? finalise(index, at: now) : last
   }
 
-  /// Gives the rest of the budget back to the wallet, and forgets the slot.
+  /// Gives the rest of the budget back to the wallet, and forgets the slot. A channel stays until the chain has closed it.
   mutating func finalise(_ index: Int, at now: Timestamp) -> LSN {
     settleAhead(slot: index, at: now)
+    if balances[index].isChannel {
+      hasNews = true
+      return lsn
+    }
     let balance = balances[index]
     guard let more = details[index] else { return lsn }
     let spent = balance.settled.ceiling
@@ -254,18 +264,24 @@ extension LedgerState {
       unanswered.append(Unanswered(id: more.id, epoch: epoch, facts: facts, receipt: receipt))
       record.isPending = true
     }
+    bury(index, record, id: more.id)
+    return last
+  }
+
+  /// Forgets a slot, and keeps what became of it for 24 hours.
+  mutating func bury(_ index: Int, _ record: ClosedSession, id: Digest32) {
+    let balance = balances[index]
     redo.removeRecord(RecordKey(.session, number: balance.number))
     redo.removeRecord(RecordKey(.balance, number: balance.number))
     balances[index].phase = .vacant
     balances[index].generation &+= 1
     vacated.append(UInt32(index))
     details[index] = nil
-    sessionIndex[more.id] = nil
-    closed[more.id] = record
-    expiries.add(.closed(more.id), at: clock + Self.answerRetention)
-    write(record, id: more.id)
+    sessionIndex[id] = nil
+    closed[id] = record
+    expiries.add(.closed(id), at: clock + Self.answerRetention)
+    write(record, id: id)
     hasNews = true
-    return last
   }
 
   /// Attaches the answer of a close.
@@ -285,12 +301,12 @@ extension LedgerState {
 
   // MARK: time
 
-  /// Closes what has been idle, and forgets what has expired; looks at a bounded number of things.
+  /// Closes what has been idle, channels excepted, and forgets what has expired; looks at a bounded number of things.
   mutating func sweep(at now: Timestamp, tick: Instant) {
     self.tick = tick
     guard availability != .unavailable else { return }
     let end = min(sweepIndex + Self.sweepLimit, balances.count)
-    for index in sweepIndex..<end where balances[index].phase == .open && balances[index].inFlight == 0 {
+    for index in sweepIndex..<end where balances[index].phase == .open && balances[index].inFlight == 0 && !balances[index].isChannel {
       if tick - balances[index].lastUse >= .microseconds(balances[index].idleMicroseconds) {
         _ = stop(index, cause: .idle, claim: nil, at: now, receipt: nil)
       }

@@ -7,7 +7,7 @@ public struct CurrencyBalances: Sendable, Hashable {
   /// What wallets were funded with, less what was taken back.
   public let issued: UInt128
   public let wallets: UInt128
-  /// What is left of the deposits of open sessions: deposits less what has been settled.
+  /// What is left of the deposits of open sessions: deposits less what has been settled; of channels, what has arrived and is not spent.
   public let sessions: UInt128
   public let held: UInt128
   /// Negative when returns came after a payout.
@@ -36,6 +36,10 @@ extension LedgerState {
         var sessionSum: UInt128? = 0
         for slot in balances.indices where balances[slot].phase != .vacant && Int(balances[slot].currency) == index {
           let balance = balances[slot]
+          if balance.isChannel {
+            sessionSum = Self.add(sessionSum, balance.arrived - balance.earned(spent: balance.settled.ceiling))
+            continue
+          }
           let (rest, isShort) = balance.deposit.subtractingReportingOverflow(balance.settled.ceiling)
           sessionSum = isShort ? nil : Self.add(sessionSum, rest)
         }
@@ -69,11 +73,18 @@ extension LedgerState {
     guard let more = details[index] else { return nil }
     let balance = balances[index]
     let spent = balance.committed.ceiling
+    let channel = balance.isChannel ? channels[Int(balance.channel)] : nil
+    let state: SessionState =
+      switch balance.phase {
+      case .open: .open
+      case .suspended: .suspended
+      case .closing, .vacant: .closing
+      }
     return SessionView(
-      id: more.id, state: balance.phase == .open ? .open : .closing, wallet: wallets[Int(balance.wallet)].key, terms: more.terms,
+      id: more.id, state: state, wallet: channel == nil ? wallets[Int(balance.wallet)].key : Digest32(), payer: channel?.payer, terms: more.terms,
       deposit: balance.deposit, spent: spent, held: spent - balance.settled.ceiling, remaining: balance.deposit - min(spent, balance.deposit),
       required: balance.required, units: balance.units, inFlight: balance.inFlight,
-      challengeID: more.claims.first ?? more.id)
+      challengeID: channel?.challengeID ?? more.claims.first ?? more.id)
   }
 
   func view(wallet index: UInt32) -> WalletView {

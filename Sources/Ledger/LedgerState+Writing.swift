@@ -29,6 +29,7 @@ extension LedgerState {
     for index in dirtyBalances {
       balances[Int(index)].isDirty = false
       if balances[Int(index)].phase != .vacant { write(slot: Int(index)) }
+      if balances[Int(index)].phase != .vacant, balances[Int(index)].isChannel { writeChannel(slot: Int(index)) }
     }
     dirtyBalances.removeAll(keepingCapacity: true)
     vacant += vacated
@@ -83,7 +84,8 @@ extension LedgerState {
     redo.put(balance.phase.rawValue)
     redo.put(balance.currency)
     redo.put(balance.maximumInFlight)
-    redo.put(wallets[Int(balance.wallet)].number)
+    // No wallet has the number 0.
+    redo.put(balance.isChannel ? 0 : wallets[Int(balance.wallet)].number)
     redo.put(balance.merchant)
     redo.put(balance.deposit)
     redo.put(balance.settled.whole)
@@ -94,6 +96,7 @@ extension LedgerState {
     redo.put(balance.idleMicroseconds)
     redo.put(balance.depositDay)
     redo.put(balance.depositOfDay)
+    if balance.isChannel { redo.put(balance.arrived) }
     redo.endRecord(place)
   }
 
@@ -101,27 +104,7 @@ extension LedgerState {
     let place = redo.beginRecord(RecordKey(.session, number: number))
     redo.put(number)
     redo.put(details.id)
-    redo.put(details.terms.realm)
-    redo.put(details.terms.currency)
-    redo.put(details.terms.merchant)
-    redo.put(UInt32(details.terms.routes.count))
-    for route in details.terms.routes {
-      redo.put(route.routeID)
-      redo.put(route.priceVersion)
-      redo.put(route.price.currency.code)
-      redo.put(route.price.currency.decimals)
-      let isBounded = route.price.minimum > 0 || route.price.maximum < .max
-      redo.put(UInt32(route.price.parts.count) | (isBounded ? RouteTerms.boundedMark : 0))
-      for part in route.price.parts {
-        redo.put(part.amount)
-        redo.put(part.unitSize)
-        redo.put(part.unit.rawValue)
-      }
-      if isBounded {
-        redo.put(route.price.minimum)
-        redo.put(route.price.maximum)
-      }
-    }
+    redo.put(details.terms)
     redo.put(UInt32(details.claims.count))
     for claim in details.claims { redo.put(claim) }
     redo.put(optional: details.cause) { $0.put($1.rawValue) }
@@ -165,6 +148,9 @@ extension LedgerState {
     case .payment(let id):
       redo.put(UInt8(4))
       redo.put(id)
+    case .closed(let session):
+      redo.put(UInt8(5))
+      redo.put(session)
     }
     redo.put(claim.reference)
     redo.put(claim.expires.microseconds)
@@ -192,13 +178,14 @@ extension LedgerState {
     redo.put(closed.spent)
     redo.put(closed.refunded)
     redo.put(closed.units)
-    redo.put(closed.cause.rawValue)
+    redo.put(closed.cause.rawValue | (closed.channel == nil ? 0 : ClosedSession.channelMark))
     redo.put(closed.time.microseconds)
     redo.put(closed.lsn)
     redo.put(optional: closed.claim) { $0.put($1) }
     redo.put(optional: closed.answer) { $0.put($1) }
     redo.put(UInt32(closed.claims.count))
     for claim in closed.claims { redo.put(claim) }
+    if let channel = closed.channel { redo.put(channel) }
     redo.endRecord(place)
   }
 
@@ -218,5 +205,31 @@ extension LedgerState {
     let place = redo.beginRecord(RecordKey(.reference, reference))
     redo.put(content)
     redo.endRecord(place)
+  }
+}
+
+extension ByteBuffer {
+  mutating func put(_ terms: SessionTerms) {
+    put(terms.realm)
+    put(terms.currency)
+    put(terms.merchant)
+    put(UInt32(terms.routes.count))
+    for route in terms.routes {
+      put(route.routeID)
+      put(route.priceVersion)
+      put(route.price.currency.code)
+      put(route.price.currency.decimals)
+      let isBounded = route.price.minimum > 0 || route.price.maximum < .max
+      put(UInt32(route.price.parts.count) | (isBounded ? RouteTerms.boundedMark : 0))
+      for part in route.price.parts {
+        put(part.amount)
+        put(part.unitSize)
+        put(part.unit.rawValue)
+      }
+      if isBounded {
+        put(route.price.minimum)
+        put(route.price.maximum)
+      }
+    }
   }
 }

@@ -41,6 +41,13 @@ struct LedgerState: ~Copyable {
   var balances = Slab<SessionBalance>()
   var details: [SessionDetails?] = []
   var sessionIndex: [Digest32: UInt32] = [:]
+  /// Channels by the place that their slots name, with the places that are free.
+  var channels: [Channel?] = []
+  var vacantChannels: [UInt32] = []
+  /// Channels that are closing, by id.
+  var closingChannels: Set<Digest32> = []
+  /// Channels that are being opened, with the payments that open them.
+  var openings: [Digest32: Digest32] = [:]
   var vacant: [UInt32] = []
   /// Slots that the batch to come has vacated: its lines still name their sessions, so nobody else moves in before it is taken.
   var vacated: [UInt32] = []

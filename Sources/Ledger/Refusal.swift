@@ -56,6 +56,14 @@ public enum Refusal: Error, Equatable, Sendable {
   case unknownTransaction
   /// The transaction's nonce is not the next one, which is unknown until one was adopted.
   case wrongNonce(next: UInt64?)
+  /// The session's budget comes from a channel, or the session is none: this is done otherwise there.
+  case wrongBudgetSource
+  /// The channel's opening vanished from the chain.
+  case channelSuspended
+  /// The voucher's amount is not within what lies in the escrow.
+  case beyondDeposit
+  /// Something is in flight, or under way on the chain, on the channel.
+  case channelBusy
 }
 
 /// The limits of the ledger's memory, and their values.
@@ -63,6 +71,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
   case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces, volumes
   /// Payments on chains: all that are kept, and those that have neither settled nor failed.
   case payments, openPayments
+  /// Octets of a voucher's signature, and of a channel's descriptor.
+  case voucherSignature, channelDescriptor
   /// Octets of a payment's proof.
   case proofOctets
   /// Addresses that send transactions, and what each has on its way.
@@ -89,6 +99,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .senders: 256
     case .outgoing: 1_024
     case .replacements: 8
+    case .voucherSignature: 4_096
+    case .channelDescriptor: 2_048
     case .transactionOctets: 131_072
     }
   }

@@ -127,6 +127,8 @@ public struct DebitContext: Sendable {
 /// Why a session is closed.
 public enum CloseCause: UInt8, Sendable, CaseIterable {
   case payer, idle, frozen, rekeyed, operated, restart
+  /// A channel's payer asked the chain to close it; its opening vanished from the chain.
+  case forced, reorganised
 
   var name: String {
     switch self {
@@ -136,6 +138,8 @@ public enum CloseCause: UInt8, Sendable, CaseIterable {
     case .rekeyed: "rekeyed"
     case .operated: "operator"
     case .restart: "restart"
+    case .forced: "forced"
+    case .reorganised: "reorganised"
     }
   }
 }
@@ -147,6 +151,8 @@ enum SessionPhase: UInt8 {
   case open
   /// No new debit; closed when nothing is in flight.
   case closing
+  /// A channel whose opening vanished from the chain: no new debit until it is back.
+  case suspended
 }
 
 /// The part of a session that every debit touches: trivial, so that a debit copies and frees nothing.
@@ -155,12 +161,22 @@ struct SessionBalance {
   var generation: UInt32 = 0
   var phase: SessionPhase = .vacant
   var isDirty = false
+  /// A channel that the chain is about to take away, or has: no new exchange, and no more budget.
+  var isEnding = false
+  /// A stream has waited for budget since the last was added.
+  var hasWaiting = false
   var currency: UInt8 = 0
   var inFlight: UInt32 = 0
   var maximumInFlight: UInt32 = 0
+  /// The place of its wallet; none for a channel.
   var wallet: UInt32 = 0
+  /// The place of its channel; none for a wallet's session.
+  var channel: UInt32 = .max
   var merchant: UInt32 = 0
+  /// The budget: what was moved in from the wallet, or what the channel's last voucher amounts to.
   var deposit: UInt128 = 0
+  /// What has arrived for a channel, all in all: settled on its chain and booked.
+  var arrived: UInt128 = 0
   /// What audit lines say.
   var settled = ExactCost.zero
   /// `settled` and what exchanges in flight have debited ahead.
@@ -178,6 +194,12 @@ struct SessionBalance {
 }
 
 extension SessionBalance {
+  /// Whether a channel is its budget's source.
+  var isChannel: Bool { channel != .max }
+
+  /// The part of what has arrived for a channel that is the merchant's when so much is spent; the rest is the session's.
+  func earned(spent: UInt128) -> UInt128 { min(arrived, spent) }
+
   /// What is debited or held: all that a new debit finds gone. Never above the deposit, so the sum fits.
   var committed: ExactCost { held == .zero ? total : total.adding(held) ?? ExactCost(whole: deposit) }
 }
@@ -217,14 +239,18 @@ public struct ReceiptFacts: Sendable, Hashable {
 /// The states that a session's payer can see.
 public enum SessionState: String, Sendable {
   case open, closing, closed
+  /// A channel's opening vanished from the chain.
+  case suspended
 }
 
 /// A copy of a session's account.
 public struct SessionView: Sendable, Hashable {
   public let id: Digest32
   public let state: SessionState
-  /// The wallet's key.
+  /// The wallet's key; zeros for a channel, which has a payer instead.
   public let wallet: Digest32
+  /// The address of a channel's payer.
+  public let payer: String?
   public let terms: SessionTerms
   /// All amounts are base units.
   public let deposit: UInt128
@@ -249,6 +275,7 @@ public enum CloseResult: Sendable, Equatable {
 
 /// What is kept of a closed session for 24 hours.
 public struct ClosedSession: Sendable, Equatable {
+  /// Zeros for a channel.
   public var wallet: Digest32
   public var currency: String
   public var merchant: String
@@ -266,4 +293,9 @@ public struct ClosedSession: Sendable, Equatable {
   var claims: [Digest32]
   /// The answer is being made.
   var isPending = false
+  /// What the chain did, where it was a channel.
+  public var channel: ClosedChannel?
+
+  /// Is set in a record's cause where a channel follows.
+  static let channelMark: UInt8 = 1 << 7
 }

@@ -18,7 +18,7 @@ extension Ledger {
       let spent = state.balances[index].committed.ceiling
       let deposit = state.balances[index].deposit
       return SessionFigures(
-        isOpen: state.balances[index].phase == .open, deposit: deposit, spent: spent, remaining: deposit - min(spent, deposit),
+        isOpen: state.balances[index].phase == .open && !state.balances[index].isEnding, deposit: deposit, spent: spent, remaining: deposit - min(spent, deposit),
         units: state.balances[index].units)
     }
   }

@@ -140,6 +140,10 @@ extension Refusal {
     case .paymentMismatch: "payment-mismatch"
     case .unknownTransaction: "unknown-transaction"
     case .wrongNonce: "wrong-nonce"
+    case .wrongBudgetSource: "wrong-budget-source"
+    case .channelSuspended: "channel-suspended"
+    case .beyondDeposit: "beyond-deposit"
+    case .channelBusy: "channel-busy"
     }
   }
 
@@ -177,6 +181,10 @@ extension Refusal {
     case .unknownTransaction: "no such transaction is on its way"
     case .wrongNonce(let next?): "the next transaction has to bear the nonce \(next)"
     case .wrongNonce(nil): "no nonce is known for the address"
+    case .wrongBudgetSource: "the session's budget is a payment channel, or it is no channel's"
+    case .channelSuspended: "the channel's opening is not on its chain at the moment"
+    case .beyondDeposit: "the voucher is not within what lies in the channel's escrow"
+    case .channelBusy: "something is in flight on the channel, or under way on its chain"
     }
   }
 
@@ -189,11 +197,12 @@ extension Refusal {
     case .unknownReference: "the reference stands in the payment's receipt and audit line; sessions are not refunded, but closed"
     case .unknownPayment: "`farebox payment list` shows those that are kept; the audit log has the others"
     case .referenceUsed: "choose another --reference, or repeat the first command as it was"
+    case .wrongBudgetSource: "`farebox channel list` shows channels; `farebox channel close` closes one on its chain"
     case .unavailable: "look at the proxy's log: the disk may be full or failing"
     case .walletExists, .insufficientFunds, .policy, .claimInFlight, .claimSettled, .claimExpired, .alreadyOpen, .sessionExists,
       .sessionClosing, .sessionClosed, .insufficientBudget, .wrongWallet, .wrongTerms, .unknownHold, .unknownCurrency,
       .alreadyRefunded, .tooMany, .overflow, .malformedName, .outcomeInFlight, .outcomeMismatch, .paymentMismatch,
-      .unknownTransaction, .wrongNonce:
+      .unknownTransaction, .wrongNonce, .channelSuspended, .beyondDeposit, .channelBusy:
       nil
     }
   }

@@ -25,22 +25,35 @@ enum AdministrationViews {
     let routes = session.terms.routes.map { terms -> JSONValue in
       ["route": .string(terms.routeID), "price": .string(terms.price.words), "priceVersion": .string(terms.priceVersion)]
     }
-    return [
-      "session": .string(session.id.hex), "state": .string(session.state.rawValue), "wallet": did(session.wallet),
+    let owner: (String, JSONValue) = session.payer.map { ("payer", .string($0)) } ?? ("wallet", did(session.wallet))
+    var object: JSONObject = [
+      "session": .string(session.id.hex), "state": .string(session.state.rawValue),
       "currency": .string(session.terms.currency), "merchant": .string(session.terms.merchant),
       "deposit": .string(String(session.deposit)), "spent": .string(String(session.spent)), "held": .string(String(session.held)),
       "remaining": .string(String(session.remaining)), "required": .string(String(session.required)),
       "units": .string(String(session.units)), "inFlight": .integer(session.inFlight), "routes": .array(routes),
     ]
+    object.set(owner.0, owner.1)
+    return object
   }
 
   static func json(_ id: Digest32, _ session: ClosedSession) -> JSONObject {
-    [
-      "session": .string(id.hex), "state": "closed", "wallet": did(session.wallet), "currency": .string(session.currency),
+    var object: JSONObject = [
+      "session": .string(id.hex), "state": "closed", "currency": .string(session.currency),
       "merchant": .string(session.merchant), "deposit": .string(String(session.deposit)), "spent": .string(String(session.spent)),
       "held": "0", "remaining": "0", "refunded": .string(String(session.refunded)), "units": .string(String(session.units)),
       "cause": .string(cause(session.cause)), "closed": .string(session.time.rfc3339),
     ]
+    guard let channel = session.channel else {
+      object.set("wallet", did(session.wallet))
+      return object
+    }
+    object.set("payer", .string(channel.payer))
+    object.set("captured", .string(String(channel.captured)))
+    object.set("overpaid", .string(String(channel.overpaid)))
+    object.set("lost", .string(String(channel.lost)))
+    if let transaction = channel.transaction { object.set("transaction", .string("0x" + transaction.hex)) }
+    return object
   }
 
   private static func cause(_ cause: CloseCause) -> String {
@@ -51,6 +64,8 @@ enum AdministrationViews {
     case .rekeyed: "rekeyed"
     case .operated: "operator"
     case .restart: "restart"
+    case .forced: "forced"
+    case .reorganised: "reorganised"
     }
   }
 

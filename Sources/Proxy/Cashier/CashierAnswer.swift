@@ -219,17 +219,17 @@ extension Cashier {
         .alreadyOpen, members: ["receipt": .string(String(decoding: receipt, as: UTF8.self))], challengeID: id, after: lastEntry)
     case .sessionExists: return problem(.sessionExists, challengeID: id)
     case .unknownSession: return problem(.sessionNotFound, challengeID: id)
-    case .sessionClosing, .sessionClosed: return problem(.sessionFinalized, challengeID: id)
+    case .sessionClosing, .sessionClosed, .channelSuspended: return problem(.sessionFinalized, challengeID: id)
     case .insufficientBudget(let required):
       return challenge(request, index, .sessionInsufficientBalance, members: ["required": .string(String(required))], at: now)
-    case .wrongWallet, .wrongTerms:
+    case .wrongWallet, .wrongTerms, .wrongBudgetSource:
       record(payment, request, index, cause: "session-mismatch")
       return problem(.sessionMismatch, challengeID: id)
     case .tooMany(.inFlight): return problem(.tooManyInFlight, retryAfter: 1)
     case .tooMany, .unavailable: return unavailable()
     case .paymentMismatch: return problem(.paymentInFlight, challengeID: id)
     case .unknownHold, .unknownCurrency, .unknownMerchant, .unknownReference, .referenceUsed, .alreadyRefunded, .malformedName, .unknownPayment,
-      .unknownTransaction, .wrongNonce:
+      .unknownTransaction, .wrongNonce, .channelBusy, .beyondDeposit:
       return problem(.internalPaymentError, challengeID: id)
     case .overflow: return problem(.badRequest, detail: "The amount is beyond what accounts hold.", challengeID: id)
     case .outcomeInFlight: return problem(.idempotencyInFlight, retryAfter: 1)

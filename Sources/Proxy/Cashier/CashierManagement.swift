@@ -207,7 +207,7 @@ extension SessionStatus {
     let phase: Phase
     switch view.state {
     case .open: phase = .open
-    case .closing: phase = .closing
+    case .closing, .suspended: phase = .closing
     case .closed: phase = .closed
     }
     self.init(
