@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "EndToEndTests")
 
 from events import WORK as EVENTS_WORK, Events  # noqa: E402
 from harness import Farebox, free_port, open_session, parse_challenges, fetch  # noqa: E402
+from payments import WORK as X402_WORK, Payments  # noqa: E402
 from prepaid import PrepaidWallet  # noqa: E402
 from processes import LOAD_CORE, PROXY_CORE, cpu_nanoseconds, pinned, wait_for_port  # noqa: E402
 from protocols import WORKS as PROTOCOL_WORKS, Protocols  # noqa: E402
@@ -128,12 +129,12 @@ class Bench:
         self.farebox.create_wallet(self.wallet, "1000000 USDC")
         self.protocols = Protocols(self.options, folder, self.upstream.port) if self.works & set(PROTOCOL_WORKS) else None
         self.events = Events(self.options, folder) if EVENTS_WORK in self.works else None
+        self.payments = Payments(self.options, folder, self.upstream.port) if X402_WORK in self.works else None
 
     def stop(self):
-        if getattr(self, "protocols", None):
-            self.protocols.stop()
-        if getattr(self, "events", None):
-            self.events.stop()
+        for name in ("protocols", "events", "payments"):
+            if getattr(self, name, None):
+                getattr(self, name).stop()
         items = [item for name in ("farebox", "nginx", "nginx_auth", "haproxy", "upstream") if (item := getattr(self, name, None))]
         for item in items:
             item.process.send_signal(signal.SIGQUIT if isinstance(item, (Nginx, Upstream)) else signal.SIGTERM)
@@ -158,9 +159,9 @@ class Bench:
         connection.close()
         return values
 
-    def measure(self, work, name, proxy, path, expected_failures=False, **load):
+    def measure(self, work, name, proxy, path, expected_failures=False, seconds=None, **load):
         before = cpu_nanoseconds(proxy.pid)
-        (requests, micros, p50, p99, errors, bad), octets = wrk(proxy.port, path, self.options.seconds, folder=self.folder, **load)
+        (requests, micros, p50, p99, errors, bad), octets = wrk(proxy.port, path, seconds or self.options.seconds, folder=self.folder, **load)
         cpu = cpu_nanoseconds(proxy.pid) - before
         if not expected_failures and (bad or errors > CONNECTIONS):
             raise SystemExit(f"{work} {name}: {bad} answers were not 2xx, {errors} errors, of {requests}")
@@ -189,6 +190,8 @@ class Bench:
             self.measure("challenge-h1", "farebox", self.farebox, "/paid", expected_failures=True, **c)
             self.measure("challenge-h1", "nginx", self.nginx, "/quote", expected_failures=True, **c)
             self.measure("challenge-h1", "haproxy", self.haproxy, "/quote", expected_failures=True, **c)
+        if X402_WORK in works:
+            self.payments.measure(self)
         if "body-h1" in works:
             self.measure("body-h1", "farebox", self.farebox, "/files/large", field="Prepaid-Session", values=self.body_values, connections=8)
             self.measure("body-h1", "nginx", self.nginx, "/files/large", connections=8)
@@ -242,6 +245,8 @@ class Bench:
         bars.append(("an event of a metered stream, CPU to nginx's unmetered", self.ratio(EVENTS_WORK, "farebox", "nginx"), "<=", 1.3))
         added = [a["p50_us"] - b["p50_us"] for a, b in zip(self.samples.get((EVENTS_WORK, "farebox"), []), self.samples.get((EVENTS_WORK, "nginx"), []))]
         bars.append(("an event's latency beside nginx's, us (half of them)", statistics.median(added) if added else None, "<=", 200.0))
+        for name in ("x402", "pympp"):
+            bars.append((f"a payment by x402, CPU to the package {name}'s server", self.ratio(X402_WORK, "farebox", name), "<=", 1 / 15))
         challenge = [s["cpu_us"] for s in self.samples.get(("challenge-h1", "farebox"), [])]
         bars.append(("the bare 402, us of CPU", statistics.median(challenge) if challenge else None, "<=", 50.0))
         print("\nratios (median over repetitions)")
@@ -249,7 +254,7 @@ class Bench:
             if value is None:
                 continue
             met = value <= bar if relation == "<=" else value >= bar
-            print(f"  {label:52} {value:6.2f}   bar {relation} {bar}   {'met' if met else 'NOT met'}")
+            print(f"  {label:52} {value:6.3g}   bar {relation} {bar:.3g}   {'met' if met else 'NOT met'}")
 
 
 def main():
@@ -265,7 +270,7 @@ def main():
     options.seconds = 1 if options.quick else 3
     options.repetitions = 6 if options.quick else 12
     options.charges = 4000 if options.quick else 12000
-    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, *PROTOCOL_WORKS]
+    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, X402_WORK, *PROTOCOL_WORKS]
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
         os.chmod(folder, 0o755)
         bench = Bench(options, works)

@@ -7,6 +7,14 @@ from prepaid import PrepaidWallet
 from upstream import Upstream
 
 
+# The files that take longest begin first, so that no worker of pytest-xdist is left alone with one at the end.
+SLOWEST = ("test_chain_operations.py", "test_upgrade_faults.py", "test_agent.py", "test_counts.py", "test_http2.py", "test_tokens.py", "test_faults.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
 @pytest.fixture(scope="session")
 def binary():
     path = os.environ.get("FAREBOX")
@@ -86,3 +94,29 @@ def facilitator(node):
     with Facilitator(node.url) as facilitator:
         node.fund(facilitator.address)
         yield facilitator
+
+
+@pytest.fixture(scope="module")
+def own(binary, upstream, node, usdc, rich, tmp_path_factory):
+    """A proxy that settles itself."""
+    from paystage import Stage
+
+    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("own"), node, usdc, rich)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def by_facilitator(binary, upstream, node, usdc, rich, facilitator, tmp_path_factory):
+    """A proxy whose payments a facilitator settles."""
+    from paystage import Stage
+
+    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path_factory.mktemp("by"), node, usdc, rich)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(params=["own", "by_facilitator"])
+def stage(request):
+    """Each kind of proxy that is paid on a chain."""
+    return request.getfixturevalue(request.param)

@@ -1,8 +1,10 @@
 """Runs a real Farebox in front of a real upstream, and talks to it over raw sockets so that every octet is ours to choose."""
 
 import atexit
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,10 +18,26 @@ from prepaid import PrepaidWallet, SessionSecret, b64u_decode
 STARTUP_SECONDS = 20
 
 
+def own_ports():
+    """Ports that the system gives to nobody by itself, in a slice of its own for each worker of pytest-xdist: what `free_port` has given stays free
+    until it is used, and while its user is down."""
+    size = (32768 - 10240) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    lowest = 10240 + size * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = random.randrange(size)
+    return itertools.cycle(lowest + (first + offset) % size for offset in range(size))
+
+
+PORTS = own_ports()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 @dataclass

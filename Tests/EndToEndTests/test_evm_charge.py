@@ -11,14 +11,12 @@ from mpp.methods.evm import client as evm
 from chain.contracts import deploy
 from chain.credentials import EvmWallet, request_of
 from chain.wallet import MAXIMUM, PERMIT2, new_account
-from paystage import PRICE, Stage, changed, made, unpacked
+from paystage import PRICE, changed, made, unpacked
 
 
 @pytest.fixture(scope="module")
-def stage(binary, upstream, node, usdc, rich, tmp_path_factory):
-    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("own"), node, usdc, rich)
-    yield stage
-    stage.close()
+def stage(own):
+    return own
 
 
 @pytest.fixture

@@ -9,10 +9,8 @@ from paystage import PRICE, Account, Stage, path_of, poll, settlement, unpacked
 
 
 @pytest.fixture(scope="module")
-def stage(binary, upstream, node, usdc, rich, facilitator, tmp_path_factory):
-    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path_factory.mktemp("by"), node, usdc, rich)
-    yield stage
-    stage.close()
+def stage(by_facilitator):
+    return by_facilitator
 
 
 @pytest.fixture(scope="module")

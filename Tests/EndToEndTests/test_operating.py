@@ -216,9 +216,7 @@ def test_a_stopped_loop_gets_no_watchdog_ping(binary, upstream, tmp_path):
     proxy = Replaceable(binary, tmp_path / "farebox", upstream.port, environment={"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "400000"})
     try:
         systemd.wait("WATCHDOG=1")
-        for task in Path(f"/proc/{proxy.pid}/task").iterdir():
-            if (task / "comm").read_text().strip() == "worker-1":
-                stopped = int(task.name)
+        stopped = worker(proxy.pid, "worker-1")
         # A debugger's stop of one thread: the others go on, and the pings end.
         with stopped_thread(stopped):
             time.sleep(0.6)
@@ -230,6 +228,17 @@ def test_a_stopped_loop_gets_no_watchdog_ping(binary, upstream, tmp_path):
         systemd.wait("WATCHDOG=1")
     finally:
         proxy.stop()
+
+
+def worker(pid, name):
+    """A thread's number, as soon as it has its name."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            if (task / "comm").read_text().strip() == name:
+                return int(task.name)
+        time.sleep(0.02)
+    raise AssertionError(f"no thread {name}")
 
 
 def drain(systemd):

@@ -12,7 +12,6 @@ from chain import version1
 from chain.shop import FastAPIShop, FlaskShop
 from chain.wallet import PERMIT2, new_account
 from paystage import PRICE
-from test_x402 import by_facilitator, own, stage  # noqa: F401 - fixtures
 
 MAXIMUM = 2**256 - 1
 OVER_MAXIMUM, REJECTED, NOT_PAYABLE, ANSWER_LOST, KEEPER, OVER_LIMIT = 80, 82, 83, 85, 87, 90
@@ -58,7 +57,7 @@ def approve(node, usdc, agent):
 # Through the proxy.
 
 
-def test_x402_pays_and_tells_the_transaction(stage, agent):  # noqa: F811
+def test_x402_pays_and_tells_the_transaction(stage, agent):
     before = stage.received
     paid = agent.pay("--rail", "x402", stage.farebox.origin + "/paid/hello?a=1")
     assert stage.received == before + PRICE
@@ -67,14 +66,14 @@ def test_x402_pays_and_tells_the_transaction(stage, agent):  # noqa: F811
     assert stage.node.rpc("eth_getTransactionReceipt", paid.transaction)["status"] == "0x1"
 
 
-def test_evm_pays_by_authorization(own, agent):  # noqa: F811
+def test_evm_pays_by_authorization(own, agent):
     before = own.received
     paid = agent.pay("--rail", "evm", own.farebox.origin + "/both/hello")
     assert own.received == before + PRICE and paid.rail == "evm" and paid.network == "eip155:84532"
     assert own.node.rpc("eth_getTransactionReceipt", paid.transaction)["status"] == "0x1"
 
 
-def test_evm_pays_by_permit2_where_the_token_takes_nothing_else(own, agent, node, usdc):  # noqa: F811
+def test_evm_pays_by_permit2_where_the_token_takes_nothing_else(own, agent, node, usdc):
     approve(node, usdc, agent)
     before = own.received
     # Without the token's EIP-712 domain no authorization can be signed.
@@ -84,13 +83,13 @@ def test_evm_pays_by_permit2_where_the_token_takes_nothing_else(own, agent, node
     assert "by permit2 of token" in done.err and own.received == before + PRICE
 
 
-def test_a_post_with_content(stage, agent):  # noqa: F811
+def test_a_post_with_content(stage, agent):
     before = stage.received
     agent.pay("-d", "x=1", stage.farebox.origin + "/paid/echo")
     assert stage.received == before + PRICE
 
 
-def test_a_prepaid_wallet_goes_first(own, agent):  # noqa: F811
+def test_a_prepaid_wallet_goes_first(own, agent):
     did = agent("--new-key").out.decode().strip()
     own.farebox.create_wallet(SimpleNamespace(did=did), "1 USDC")
     before = own.received
@@ -100,7 +99,7 @@ def test_a_prepaid_wallet_goes_first(own, agent):  # noqa: F811
     assert json.loads(agent("--limits", "--json").out)["spentToday"] == {"usdc": "0.002"}
 
 
-def test_a_quote_shows_every_offer(own, agent):  # noqa: F811
+def test_a_quote_shows_every_offer(own, agent):
     done = agent("--dry-run", own.farebox.origin + "/both/a")
     assert done.code == 0, done.err
     text = done.out.decode()
@@ -110,7 +109,7 @@ def test_a_quote_shows_every_offer(own, agent):  # noqa: F811
     assert {"prepaid", "evm", "x402"} == {offer["rail"] for offer in offers}
 
 
-def test_nothing_is_paid_unasked(stage, agent, tmp_path):  # noqa: F811
+def test_nothing_is_paid_unasked(stage, agent, tmp_path):
     before, url = stage.received, stage.farebox.origin + "/paid/a"
     bare = agent(url)
     assert bare.code == OVER_MAXIMUM and "0.001 USDC" in bare.err
@@ -123,7 +122,7 @@ def test_nothing_is_paid_unasked(stage, agent, tmp_path):  # noqa: F811
     assert stage.received == before
 
 
-def test_limits_are_kept(stage, agent):  # noqa: F811
+def test_limits_are_kept(stage, agent):
     before, url = stage.received, stage.farebox.origin + "/paid/limits"
     shown = agent("--limit-day", "0.0015 USDC")
     assert shown.code == 0 and b"day 0.0015 USDC" in shown.out
@@ -138,19 +137,19 @@ def test_limits_are_kept(stage, agent):  # noqa: F811
     assert stage.received == before + 2 * PRICE
 
 
-def test_who_has_no_money_is_told(stage, binary, tmp_path):  # noqa: F811
+def test_who_has_no_money_is_told(stage, binary, tmp_path):
     done = Agent(binary, tmp_path, new_account())("--max", "1 USDC", stage.farebox.origin + "/paid/a")
     assert done.code == REJECTED and "402" in done.err, done.err
 
 
-def test_a_payment_that_is_pending_is_shown_again(by_facilitator, agent):  # noqa: F811
+def test_a_payment_that_is_pending_is_shown_again(by_facilitator, agent):
     before = by_facilitator.received
     by_facilitator.facilitator.fail("pending", 1, "/settle")
     agent.pay(by_facilitator.farebox.origin + "/paid/pending")
     assert by_facilitator.received == before + PRICE
 
 
-def test_a_lost_settlement_is_paid_once(by_facilitator, agent):  # noqa: F811
+def test_a_lost_settlement_is_paid_once(by_facilitator, agent):
     before = by_facilitator.received
     by_facilitator.facilitator.fail("lost", 1, "/settle")
     # While the proxy does not know, a call ends without an answer, and the next one goes on with its payment in the place of another.

@@ -16,10 +16,8 @@ from paystage import COIN, GWEI, PRICE, SOLD_BY_ITSELF, Account, Stage, made, pa
 
 
 @pytest.fixture(scope="module")
-def stage(binary, upstream, node, usdc, rich, tmp_path_factory):
-    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("own"), node, usdc, rich)
-    yield stage
-    stage.close()
+def stage(own):
+    return own
 
 
 @pytest.fixture(scope="module")

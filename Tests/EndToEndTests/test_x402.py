@@ -12,28 +12,7 @@ from x402.http.clients import x402HttpxClient
 from x402.mechanisms.evm.exact import register_exact_evm_client
 
 from chain.wallet import new_account
-from paystage import PRICE, Stage, session, settlement
-
-
-@pytest.fixture(scope="module")
-def own(binary, upstream, node, usdc, rich, tmp_path_factory):
-    """A proxy that settles itself."""
-    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("own"), node, usdc, rich)
-    yield stage
-    stage.close()
-
-
-@pytest.fixture(scope="module")
-def by_facilitator(binary, upstream, node, usdc, rich, facilitator, tmp_path_factory):
-    """A proxy whose payments a facilitator settles."""
-    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path_factory.mktemp("by"), node, usdc, rich)
-    yield stage
-    stage.close()
-
-
-@pytest.fixture(params=["own", "by_facilitator"])
-def stage(request):
-    return request.getfixturevalue(request.param)
+from paystage import PRICE, session, settlement
 
 
 # The official clients.

@@ -57,18 +57,6 @@ def own(binary, upstream, node, usdc, coin, rich, tmp_path_factory):
     stage.close()
 
 
-@pytest.fixture(scope="module")
-def by_facilitator(binary, upstream, node, usdc, rich, facilitator, tmp_path_factory):
-    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path_factory.mktemp("by"), node, usdc, rich)
-    yield stage
-    stage.close()
-
-
-@pytest.fixture(params=["own", "by_facilitator"])
-def stage(request):
-    return request.getfixturevalue(request.param)
-
-
 def pays_by(method):
     """Lets a client of x402 choose the offers of one way to move a token."""
     return lambda version, offers: next(offer for offer in offers if offer.extra.get("assetTransferMethod", "eip3009") == method)
