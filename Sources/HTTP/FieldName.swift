@@ -6,7 +6,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
   case host, connection, contentLength, transferEncoding, te, trailer, upgrade, keepAlive, proxyConnection
   case proxyAuthorization, proxyAuthenticate, proxyAuthenticationInfo, http2Settings, expect
   case authorization, paymentAuthorization, prepaidSession, paymentSession, acceptPayment, paymentSignature, xPayment, signInWithX
-  case paymentReceipt, paymentInvoice, paymentRequired, paymentResponse, xPaymentResponse
+  case paymentReceipt, paymentInvoice, paymentRequired, paymentResponse, xPaymentResponse, paymentSessionSnapshot
   case forwarded, xForwardedFor, xForwardedProto, xForwardedHost, xForwardedPort, xRealIP
   /// Any other name that starts with `X-Forwarded-`.
   case xForwardedOther
@@ -46,6 +46,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
     case .paymentRequired: "payment-required"
     case .paymentResponse: "payment-response"
     case .xPaymentResponse: "x-payment-response"
+    case .paymentSessionSnapshot: "payment-session-snapshot"
     case .forwarded: "forwarded"
     case .xForwardedFor: "x-forwarded-for"
     case .xForwardedProto: "x-forwarded-proto"
@@ -223,6 +224,7 @@ public enum FieldName: UInt8, Sendable, CaseIterable {
     case 19: return .proxyAuthorization
     case 21: return .paymentAuthorization
     case 22: return .xHTTPMethodOverride
+    case 24: return .paymentSessionSnapshot
     case 25: return .proxyAuthenticationInfo
     case 27: return .accessControlAllowOrigin
     case 29: return letter(15) == UInt8(ascii: "r") ? .accessControlRequestMethod : .accessControlExposeHeaders

@@ -36,7 +36,7 @@ extension FieldSet {
   /// `Authorization` and `WWW-Authenticate` belong here only with a payment scheme (`PaymentScheme`).
   public static let payment = FieldSet([
     .paymentAuthorization, .prepaidSession, .paymentSession, .acceptPayment, .paymentSignature, .xPayment, .signInWithX,
-    .paymentReceipt, .paymentInvoice, .paymentRequired, .paymentResponse, .xPaymentResponse,
+    .paymentReceipt, .paymentInvoice, .paymentRequired, .paymentResponse, .xPaymentResponse, .paymentSessionSnapshot,
   ])
 
   /// Fields with which a client could name another client, host or scheme.

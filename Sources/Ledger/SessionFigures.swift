@@ -6,6 +6,8 @@ public struct SessionFigures: Sendable, Hashable {
   public let deposit: UInt128
   /// ceil(settled + ahead).
   public let spent: UInt128
+  /// The same without what is held for exchanges in flight.
+  public let debited: UInt128
   public let remaining: UInt128
   public let units: UInt64
 }
@@ -18,7 +20,8 @@ extension Ledger {
       let spent = state.balances[index].committed.ceiling
       let deposit = state.balances[index].deposit
       return SessionFigures(
-        isOpen: state.balances[index].phase == .open && !state.balances[index].isEnding, deposit: deposit, spent: spent, remaining: deposit - min(spent, deposit),
+        isOpen: state.balances[index].phase == .open && !state.balances[index].isEnding, deposit: deposit, spent: spent,
+        debited: state.balances[index].total.ceiling, remaining: deposit - min(spent, deposit),
         units: state.balances[index].units)
     }
   }

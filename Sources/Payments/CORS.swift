@@ -4,7 +4,7 @@ import Bytes
 public struct CORS: Sendable, Hashable {
   /// What pages may read of a response.
   public static let exposedFields: StaticString =
-    "WWW-Authenticate, Payment-Receipt, Payment-Invoice, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, Payment-Session, Retry-After"
+    "WWW-Authenticate, Payment-Receipt, Payment-Invoice, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, Payment-Session, Payment-Session-Snapshot, Retry-After"
   /// What pages may send, besides what the preflight itself asks for.
   public static let allowedFields: StaticString =
     "Authorization, Payment-Authorization, Accept-Payment, PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Payment-Session, Prepaid-Session, Idempotency-Key"

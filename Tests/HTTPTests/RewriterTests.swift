@@ -54,7 +54,7 @@ import Testing
   @Test(arguments: [
     "Connection: close", "Keep-Alive: 5", "Proxy-Connection: x", "Upgrade: websocket", "HTTP2-Settings: x", "TE: gzip",
     "Trailer: X", "Proxy-Authorization: Basic x", "Expect: 100-continue", "Payment-Authorization: Payment x",
-    "Prepaid-Session: a; key=b", "Payment-Session: x", "Accept-Payment: x", "PAYMENT-SIGNATURE: x", "X-PAYMENT: x", "SIGN-IN-WITH-X: x",
+    "Prepaid-Session: a; key=b", "Payment-Session: x", "Payment-Session-Snapshot: x", "Accept-Payment: x", "PAYMENT-SIGNATURE: x", "X-PAYMENT: x", "SIGN-IN-WITH-X: x",
     "Payment-Receipt: x", "Payment-Invoice: x", "PAYMENT-REQUIRED: x", "PAYMENT-RESPONSE: x", "X-PAYMENT-RESPONSE: x",
     "Forwarded: for=6.6.6.6", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil",
     "X-Forwarded-Port: 1", "X-Forwarded-Prefix: /a", "X-Real-IP: 6.6.6.6", "X-Original-URL: /admin", "X-Rewrite-URL: /admin",
@@ -201,7 +201,7 @@ import Testing
 
   @Test(arguments: [
     "Connection: close", "Keep-Alive: 5", "Proxy-Authenticate: Basic", "Upgrade: h2c", "Trailer: X", "Payment-Receipt: forged",
-    "Payment-Invoice: x", "PAYMENT-REQUIRED: x", "PAYMENT-RESPONSE: x", "X-Payment-Response: x", "Payment-Session: x",
+    "Payment-Invoice: x", "PAYMENT-REQUIRED: x", "PAYMENT-RESPONSE: x", "X-Payment-Response: x", "Payment-Session: x", "Payment-Session-Snapshot: x",
     "Prepaid-Session: x", "Payment-Authorization: x", "WWW-Authenticate: Payment id=\"x\"", "WWW-Authenticate: L402 macaroon=\"x\"",
     "WWW-Authenticate: Basic realm=\"a\", Payment id=\"x\"", "WWW-Authenticate: payment id=\"x\"",
   ])

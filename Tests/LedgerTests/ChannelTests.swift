@@ -14,7 +14,7 @@ import Testing
     var ledger = fixture.ledger
     let handle = try fixture.openChannel(1)
     #expect(ledger.payment(fixture.opening(1).id)?.state == .served)
-    #expect(ledger.figures(handle) == SessionFigures(isOpen: true, deposit: 100, spent: 0, remaining: 100, units: 0))
+    #expect(ledger.figures(handle) == SessionFigures(isOpen: true, deposit: 100, spent: 0, debited: 0, remaining: 100, units: 0))
     try fixture.use(handle, 60)
     #expect(throws: Refusal.insufficientBudget(required: 10)) { try fixture.use(handle, 50) }
     _ = try ledger.begin(handle, accepting: fixture.voucher(150), cost: .of(50), context: fixture.line, at: noon)

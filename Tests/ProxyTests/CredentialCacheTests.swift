@@ -16,7 +16,7 @@ import Testing
     let price = try Price(parsing: "0.002 USDC per request", currencies: [cashierCurrency])
     return ResolvedSession(
       handle: handle, id: secret.id, wallet: shop.wallet.publicKey.octets, price: price,
-      receipt: SessionReceipt(method: "prepaid", sessionID: "s", challengeID: "c", currency: "usdc", recipient: "acme"))
+      source: .wallet(SessionReceipt(method: "prepaid", sessionID: "s", challengeID: "c", currency: "usdc", recipient: "acme")))
   }
 
   private func withValue<Result>(

@@ -8,13 +8,13 @@ import Encoding
 /// one 402 costs one HMAC and one hash per offer, and one signature.
 public struct ChallengePrinter: Sendable {
   /// The offers in the provider's order, for ranking and for the discovery documents.
-  public let offers: [Offer]
+  public private(set) var offers: [Offer]
   /// How long a challenge holds.
   public let lifetime: Duration
   /// Where our problem types and the invoice's `iss` stand: `https://api.example.com`.
   public let issuer: String
 
-  private let prepared: [PreparedOffer]
+  private var prepared: [PreparedOffer]
   private let issuerClaim: [UInt8]
   private let opaqueEnd: [UInt8]
   private let alternateSlot: [UInt8]
@@ -54,6 +54,17 @@ public struct ChallengePrinter: Sendable {
     JCS.append(string: route, to: &out)
     opaqueEnd = out.array()
     alternateSlot = selectsAlternateField ? Array("|\(Challenge.alternateField)".utf8) : []
+  }
+
+  /// The same printer with another offer at a place: what one request is offered differs from what all are.
+  ///
+  /// - Throws: as above.
+  public func replacing(_ place: Int, with offer: Offer, realm: String) throws(PaymentError) -> ChallengePrinter {
+    guard offers.indices.contains(place) else { throw .missing(.offers) }
+    var printer = self
+    printer.offers[place] = offer
+    printer.prepared[place] = try PreparedOffer(offer, realm: realm, selectsAlternateField: !alternateSlot.isEmpty)
+    return printer
   }
 
   /// Returns the order in which a client's preferences put the offers.

@@ -49,6 +49,16 @@ struct Cashier: ~Copyable {
   private(set) var admission: Admission
   let addressVolumes: AddressVolumes
   var cache: CredentialCache
+  /// What came last of the vouchers of each channel.
+  var vouchers: VoucherCache
+  /// Signatures of vouchers that did not verify.
+  var channelFailures = ChannelFailures()
+  /// The same of those that came with a challenge by which a voucher was accepted before: strangers' failures are not theirs.
+  var knownFailures = ChannelFailures()
+  /// The voucher that is accepted with the debit which is about to be made.
+  var accepting: AcceptedVoucher?
+  /// The channel that the challenge which is about to be printed tells its client to go on with.
+  var hint: ChannelHint?
   var exchanges = ExchangeTable()
   var scratch = ChallengeScratch()
   var fields = ByteBuffer()
@@ -98,6 +108,7 @@ struct Cashier: ~Copyable {
     admission = Admission(limits: AdmissionLimits(settings), table: rates ?? Self.rateTable(settings))
     addressVolumes = addresses
     cache = CredentialCache(seed: Self.randomSeed())
+    vouchers = VoucherCache(seed: Self.randomSeed())
     keepsSummaries = settings.accessLog.target != .none
   }
 
@@ -148,6 +159,7 @@ struct Cashier: ~Copyable {
     quotedRoutes.removeAll()
     // An entry names its route by its place, which may be another's now.
     cache = CredentialCache(seed: Self.randomSeed())
+    vouchers = VoucherCache(seed: Self.randomSeed())
     discovery = Discovery(settings: settings, offers: offers, keys: keys.publicKeys)
   }
 
@@ -264,6 +276,8 @@ struct Cashier: ~Copyable {
       case .refused(let seconds): return .answer(problem(.rateLimited, retryAfter: seconds))
       }
     }
+    hint = namedChannel(request, index)
+    defer { hint = nil }
     return .answer(challenge(request, index, .paymentRequired, isCounted: isCollected(request, index), at: now))
   }
 
@@ -315,6 +329,7 @@ struct Cashier: ~Copyable {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, isAlone: Bool, at now: Timestamp
   ) -> Verdict {
     if credential.challenge.method == EVMCharge.method || credential.challenge.method == TempoCharge.method {
+      if Self.isOfChannel(credential) { return channel(request, index, credential, isAlone: isAlone, at: now) }
       return chainCharge(request, index, credential, at: now)
     }
     guard credential.challenge.method == Prepaid.method,

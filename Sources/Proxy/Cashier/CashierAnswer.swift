@@ -82,7 +82,7 @@ extension Cashier {
     body.removeAll()
     do throws(PaymentError) {
       try origin.withUnsafeBytes { origin throws(PaymentError) in
-        try route.printer.print(
+        try (hintedPrinter(route) ?? route.printer).print(
           ChallengeOccasion(
             method: method, origin: origin, path: request.path, query: request.query, digest: digest, now: now, nonce: Self.nonce(),
             order: order, problem: problem, detail: detail, members: members),
@@ -147,16 +147,23 @@ extension Cashier {
   private func isPayable(_ route: PricedRoute) -> Bool {
     let rails = route.rails
     guard rails.isAlone else { return true }
-    return rails.x402.contains { isReachable($0) } || rails.charges.contains { isReachable($0.offer) }
+    return rails.x402.contains { isReachable($0) } || rails.charges.contains { isReachable($0.offer) } || rails.sessions.contains { isWatched($0) }
   }
 
   /// The offers to print, best first: as the client prefers them, and without those on chains that cannot be reached. Nil: all of them.
   private func order(_ request: borrowing PaidRequest, _ route: PricedRoute) -> [Int]? {
     let preferred = preference(request, route.printer)
-    let chains = route.offerChains
-    func isKept(_ chain: UInt64?) -> Bool { chain.map { self.chains?.isReachable($0) ?? false } ?? true }
-    guard !chains.allSatisfy(isKept) else { return preferred }
-    return (preferred ?? Array(chains.indices)).filter { isKept(chains[$0]) }
+    let footings = route.offerFootings
+    guard !footings.allSatisfy({ isKept($0, route) }) else { return preferred }
+    return (preferred ?? Array(footings.indices)).filter { isKept(footings[$0], route) }
+  }
+
+  private func isKept(_ footing: RouteRails.Footing, _ route: PricedRoute) -> Bool {
+    switch footing {
+    case .ledger: true
+    case .chain(let chain): chains?.isReachable(chain) ?? false
+    case .session(let place): isWatched(route.rails.sessions[place])
+    }
   }
 
   private func preference(_ request: borrowing PaidRequest, _ printer: ChallengePrinter) -> [Int]? {

@@ -20,7 +20,10 @@ extension Cashier {
     let head = request.head
     guard !freeMethods.allows(head.pointee.method), !head.pointee.has(.accessControlRequestMethod),
       case .token(let range, let field) = PresentedCredential(request.octets, head),
-      let credential = try? Credential.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field),
+      let credential = try? Credential.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field)
+    else { return false }
+    if Self.isOfChannel(credential) { return managesChannel(request, credential) }
+    guard
       let payload = try? PrepaidPayload(parsing: credential.payload, intent: credential.challenge.intent, source: credential.source)
     else { return false }
     return payload.isManagement

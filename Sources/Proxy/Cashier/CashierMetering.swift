@@ -123,6 +123,7 @@ extension Cashier {
       let figures = ledger?.figures(handle)
     else { return [] }
     exchanges[place].isAnnounced = true
+    if let seat = session.channel { return needVoucher(seat, accepted: figures.deposit, missing: exchanges[place].required) }
     return SessionEvent.needTopUp(session: session.id, spent: figures.spent, required: exchanges[place].required).octets
   }
 }

@@ -180,7 +180,14 @@ extension Cashier {
       out.append(stub.encoded(facts))
       return true
     }
-    exchanges[place].print(session.receipt, figures, scratch: &receiptScratch, to: &out, at: now)
+    switch session.source {
+    case .wallet(let receipt): exchanges[place].print(receipt, figures, scratch: &receiptScratch, to: &out, at: now)
+    case .channel(let seat):
+      receiptScratch.removeAll()
+      seat.receipt.append(
+        acceptedCumulative: figures.deposit, spent: figures.debited, timestamp: now, units: exchanges[place].units, to: &receiptScratch)
+      Base64URL.append(receiptScratch, to: &out)
+    }
     return true
   }
 
@@ -212,7 +219,10 @@ extension Cashier {
       parts = settleUsed(place, at: now)
     case .holdTimeout:
       parts = settleUsed(place, at: now)
-      if exchanges[place].isEventStream, let session = exchanges[place].session, let figures = ledger?.figures(session.handle) {
+      if exchanges[place].session?.channel != nil {
+        // Clients of channels hand events that they do not know to their application: the last receipt says it all.
+        finalReceipt(place, &parts, at: now)
+      } else if exchanges[place].isEventStream, let session = exchanges[place].session, let figures = ledger?.figures(session.handle) {
         parts.event = SessionEvent.timeout(session: session.id, spent: figures.spent, required: exchanges[place].required).octets
       }
     case .upstreamFailed(let beforeHead):
@@ -310,7 +320,7 @@ extension Cashier {
       if printReceipt(place, to: &out, at: now) { exchanges[place].receipt = out.array() }
     }
     guard !exchanges[place].receipt.isEmpty else { return }
-    if isStream { parts.event = SessionEvent.receipt(encoded: exchanges[place].receipt).octets }
+    if isStream { parts.event = receiptEvent(place) }
     if exchanges[place].wantsTrailer {
       parts.trailer = Array("Payment-Receipt: ".utf8) + exchanges[place].receipt + Array("\r\n".utf8)
     }

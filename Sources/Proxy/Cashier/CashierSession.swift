@@ -68,9 +68,10 @@ extension Cashier {
       let (handle, lsn) = try ledger.open(order, at: now) { stub.encoded($0) }
       let session = ResolvedSession(
         handle: handle, id: payload.session, wallet: payload.wallet.octets, price: price,
-        receipt: SessionReceipt(
-          method: Prepaid.method, sessionID: payload.session.hex, challengeID: credential.challenge.id, currency: quote.currency,
-          recipient: quote.recipient))
+        source: .wallet(
+          SessionReceipt(
+            method: Prepaid.method, sessionID: payload.session.hex, challengeID: credential.challenge.id, currency: quote.currency,
+            recipient: quote.recipient)))
       do throws(Refusal) {
         var exchange = try beginByVolume(request, index, session, key: key, at: now)
         // An open is durable before the upstream is asked, whatever the method.
@@ -113,7 +114,8 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, at now: Timestamp
   ) -> Verdict? {
     // What a request costs whose price is asked for does not follow from its credential.
-    guard routes[Int(index)]?.pricing == nil, let session = cache.find(value, route: index) else { return nil }
+    guard routes[Int(index)]?.pricing == nil else { return nil }
+    guard let session = cache.find(value, route: index) else { return cachedVoucher(request, index, value, at: now) }
     if let verdict = read(request, index) { return verdict }
     if let refused = refused(request, index, wallet: session.wallet, session: session.id) { return .answer(refused) }
     do throws(Refusal) {
@@ -165,9 +167,10 @@ extension Cashier {
     }
     let resolved = ResolvedSession(
       handle: handle, id: session, wallet: view.wallet, price: price,
-      receipt: SessionReceipt(
-        method: Prepaid.method, sessionID: session.hex, challengeID: credential?.challenge.id ?? Base64URL.encode(view.challengeID),
-        currency: view.terms.currency, recipient: view.terms.merchant))
+      source: .wallet(
+        SessionReceipt(
+          method: Prepaid.method, sessionID: session.hex, challengeID: credential?.challenge.id ?? Base64URL.encode(view.challengeID),
+          currency: view.terms.currency, recipient: view.terms.merchant)))
     if let refused = refused(request, index, wallet: view.wallet, session: session) { return .answer(refused) }
     do throws(Refusal) {
       let verdict = try serve(request, index, resolved, at: now)
@@ -201,7 +204,7 @@ extension Cashier {
   }
 
   /// Looks up the idempotency key where there is one, and debits the request.
-  private mutating func serve(
+  mutating func serve(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ session: ResolvedSession, at now: Timestamp
   ) throws(Refusal) -> Verdict {
     guard request.head.pointee.has(.idempotencyKey) else { return .paid(try beginByVolume(request, index, session, key: nil, at: now)) }
@@ -227,9 +230,9 @@ extension Cashier {
     if let key { try ledger.reserve(key) }
     var last: LSN
     do throws(Refusal) {
-      last = try ledger.begin(
-        session.handle, cost: try rates.firstCost(besides: session.requestCost, collected: Self.collectedOctets(request)), context: context,
-        at: now)
+      last = try debit(
+        ledger, session.handle, cost: try rates.firstCost(besides: session.requestCost, collected: Self.collectedOctets(request)),
+        context: context, at: now)
     } catch {
       if let key { ledger.release(key) }
       throw error

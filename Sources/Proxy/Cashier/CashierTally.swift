@@ -57,7 +57,7 @@ extension Cashier {
     var held = route.usage.refusesBeyondBudget ? rest : .zero
     let last: LSN
     do throws(Refusal) {
-      last = try ledger.begin(session.handle, cost: least, hold: held, context: context, at: now)
+      last = try debit(ledger, session.handle, cost: least, hold: held, context: context, at: now)
     } catch {
       if let key { ledger.release(key) }
       throw error

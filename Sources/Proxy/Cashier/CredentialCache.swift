@@ -117,7 +117,7 @@ struct CredentialCache: ~Copyable {
   }
 
   /// Compares octets of equal count in a time that depends on the count only, eight at a time: a preimage stands among them.
-  private static func isEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+  static func isEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
     var difference: UInt64 = 0
     var index = 0
     while index + 8 <= left.count {

@@ -25,8 +25,8 @@ final class PricedRoute: Sendable {
   let printer: ChallengePrinter
   /// What the price comes to on chains.
   let rails: RouteRails
-  /// By the printer's offers: the chain that each is paid on; nil for prepaid ones.
-  let offerChains: [UInt64?]
+  /// By the printer's offers: what each needs to be kept.
+  let offerFootings: [RouteRails.Footing]
   let label: RouteLabel
   let merchant: String
   let freeMethods: MethodSet
@@ -95,8 +95,8 @@ final class PricedRoute: Sendable {
     let rails = try RouteRails(route, price, settings)
     self.rails = rails
     let prepaid = Self.offers(route, price, intents: intents, settings: settings, deposits: deposits, volume: volume)
-    let ordered = route.rails.flatMap { rail in rail == .prepaid ? prepaid.map { (nil, $0) } : rails.offers(of: rail) }
-    offerChains = ordered.map(\.0)
+    let ordered = route.rails.flatMap { rail in rail == .prepaid ? prepaid.map { (.ledger, $0) } : rails.offers(of: rail) }
+    offerFootings = ordered.map(\.0)
     printer = try ChallengePrinter(
       route: id, realm: settings.realm, issuer: settings.origin, priceVersion: price.version,
       selectsAlternateField: route.paymentAuthorization, lifetime: settings.expires,
@@ -116,7 +116,7 @@ final class PricedRoute: Sendable {
   }
 
   /// A deposit that pays for nothing would only make a session that refuses its first request.
-  private static func deposits(_ route: Settings.Route, _ price: Price) -> (minimum: UInt128, suggested: UInt128) {
+  static func deposits(_ route: Settings.Route, _ price: Price) -> (minimum: UInt128, suggested: UInt128) {
     let first = route.upgrades.isEmpty ? price.cost(of: Self.oneOfEach) : price.upgradeCost
     let least = first?.ceiling ?? 1
     let minimum = max(route.minimumDeposit, least, 1)

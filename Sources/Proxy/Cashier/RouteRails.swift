@@ -38,6 +38,8 @@ struct RouteRails: Sendable {
   private(set) var charges: [(offer: Offer, request: ChargeRequest)] = []
   /// The rail of each of them.
   private var chargeRails: [Settings.Rail] = []
+  /// MPP's sessions over channels.
+  private(set) var sessions: [SessionOffer] = []
   /// Whether nothing but chains pays for the route.
   let isAlone: Bool
 
@@ -46,7 +48,10 @@ struct RouteRails: Sendable {
   /// - Throws: where a name of the settings cannot be sent.
   init(_ route: Settings.Route, _ price: Price, _ settings: Settings) throws(PaymentError) {
     isAlone = !route.rails.contains(.prepaid)
+    sessions = Self.sessions(of: route, price, settings)
     guard !price.isMetered, price.chargeAmount > 0, let merchant = settings.merchants.first(where: { $0.id == route.merchant }) else { return }
+    // Where sessions alone are to be sold, a charge is no way around them.
+    let isCharged = route.intents.contains(.charge) || sessions.isEmpty
     for rail in route.rails {
       guard let index = rail.chain else { continue }
       let chain = settings.chains[index]
@@ -63,9 +68,11 @@ struct RouteRails: Sendable {
           offer.isFacilitated = chain.facilitator != nil
           add(offer)
         case .evm:
+          guard isCharged else { continue }
           charges.append((offer, .evm(Self.charge(offer, chain, route.description))))
           chargeRails.append(rail)
         case .tempo:
+          guard isCharged else { continue }
           let request = TempoCharge(
             amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
             feePayer: chain.canSponsor, supportedModes: chain.canSponsor ? [.pull] : nil)
@@ -93,17 +100,28 @@ struct RouteRails: Sendable {
       decimals: UInt8(clamping: offer.token.currency.decimals))
   }
 
-  /// MPP's charges of one rail as challenges carry them, each with its chain.
-  func offers(of rail: Settings.Rail) -> [(UInt64?, Payments.Offer)] {
-    zip(charges, chargeRails).filter { $1 == rail }.map { charge, _ in
+  /// What an offer needs to be kept.
+  enum Footing: Sendable, Hashable {
+    /// Our own books alone.
+    case ledger
+    /// A chain that can be asked.
+    case chain(UInt64)
+    /// A chain on which channels are watched; names one of `sessions`.
+    case session(Int)
+  }
+
+  /// MPP's charges and sessions of one rail as challenges carry them, each with what it needs.
+  func offers(of rail: Settings.Rail) -> [(Footing, Payments.Offer)] {
+    let charged = zip(charges, chargeRails).filter { $1 == rail }.map { charge, _ in
       let (offer, request) = charge
       return (
-        offer.chain,
+        Footing.chain(offer.chain),
         Payments.Offer(
           method: request.method, intent: "charge", amount: offer.amount, currency: offer.token.address.checksummed,
           recipient: offer.recipient.checksummed, description: request.description, request: request.object)
       )
     }
+    return charged + sessions.indices.filter { sessions[$0].rail == rail }.map { (.session($0), sessions[$0].payment) }
   }
 
   /// Offers a token by each of the ways that it can be moved.

@@ -13,6 +13,8 @@ struct ChainOffer: Sendable {
   private let token: ChainToken
   private let recipient: Address
   private let extra: JSONObject
+  /// What the amount buys, where that is no request.
+  private var unit = ""
 
   /// What stands in `PAYMENT-REQUIRED`.
   init(_ offer: RouteRails.Offer, _ requirements: PaymentRequirements) {
@@ -24,6 +26,19 @@ struct ChainOffer: Sendable {
     var extra: JSONObject = [:]
     if let types = request.object["methodDetails"]?["credentialTypes"] { extra.set("credentialTypes", types) }
     self.init(offer, "mpp", ["method": .string(request.method), "intent": "charge"], extra)
+  }
+
+  /// What a challenge of MPP asks for by sessions over channels.
+  init(_ session: RouteRails.SessionOffer) {
+    let details = session.request.object["methodDetails"]?.objectValue ?? JSONObject()
+    var extra: JSONObject = [:]
+    for name in ["credentialTypes", "escrowContract", "sessionProtocol", "unitSize"] {
+      if let value = details[name] { extra.set(name, value) }
+    }
+    if let unit = session.request.unitType { extra.set("unitType", .string(unit)) }
+    self.init(session.offer, "mpp", ["method": .string(session.escrow.rules.method), "intent": .string(ChannelProtocol.intent)], extra)
+    let size = session.request.details.unitSize
+    unit = " per \(size == 1 ? "" : "\(size) ")\(session.request.unitType ?? "request")"
   }
 
   private init(_ offer: RouteRails.Offer, _ dialect: String, _ way: JSONObject, _ extra: JSONObject) {
@@ -56,13 +71,13 @@ struct ChainOffer: Sendable {
     let names = way.members.compactMap(\.value.stringValue).joined(separator: "/")
     let ways = extra["assetTransferMethod"]?.stringValue.map { " (\($0))" } ?? ""
     let amount = isDynamic ? token.currency.symbol : "\(token.currency.format(amount)) \(token.currency.symbol)"
-    return "\(dialect) \(names)\(ways): \(amount) of the token \(token.address.checksummed) on \(network) to \(recipient.checksummed)"
+    return "\(dialect) \(names)\(ways): \(amount)\(unit) of the token \(token.address.checksummed) on \(network) to \(recipient.checksummed)"
   }
 }
 
 extension RouteRails {
   /// All ways to pay on chains, x402's first.
   var discovered: [ChainOffer] {
-    zip(x402, requirements).map { ChainOffer($0, $1) } + charges.map { ChainOffer($0.offer, $0.request) }
+    zip(x402, requirements).map { ChainOffer($0, $1) } + charges.map { ChainOffer($0.offer, $0.request) } + sessions.map { ChainOffer($0) }
   }
 }

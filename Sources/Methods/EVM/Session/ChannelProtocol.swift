@@ -49,7 +49,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
   /// Whether a valid voucher below the highest one is answered like a repeated one, and not refused.
   ///
   /// draft-evm-session-00 "Idempotency" asks for the one, draft-tempo-session-00 "Idempotency" for the other.
-  var takesLowerVouchers: Bool {
+  public var takesLowerVouchers: Bool {
     switch self {
     case .evm: true
     case .tempoV1, .tempoV2: false

@@ -39,9 +39,12 @@ public struct ChannelSnapshot: Sendable, Hashable {
   public let signature: [UInt8]?
 
   /// Takes the members.
+  ///
+  /// - Parameters:
+  ///   - tellsSignature: whether the voucher's signature is told. Who has it can spend what it allows, so only its payer may get it.
   public init(
     escrow: SessionEscrow, descriptor: ChannelDescriptor, accepted: SessionVoucher, standing: ChannelStanding, spent: UInt128,
-    requiredCumulative: UInt128, units: UInt64? = nil
+    requiredCumulative: UInt128, units: UInt64? = nil, tellsSignature: Bool = true
   ) {
     rules = escrow.rules
     chainID = escrow.chain
@@ -55,7 +58,7 @@ public struct ChannelSnapshot: Sendable, Hashable {
     self.spent = spent
     closeRequestedAt = standing.closeRequestedAt == 0 ? nil : standing.closeRequestedAt
     self.units = units
-    signature = accepted.signature
+    signature = tellsSignature ? accepted.signature : nil
   }
 
   /// Reads a field's value: base64url without padding of the object.
