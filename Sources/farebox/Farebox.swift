@@ -21,6 +21,6 @@ struct Farebox: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       ServeCommand.self, CheckCommand.self, ReloadCommand.self, UpgradeCommand.self, WalletCommand.self, SessionCommand.self, MerchantCommand.self, RefundCommand.self,
-      LedgerCommand.self, ChainCommand.self, PaymentCommand.self, KeysCommand.self, AuditCommand.self, MetricsCommand.self, Pay.self,
+      LedgerCommand.self, ChainCommand.self, PaymentCommand.self, ChannelCommand.self, KeysCommand.self, AuditCommand.self, MetricsCommand.self, Pay.self,
     ])
 }

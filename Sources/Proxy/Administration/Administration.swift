@@ -33,6 +33,9 @@ public struct Administration: Sendable {
     case paymentList = "payment/list"
     case paymentShow = "payment/show"
     case paymentWriteOff = "payment/write-off"
+    case channelList = "channel/list"
+    case channelShow = "channel/show"
+    case channelClose = "channel/close"
   }
 
   /// The most wallets or sessions in one answer.
@@ -41,10 +44,10 @@ public struct Administration: Sendable {
   private static let closeWait = Duration.seconds(5)
 
   private let settings: Settings
-  private let ledger: Ledger
+  let ledger: Ledger
   private let keys: KeyRing
   /// Who deals with chains; nil in a process that serves nothing.
-  private let chains: ChainDesk?
+  let chains: ChainDesk?
 
   /// Makes a handler for a ledger that this process keeps.
   public init(settings: Settings, ledger: Ledger, keys: KeyRing) {
@@ -150,12 +153,14 @@ public struct Administration: Sendable {
       if command == .paymentWriteOff { try commit { () throws(Refusal) in try ledger.writeOff(payment, at: now) } }
       guard let view = ledger.payment(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
       return AdministrationViews.json(view, at: now)
+    case .channelList: return try channels(&arguments)
+    case .channelShow, .channelClose: return try channel(command, &arguments, at: now)
     }
   }
 
   /// Makes a change and waits until it is durable.
   @discardableResult
-  private func commit(in account: Settings.Account? = nil, _ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
+  func commit(in account: Settings.Account? = nil, _ change: () throws(Refusal) -> LSN) throws(AdministrationError) -> LSN {
     let lsn: LSN
     do { lsn = try change() } catch {
       guard let account, case .insufficientFunds(let required, let available) = error else { throw .refused(error) }
@@ -166,7 +171,7 @@ public struct Administration: Sendable {
     return lsn
   }
 
-  private func page(_ arguments: inout AdministrationArguments) throws(AdministrationError) -> (offset: Int, limit: Int) {
+  func page(_ arguments: inout AdministrationArguments) throws(AdministrationError) -> (offset: Int, limit: Int) {
     let offset = try arguments.count("offset", default: 0)
     return (offset, min(try arguments.count("limit", default: Self.pageLimit), Self.pageLimit))
   }

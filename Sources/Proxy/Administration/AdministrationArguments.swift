@@ -70,6 +70,23 @@ struct AdministrationArguments {
     }
   }
 
+  /// Reads a channel's id, with `0x` in front or not.
+  mutating func channel(_ name: String) throws(AdministrationError) -> Digest32 {
+    let text = try text(name, .channel)
+    guard let id = Digest32(hex: text.hasPrefix("0x") ? String(text.dropFirst(2)) : text) else { throw .malformedMember(name, form: .channel) }
+    return id
+  }
+
+  /// Reads which channels are asked for; all where nothing is said.
+  mutating func channels(_ name: String) throws(AdministrationError) -> ChannelSelection {
+    guard optional(name) != nil else { return .all }
+    switch try text(name) {
+    case "unsettled": return .unsettled
+    case "closing": return .phase(.closing)
+    default: throw .malformedMember(name, form: .channels)
+    }
+  }
+
   mutating func reference(_ name: String) throws(AdministrationError) -> UInt64 {
     guard let number = UInt64(try text(name, .reference)) else { throw .malformedMember(name, form: .reference) }
     return number

@@ -33,6 +33,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case account = "an account such as usdc@base or usdc@eip155:8453, as `farebox merchant list --json` names them"
     case payment = "a payment's id: 64 hexadecimal digits"
     case selection = "open or unserved"
+    case channel = "a channel's id: 64 hexadecimal digits"
+    case channels = "unsettled or closing"
     case text = "a text of 1 to 256 octets"
     case count = "a whole number"
     case time = "a time such as 2027-01-31T00:00:00Z"

@@ -56,7 +56,7 @@ enum AdministrationViews {
     return object
   }
 
-  private static func cause(_ cause: CloseCause) -> String {
+  static func cause(_ cause: CloseCause) -> String {
     switch cause {
     case .payer: "payer"
     case .idle: "idle"
