@@ -22,8 +22,9 @@ public final class Agent {
   let walletKey: WalletKey?
   let accountKey: AccountKey?
   let client: HTTPClient
-  private let keeper: Keeper?
+  let keeper: Keeper?
   private var sessionsInMemory: [KeptSession] = []
+  var channelsInMemory: [KeptChannel] = []
   private var keysByOrigin: [String: [String: Ed25519.PublicKey]] = [:]
 
   /// Makes an agent.
@@ -156,7 +157,7 @@ extension AgentError {
     case .timeout(let phase): phase != .whole
     case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution,
       .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .noAccountKey, .noPayableOffer, .signing,
-      .overLimit, .paymentPending, .refusedByPolicy, .rejected, .answerLost,
+      .overLimit, .overCount, .paymentPending, .refusedByPolicy, .rejected, .answerLost,
       .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
       false
     }

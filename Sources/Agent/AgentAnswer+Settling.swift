@@ -14,6 +14,8 @@ extension AgentAnswer {
     case .open(let offer, let session):
       try settleOpen(head, offer, session)
     case .chain(let offer): settle(head, offer)
+    case .openChannel(let offer, let channel): try settle(head, channel, offer.challenge, opened: true)
+    case .voucher(let channel, let challenge): try settle(head, channel, challenge, opened: false)
     case .bearer(let session, let challenge):
       if session.state == .opening { try purchase.agent.note(session.sessionID) { $0.state = .open } }
       let kind = payment?.kind ?? .session

@@ -28,6 +28,10 @@ public struct AgentPayment: Sendable {
   public internal(set) var fault: AgentError.ReceiptFault?
   /// The session that paid, as last heard of.
   public internal(set) var session: KeptSession?
+  /// The channel that paid, as last heard of.
+  public internal(set) var channel: KeptChannel?
+  /// The last receipt of the channel that does not contradict what was signed.
+  public internal(set) var channelReceipt: ChannelReceipt?
 }
 
 /// Hands on the answer to a request as a stream, and keeps it flowing: where it runs dry, the session is topped up within
@@ -58,6 +62,8 @@ public final class AgentAnswer {
   var delivered: [UInt8] = []
   /// A top-up that the minute does not allow before this moment.
   var pause: (until: Instant, failure: AgentError)?
+  /// The count of the channel that pays; nil where none does.
+  var count: ChannelCount?
   /// Whether the server ended the stream because nothing was topped up.
   var hasTimedOut = false
 
@@ -76,12 +82,16 @@ public final class AgentAnswer {
     resumption = Resumption(way: wayOn)
     if isEventStream {
       position = EventStreamPosition(withholds: resumption.way == .events)
-      if payment?.session != nil { scanner = PaymentEventScanner() }
+      if payment?.session != nil || payment?.channel != nil { scanner = PaymentEventScanner() }
     }
   }
 
   /// What is known of the session's budget, nil where no session pays.
   public var budget: SessionBudget? {
+    if let channel = payment?.channel {
+      let estimate = isFinished ? channel.spent : meter?.spent(after: earlier.adding(tally.quantities)) ?? channel.spent
+      return SessionBudget(currency: channel.currency, deposit: channel.deposit, spent: min(max(estimate, channel.spent), channel.deposit))
+    }
     guard let session = payment?.session else { return nil }
     let estimate = isFinished ? session.spent : meter?.spent(after: tally.quantities) ?? session.spent
     return SessionBudget(
@@ -138,12 +148,12 @@ public final class AgentAnswer {
 
   /// Reads what comes next; nil where the connection was lost and the body goes on over another one.
   private func read() throws(AgentError) -> ResponseBody.Part? {
-    let isWatched = payment?.session != nil
+    let isWatched = payment?.session != nil || payment?.channel != nil
     do throws(AgentError) {
       return try body.next(until: isWatched ? Instant.now() + silence.interval : nil)
     } catch {
       guard error.losesBody else { throw error }
-      return try resume(after: pause?.failure ?? error) ? nil : .end
+      return try resume(after: pause?.failure ?? count?.cap ?? error) ? nil : .end
     }
   }
 
@@ -157,6 +167,9 @@ public final class AgentAnswer {
     let passed = position?.take(octets) ?? octets
     scan(octets)
     tally.take(octets, events: eventCount > earlierEventCount ? eventCount - earlierEventCount : 0, at: .now())
+    if count != nil {
+      do throws(AgentError) { try keepFlowing() } catch { if pendingFailure == nil { pendingFailure = error } }
+    }
     if purchase.spending.isPaced, let estimate = meter?.spent(after: tally.quantities) {
       purchase.spending.learn(spent: estimate, at: .now())
     }
@@ -190,6 +203,7 @@ public final class AgentAnswer {
   }
 
   private func act(on event: PaymentEventScanner.PaymentEvent) throws(AgentError) {
+    if count != nil { return act(onChannelEvent: event) }
     switch event.name {
     case .needTopUp:
       guard isOwn(event) else { return }
@@ -198,6 +212,7 @@ public final class AgentAnswer {
       guard let receipt = try? Receipt.parse(event.data), receipt.session?.id == payment?.session?.sessionID else { return }
       try note(receipt, isSigned: false)
     case .timeout: if isOwn(event) { hasTimedOut = true }
+    case .needVoucher: break
     }
   }
 
@@ -211,6 +226,7 @@ public final class AgentAnswer {
     silence.grow()
     if silence.total >= purchase.agent.options.limits.bodySilence { throw .timeout(.receivingBody) }
     if let pause, Instant.now() < pause.until { return }
+    if count != nil { return try lookAfterChannel() }
     try lookForDryness()
   }
 
@@ -253,6 +269,7 @@ public final class AgentAnswer {
   private func finish() throws(AgentError) {
     guard !isFinished else { return }
     isFinished = true
+    if count != nil { return try learnChannelCost() }
     try learnCost()
   }
 }
@@ -265,7 +282,7 @@ extension AgentError {
     case .timeout(let phase): phase == .receivingBody
     case .address, .tls, .plaintextRefused, .requestField, .contentUnreadable, .resolution, .connection, .malformedResponse,
       .responseTooLarge, .noUsableOffer, .offer, .overMaximum, .overRate, .noWalletKey, .noAccountKey, .noPayableOffer, .signing,
-      .overLimit, .paymentPending, .refusedByPolicy, .rejected, .answerLost,
+      .overLimit, .overCount, .paymentPending, .refusedByPolicy, .rejected, .answerLost,
       .sessionGone, .receipt, .serverKeys, .document, .unexpectedStatus, .keeper:
       false
     }

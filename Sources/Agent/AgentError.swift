@@ -58,6 +58,9 @@ public enum AgentError: Error, Equatable, Sendable {
   case refusedByPolicy(detail: String)
   /// The payment was refused; `problem` is the last part of the problem's type.
   case rejected(status: UInt16, problem: String, detail: String)
+  /// A channel's server asks for a higher voucher than what it has delivered costs by the agent's count, with the window beyond it; all in
+  /// base units over the channel's life. No more was signed.
+  case overCount(required: UInt128, counted: UInt128, currency: Currency)
   /// The payment was made and its answer was lost; asking again would pay again.
   case answerLost(reference: String?)
   /// A payment on a chain was sent and its fate is not known. It is kept: the same call again goes on with it until it expires, and signs no

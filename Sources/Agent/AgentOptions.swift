@@ -1,3 +1,4 @@
+import Methods
 import Payments
 
 /// Says what an agent may spend, and how it pays.
@@ -34,6 +35,10 @@ public struct AgentOptions: Sendable {
   public var rail: Rail?
   /// The tokens that are paid with on chains.
   public var tokens = TrustedToken.known
+  /// The contracts that are deposited into for sessions on chains; none but these.
+  public var escrows: [TrustedEscrow] = []
+  /// The only chain (EIP-155) that is paid on; nil: any.
+  public var chain: UInt64?
   /// How often a new payment is signed after one was refused and, by the server's words, no money moved; each counts against the maximum.
   public var refusalRetries = 0
   /// Whether an answer whose connection was lost is continued where that costs nothing again.
@@ -57,6 +62,14 @@ public enum AgentEvent: Sendable {
   case chosen(ChainOffer)
   /// The server tells of the transaction that the payment was settled by.
   case settled(ChainReceipt, Currency)
+  /// A 402 came, and this session over a channel was chosen.
+  case chosenChannel(ChannelOffer)
+  /// An open channel is used.
+  case usingChannel(KeptChannel)
+  /// A voucher over this much in all was signed and sent beside the request.
+  case voucher(Amount, Currency)
+  /// A receipt of a session over a channel came, and does not contradict what was signed.
+  case channelReceipt(ChannelReceipt, Currency)
   /// A charge was sent, or a session opened with the deposit.
   case paying(Amount, Currency)
   /// An open session is used.

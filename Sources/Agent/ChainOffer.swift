@@ -77,6 +77,10 @@ public struct RefusedOffer: Sendable, Equatable {
   public enum Reason: Sendable, Equatable {
     /// The agent does not know the token, and would have to believe the server's words about it.
     case unknownToken
+    /// The contract that would hold the deposit is not one that the caller trusts.
+    case unknownEscrow(TrustedEscrow)
+    /// The price counts what the agent does not know.
+    case price
     /// Neither an authorization nor a permit can pay it, as the token or the offer stands.
     case noMeans
     /// The scheme is one that the agent does not pay.

@@ -14,18 +14,22 @@ struct ChainOffers {
 
   /// In the order of preference: MPP's method evm, then x402 of version 2, then of version 1, each in the server's own order.
   private(set) var usable: [ChainOffer] = []
+  /// Sessions of the method evm, in the server's own order.
+  private(set) var channels: [ChannelOffer] = []
   private(set) var refused: [RefusedOffer] = []
 
   private let check: OfferCheck
   private let tokens: [TrustedToken]
+  private let escrows: [TrustedEscrow]
 
   /// Reads a 402.
   ///
   /// - Parameters:
   ///   - body: the octets of its body where they were read: x402 of version 1 stands there.
-  init(_ head: ReceivedHead, body: [UInt8], request: AgentRequest, tokens: [TrustedToken], now: Timestamp) {
+  init(_ head: ReceivedHead, body: [UInt8], request: AgentRequest, options: AgentOptions, now: Timestamp) {
     check = OfferCheck(request: request, now: now)
-    self.tokens = tokens
+    tokens = options.tokens
+    escrows = options.escrows
     for challenge in ChallengeList.parse(head.all("www-authenticate")) { take(challenge) }
     if var value = head.first("payment-required"),
       let required = try? value.withUTF8({ (octets) throws(X402Error) in try PaymentRequired(fieldValue: UnsafeRawBufferPointer(octets)) })
@@ -44,6 +48,7 @@ struct ChainOffers {
   // MARK: - MPP
 
   private mutating func take(_ challenge: Challenge) {
+    if challenge.intent == ChannelProtocol.intent { return takeSession(challenge) }
     guard challenge.method == EVMCharge.method, challenge.intent == EVMCharge.intent, let request = try? challenge.requestObject(),
       let charge = try? EVMCharge(parsing: request)
     else { return }
@@ -71,6 +76,37 @@ struct ChainOffers {
   private mutating func refuse(_ charge: EVMCharge, _ reason: RefusedOffer.Reason) {
     refused.append(
       RefusedOffer(rail: .evm, chain: ChainID(charge.chainID), token: charge.currency, amount: charge.amount, reason: reason))
+  }
+
+  // MARK: - Sessions over channels
+
+  private mutating func takeSession(_ challenge: Challenge) {
+    guard challenge.method == ChannelProtocol.evm.method, let request = try? challenge.requestObject(),
+      let session = try? ChannelSession(parsing: request, method: challenge.method)
+    else { return }
+    func refuse(_ reason: RefusedOffer.Reason) -> RefusedOffer {
+      RefusedOffer(rail: .evm, chain: ChainID(session.details.chainID), token: session.currency, amount: session.amount, reason: reason)
+    }
+    do throws(AgentError) {
+      try check.check(challenge)
+      guard let token = trusted(session.details.chainID, session.currency) else { return refused.append(refuse(.unknownToken)) }
+      let escrow = TrustedEscrow(chain: session.details.chainID, address: session.details.escrow)
+      guard escrows.contains(escrow) else { return refused.append(refuse(.unknownEscrow(escrow))) }
+      guard let price = session.price(in: token.token.currency) else { return refused.append(refuse(.price)) }
+      guard let means = means(for: session, token.token), !session.recipient.isZero else { return refused.append(refuse(.noMeans)) }
+      guard let expiry = challenge.expiry, expiry - check.now >= Self.validityMinimum else { throw .offer(.expired) }
+      channels.append(
+        ChannelOffer(
+          challenge: challenge, session: session, token: token, means: means, price: price, expires: min(expiry, check.now + Self.validityLimit)))
+    } catch {
+      if case .offer(let fault) = error { refused.append(refuse(.challenge(fault))) }
+    }
+  }
+
+  private func means(for session: ChannelSession, _ token: ChainToken) -> ChainOffer.Means? {
+    if session.accepts(.authorization), token.supportsEIP3009 { return .authorization }
+    if session.accepts(.permit2), token.supportsPermit2, session.details.permit2 ?? Permit2.address == token.permit2 { return .permit2 }
+    return nil
   }
 
   // MARK: - x402

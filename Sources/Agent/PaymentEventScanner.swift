@@ -7,6 +7,7 @@ struct PaymentEventScanner: Sendable {
   struct PaymentEvent: Equatable, Sendable {
     enum Name: String, Sendable {
       case needTopUp = "payment-need-topup"
+      case needVoucher = "payment-need-voucher"
       case receipt = "payment-receipt"
       case timeout = "session-timeout"
     }

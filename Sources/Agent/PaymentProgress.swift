@@ -11,7 +11,7 @@ struct PaymentProgress: Equatable, Sendable {
   static let chainRepeatLimit = 8
 
   /// What money moves with the credential.
-  enum Instrument: Equatable, Sendable { case charge, open, chain }
+  enum Instrument: Equatable, Sendable { case charge, open, chain, channel }
 
   /// Why a bearer credential is presented.
   enum Bearing: Equatable, Sendable {
@@ -41,7 +41,7 @@ struct PaymentProgress: Equatable, Sendable {
 
   enum Event: Equatable, Sendable, CaseIterable {
     /// A 402 whose offer of this kind passed every check and the caller's limit.
-    case chargeOffered, openOffered, bearerOffered, chainOffered
+    case chargeOffered, openOffered, bearerOffered, chainOffered, channelOffered
     /// A 402 with nothing that can be paid.
     case nothingOffered
     /// A 402 that says the session's budget is too small, and a top-up is within the limit.
@@ -143,6 +143,7 @@ struct PaymentProgress: Equatable, Sendable {
     case .chargeOffered: return pay(.charge)
     case .openOffered: return pay(.open)
     case .chainOffered: return pay(.chain)
+    case .channelOffered: return pay(.channel)
     case .bearerOffered: return bear(.renewed)
     case .nothingOffered, .budgetShort: return stop(.unpayable)
     case .lost:
@@ -161,6 +162,7 @@ struct PaymentProgress: Equatable, Sendable {
     case .chargeOffered: return bearing == .kept ? pay(.charge) : stop(.rejected)
     case .openOffered: return bearing == .kept ? pay(.open) : stop(.rejected)
     case .chainOffered: return bearing == .kept ? pay(.chain) : stop(.rejected)
+    case .channelOffered: return bearing == .kept ? pay(.channel) : stop(.rejected)
     case .bearerOffered: return bearing == .kept ? bear(.renewed) : stop(.rejected)
     case .nothingOffered: return stop(.unpayable)
     case .budgetShort:
@@ -188,7 +190,7 @@ struct PaymentProgress: Equatable, Sendable {
     case .denied: return stop(.denied)
     case .lost: return stop(.answerLost)
     case .nothingOffered: return stop(.unpayable)
-    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .budgetShort, .answered, .inFlight, .alreadyOpen, .settledBefore,
+    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .channelOffered, .budgetShort, .answered, .inFlight, .alreadyOpen, .settledBefore,
       .sessionGone, .refused, .refusedUnmoved, .unavailable, .untouched, .touched:
       return stop(.rejected)
     }
@@ -197,7 +199,7 @@ struct PaymentProgress: Equatable, Sendable {
   private mutating func inspecting(_ event: Event, _ bearing: Bearing, _ repeats: Int) -> Action {
     switch event {
     case .untouched: return again(.bearing(bearing, repeats: repeats + 1), repeats, otherwise: .network)
-    case .touched, .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .nothingOffered, .budgetShort, .toppedUp, .answered,
+    case .touched, .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .channelOffered, .nothingOffered, .budgetShort, .toppedUp, .answered,
       .inFlight, .alreadyOpen, .settledBefore, .denied, .sessionGone, .refused, .refusedUnmoved, .unavailable, .lost:
       return stop(.answerLost)
     }
@@ -212,11 +214,11 @@ struct PaymentProgress: Equatable, Sendable {
     case .unavailable:
       return again(.paying(instrument, repeats: repeats + 1), repeats, of: limit(instrument), otherwise: .unavailable)
     case .alreadyOpen:
-      guard instrument == .open else { return stop(.rejected) }
+      guard instrument == .open || instrument == .channel else { return stop(.rejected) }
       if isKeyed { return bear(.opened) }
       state = .inspecting(.opened, repeats: repeats)
       return .inspect
-    case .settledBefore: return stop(instrument == .open ? .rejected : .settled)
+    case .settledBefore: return stop(instrument == .open || instrument == .channel ? .rejected : .settled)
     case .denied: return stop(.denied)
     case .refusedUnmoved:
       // After a repetition an earlier presentation may be under way, whatever this one was told.
@@ -224,7 +226,7 @@ struct PaymentProgress: Equatable, Sendable {
       refusalRetries -= 1
       state = .asking(repeats: 0)
       return .ask
-    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .nothingOffered, .budgetShort, .toppedUp, .sessionGone, .refused,
+    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .channelOffered, .nothingOffered, .budgetShort, .toppedUp, .sessionGone, .refused,
       .untouched, .touched:
       return stop(.rejected)
     }
@@ -233,7 +235,7 @@ struct PaymentProgress: Equatable, Sendable {
   private func limit(_ instrument: Instrument) -> Int {
     switch instrument {
     case .charge, .open: Self.repeatLimit
-    case .chain: Self.chainRepeatLimit
+    case .chain, .channel: Self.chainRepeatLimit
     }
   }
 

@@ -35,7 +35,10 @@ extension Purchase {
 
   /// Waits before a repetition: longer each time, and on a chain as long as the server asks within bounds.
   func pause(_ repeats: Int) throws(AgentError) {
-    guard case .chain = presented else { return Pause.wait(repeats) }
+    switch presented {
+    case .chain, .openChannel: break
+    case .nothing, .transfer, .open, .bearer, .voucher: return Pause.wait(repeats)
+    }
     let asked = answer?.head.first("retry-after").flatMap { Int64($0) } ?? 0
     try agent.client.pause(for: max(Pause.duration(repeats), .seconds(min(max(0, asked), Self.retryAfterLimit))))
   }
@@ -45,13 +48,18 @@ extension Purchase {
 
   /// What an error says of a payment on a chain: a call that ends before an answer came has not learnt what became of it.
   func fate(of error: AgentError) -> (error: AgentError, isKnown: Bool) {
-    guard case .chain(let offer) = presented, progress.state != .stopped(.settled) else { return (error, true) }
-    switch error {
-    case .timeout, .answerLost(reference: nil), .rejected(status: 503, _, _): break
-    default: guard error.isLoss else { return (error, true) }
-    }
+    if case .openChannel(let offer, _) = presented, leavesOpen(error) { return (.paymentPending(expires: offer.expires), true) }
+    guard case .chain(let offer) = presented, progress.state != .stopped(.settled), leavesOpen(error) else { return (error, true) }
     // Without a keeper the next call knows nothing of it.
     return (pending == nil ? .answerLost(reference: nil) : .paymentPending(expires: offer.expires), false)
+  }
+
+  /// Whether an error leaves it open what became of a payment.
+  private func leavesOpen(_ error: AgentError) -> Bool {
+    switch error {
+    case .timeout, .answerLost(reference: nil), .rejected(status: 503, _, _): true
+    default: error.isLoss
+    }
   }
 
   /// Ends the care for the payment under way. A file that cannot be removed is no reason to lose an answer: the next call shows the payment

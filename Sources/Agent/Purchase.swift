@@ -14,6 +14,10 @@ final class Purchase {
     case bearer(KeptSession, Challenge)
     /// A payment on a chain, signed once.
     case chain(ChainOffer)
+    /// The deposit and the first voucher of a new channel.
+    case openChannel(ChannelOffer, KeptChannel)
+    /// The highest voucher of a channel.
+    case voucher(KeptChannel, Challenge)
   }
 
   let agent: Agent
@@ -26,11 +30,17 @@ final class Purchase {
   var offer: PrepaidOffer?
   /// What the last 402 offers on a chain, chosen in the place of `offer`.
   var chainOffer: ChainOffer?
+  /// The session over a channel that the last 402 offers, chosen in the place of `offer`.
+  var channelOffer: ChannelOffer?
+  /// The open channel that can pay by `channelOffer`.
+  var channelToUse: KeptChannel?
+  /// What is counted in the channel's file for this call.
+  var reserved: UInt128 = 0
   /// Why the server did not take a payment on a chain.
   var refusal: ChainRefusal?
   /// Why nothing of the last answer can be used.
   var failure: AgentError?
-  /// What an insufficient session needs.
+  /// What an insufficient session needs more, or what a channel has to have signed in all.
   var required: UInt128 = 0
   var answer: RawAnswer?
 
@@ -74,6 +84,7 @@ final class Purchase {
       conclude(isKnown: true)
       return try AgentAnswer(purchase: self, answer: answer)
     } catch {
+      releaseCount(after: error)
       let fate = fate(of: error)
       conclude(isKnown: fate.isKnown)
       throw fate.error
@@ -86,7 +97,7 @@ final class Purchase {
     guard idempotencyKey != nil else { return false }
     return switch presented {
     case .nothing: false
-    case .transfer, .open, .bearer, .chain: true
+    case .transfer, .open, .bearer, .chain, .openChannel, .voucher: true
     }
   }
 
@@ -96,7 +107,7 @@ final class Purchase {
     return switch try exchange() {
     case .answered: answer
     case .lost, .inFlight, .unavailable: throw failure ?? .connectionLost(.awaitingHead, code: 0)
-    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .nothingOffered, .budgetShort, .toppedUp, .alreadyOpen,
+    case .chargeOffered, .openOffered, .bearerOffered, .chainOffered, .channelOffered, .nothingOffered, .budgetShort, .toppedUp, .alreadyOpen,
       .settledBefore, .denied, .sessionGone, .refused, .refusedUnmoved, .untouched, .touched:
       nil
     }
@@ -111,6 +122,11 @@ final class Purchase {
         isKeyed: progress.isKeyed, isSafe: progress.isSafe, bearsKeptSession: true, refusalRetries: progress.refusalRetries)
       present(session, challenge: session.challenge(method: request.method, path: request.address.path))
       action = .bear
+    } else if let (channel, challenge) = try keptChannel() {
+      progress = PaymentProgress(
+        isKeyed: progress.isKeyed, isSafe: progress.isSafe, bearsKeptSession: true, refusalRetries: progress.refusalRetries)
+      try present(channel, challenge)
+      action = .bear
     }
     while true {
       switch action {
@@ -121,6 +137,7 @@ final class Purchase {
       case .pay(.charge): action = progress.receive(try payCharge())
       case .pay(.open): action = progress.receive(try openSession())
       case .pay(.chain): action = progress.receive(try payOnChain())
+      case .pay(.channel): action = progress.receive(try openChannel())
       case .bear: action = progress.receive(try bear())
       case .repeatAfterPause(let repeats):
         if case .nothing = presented {} else { observe(.repeating(count: repeats)) }
@@ -228,7 +245,16 @@ final class Purchase {
 
   /// Presents a session: the kept one, the one that fits the offer, or the one that this request opened.
   private func bear() throws(AgentError) -> PaymentProgress.Event {
+    if let channel = channelToUse, let channelOffer {
+      channelToUse = nil
+      let kept = try agent.change(channel.channelID) {
+        $0.remember(channelOffer.challenge, method: request.method, path: request.address.path)
+      }
+      try present(kept, channelOffer.challenge)
+    }
     switch presented {
+    case .voucher(let channel, _): observe(.usingChannel(channel))
+    case .openChannel(let offer, let channel): try present(channel, offer.challenge)
     case .bearer(let session, let challenge):
       if let offer, offer.fits(session, origin: request.address.origin) {
         try remember(offer, session)
@@ -280,7 +306,8 @@ final class Purchase {
     switch presented {
     case .bearer(let kept, _): (session, before) = (kept, kept.spent)
     case .open(_, let opened): (session, before) = (opened, 0)
-    case .nothing, .transfer, .chain: return .touched
+    case .voucher(let channel, let challenge): return try inspect(channel, challenge, before: channel.told)
+    case .nothing, .transfer, .chain, .openChannel: return .touched
     }
     for round in 1...Self.inspectionLimit {
       guard let state = try? agent.status(of: session) else { return .touched }
@@ -298,6 +325,7 @@ final class Purchase {
   private static let inspectionLimit = 6
 
   private func topUp() throws(AgentError) -> PaymentProgress.Event {
+    if case .voucher(let channel, let challenge) = presented { return try raiseVoucher(channel, challenge) }
     guard case .bearer(let session, let challenge) = presented else { return .refused }
     var current = session
     if spending.isPaced, let state = try? agent.status(of: session) {

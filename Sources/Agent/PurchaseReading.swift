@@ -43,9 +43,14 @@ extension Purchase {
     case .alreadyPaid, .outcomeNotKept: return .settledBefore
     case .policyDenied:
       try forgetUnopened()
+      try forgetUnopenedChannel()
       return .denied
     case .sessionNotFound, .sessionFinalized:
       if case .bearer(let session, _) = presented { try agent.forget(session.sessionID) }
+      if case .voucher(let channel, _) = presented {
+        reserved = 0
+        try agent.change(channel.channelID) { $0.state = .gone }
+      }
       return .sessionGone
     case .ledgerUnavailable, .tooManyInFlight, .rateLimited, .railUnavailable: return .unavailable
     // The same payment is to be shown again, and no other one made.
@@ -65,6 +70,16 @@ extension Purchase {
     case .open:
       try forgetUnopened()
       return .refused
+    case .openChannel:
+      try forgetUnopenedChannel()
+      return .refused
+    case .voucher(let channel, _):
+      if answer.problem?.problem == .sessionInsufficientBalance {
+        required = requiredCumulative(answer.problem, channel)
+        return .budgetShort
+      }
+      releaseCount()
+      return try choose(answer)
     case .bearer(let session, _):
       if answer.problem?.problem == .sessionInsufficientBalance {
         required = shortfall(answer.problem, session)
@@ -116,15 +131,21 @@ extension Purchase {
         self.offer = offer
         return .bearerOffered
       }
+      let chains = ChainOffers(answer.head, body: answer.prefix, request: request, options: agent.options, now: Timestamp.now())
+      let sessions = openable(chains)
+      if let (channel, offer) = try channel(fitting: sessions) {
+        (channelToUse, channelOffer) = (channel, offer)
+        return .bearerOffered
+      }
       guard !isContinuation else { return .nothingOffered }
-      let chains = ChainOffers(answer.head, body: answer.prefix, request: request, tokens: agent.options.tokens, now: Timestamp.now())
       let candidates = payable(chains)
       // A prepaid wallet goes first; who has none pays on a chain where he can.
-      if let offer = preferred(offers), agent.walletKey != nil || candidates.isEmpty || agent.accountKey == nil {
+      if let offer = preferred(offers), agent.walletKey != nil || (candidates.isEmpty && sessions.isEmpty) || agent.accountKey == nil {
         return try take(offer, answer)
       }
+      if !sessions.isEmpty, prefersChannel(sessions, to: candidates) { return try take(sessions) }
       guard !candidates.isEmpty else {
-        let refused = chains.refused + chains.usable.map { $0.refused(.notChosen) }
+        let refused = chains.refused + chains.usable.map { $0.refused(.notChosen) } + chains.channels.map { $0.refused(.notChosen) }
         guard refused.isEmpty else { throw .noPayableOffer(refused) }
         return .nothingOffered
       }
@@ -143,7 +164,15 @@ extension Purchase {
     let code = agent.options.currencyCode
     return chains.usable.filter { offer in
       (agent.options.rail ?? offer.rail) == offer.rail && (code == nil || offer.currency.code == code)
+        && (agent.options.chain ?? offer.chain.number) == offer.chain.number
     }
+  }
+
+  /// Whether a channel is opened rather than a charge paid on a chain: by the same reasons as a session of a prepaid wallet.
+  private func prefersChannel(_ sessions: [ChannelOffer], to charges: [ChainOffer]) -> Bool {
+    guard !charges.isEmpty else { return true }
+    guard let offer = sessions.first, offer.price.isMetered || request.asksForStream else { return false }
+    return (try? spending.deposit(of: offer, need: 1)) != nil
   }
 
   /// Takes a prepaid offer that holds and may be paid.

@@ -11,6 +11,8 @@ public struct Quote: Sendable {
   public let signedInvoice: String?
   /// The offers on chains that the agent would pay, best first.
   public let chainOffers: [ChainOffer]
+  /// The sessions over channels that it would use, best first.
+  public let channelOffers: [ChannelOffer]
   /// The offers on chains that it would not, and why.
   public let refusedOffers: [RefusedOffer]
 }
@@ -30,10 +32,11 @@ extension Agent {
     let octets = try body.collect(limit: ProblemDocument.byteLimit)
     let offers = ChallengeList.parse(head.all("www-authenticate")).compactMap { PrepaidOffer($0) }
     let now = Timestamp.now()
-    let chains = ChainOffers(head, body: octets, request: request, tokens: options.tokens, now: now)
+    let chains = ChainOffers(head, body: octets, request: request, options: options, now: now)
     guard !offers.isEmpty else {
-      guard !chains.usable.isEmpty || !chains.refused.isEmpty else { throw .noUsableOffer }
-      return Quote(offers: [], invoice: nil, signedInvoice: nil, chainOffers: chains.usable, refusedOffers: chains.refused)
+      guard !chains.usable.isEmpty || !chains.channels.isEmpty || !chains.refused.isEmpty else { throw .noUsableOffer }
+      return Quote(
+        offers: [], invoice: nil, signedInvoice: nil, chainOffers: chains.usable, channelOffers: chains.channels, refusedOffers: chains.refused)
     }
     let jws = head.first("payment-invoice") ?? ProblemDocument(octets, from: request.address)?.invoice
     let keys = try keys(of: request.address, signing: jws)
@@ -44,6 +47,8 @@ extension Agent {
       invoice = try check.check(offer, invoice: jws, keys: keys)
     }
     guard let invoice, let jws else { throw .offer(.invoiceMissing) }
-    return Quote(offers: offers, invoice: invoice, signedInvoice: jws, chainOffers: chains.usable, refusedOffers: chains.refused)
+    return Quote(
+      offers: offers, invoice: invoice, signedInvoice: jws, chainOffers: chains.usable, channelOffers: chains.channels,
+      refusedOffers: chains.refused)
   }
 }

@@ -13,41 +13,45 @@ struct Spending {
 
   let options: AgentOptions
   /// What has left the wallet for this call, in base units of its one currency.
-  private(set) var outlay: UInt128 = 0
+  var outlay: UInt128 = 0
   /// What a session held when this call began to use it, or what its answer costs where that is known.
-  private(set) var found: UInt128 = 0
-  private var sessionID: String?
+  var found: UInt128 = 0
+  var sessionID: String?
   /// What the session in use held before this call, and how much of that `found` counts.
-  private var heldBefore: UInt128 = 0
-  private var exposed: UInt128 = 0
-  private var spent: UInt128 = 0
-  private var pace = SpendingPace()
-  private var topUpCount = 0
+  var heldBefore: UInt128 = 0
+  var exposed: UInt128 = 0
+  var spent: UInt128 = 0
+  var pace = SpendingPace()
+  var topUpCount = 0
+  /// How much of `outlay` went into channels, where it costs nothing before it is signed for.
+  var escrowed: UInt128 = 0
+  /// What was signed for by vouchers of this call, beyond what was signed before.
+  var signed: UInt128 = 0
 
   init(options: AgentOptions) { self.options = options }
 
   // MARK: - What is left
 
   /// What may still leave the wallet, by `maximum` and `budget`; nil where nothing may at all.
-  private func left(in currency: Currency) -> UInt128? {
+  func left(in currency: Currency) -> UInt128? {
     guard let allowance = options.allowance(in: currency) else { return nil }
     let left = allowance > outlay ? allowance - outlay : 0
     guard let budget = options.budget else { return left }
     return budget.units(in: currency).map { min(left, Self.rest(of: $0, outlay, found)) }
   }
 
-  private static func rest(of whole: UInt128, _ parts: UInt128...) -> UInt128 {
+  static func rest(of whole: UInt128, _ parts: UInt128...) -> UInt128 {
     parts.reduce(whole) { $0 > $1 ? $0 - $1 : 0 }
   }
 
   /// What a minute may cost, nil where that is not limited. A rate in another currency, or with more decimals than there are, allows nothing.
-  private func rate(in currency: Currency) -> UInt128? { options.rate.map { $0.units(in: currency) ?? 0 } }
+  func rate(in currency: Currency) -> UInt128? { options.rate.map { $0.units(in: currency) ?? 0 } }
 
-  private func over(_ price: UInt128, _ left: UInt128?, _ currency: Currency) -> AgentError {
+  func over(_ price: UInt128, _ left: UInt128?, _ currency: Currency) -> AgentError {
     .overMaximum(price: price, maximum: left, currency: currency)
   }
 
-  private func over(_ price: UInt128, rate: UInt128, _ currency: Currency) -> AgentError {
+  func over(_ price: UInt128, rate: UInt128, _ currency: Currency) -> AgentError {
     .overRate(price: price, rate: rate, currency: currency)
   }
 
@@ -97,7 +101,7 @@ struct Spending {
   }
 
   /// How much of what a session holds its answer may cost.
-  private static func exposure(of held: UInt128, _ price: UInt128?) -> UInt128 { min(price ?? held, held) }
+  static func exposure(of held: UInt128, _ price: UInt128?) -> UInt128 { min(price ?? held, held) }
 
   /// Notes that a session which was open before is used.
   mutating func use(_ session: KeptSession, price: UInt128?) {

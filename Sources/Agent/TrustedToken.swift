@@ -45,6 +45,11 @@ public struct TrustedToken: Sendable, Hashable {
     TrustedToken(chain: 80002, "0x41E94Eb019C0762f9Bfcf9Fb1E58725BfB0e7582", name: "USDC", supportsPermit2: false),
   ].compactMap { $0 }
 
+  /// The chain of a common name, of `eip155:` and a number, or of a number; nil for anything else.
+  public static func chain(named name: String) -> UInt64? {
+    X402Network(name: name)?.chainID ?? ChainID(name)?.number ?? ChainID("eip155:\(name)")?.number
+  }
+
   /// The chain's name where it has a common one, else its number: `base`, `eip155:31337`.
   public static func chainName(_ chain: UInt64) -> String { X402Network(chainID: chain).name ?? ChainID(chain).description }
 }

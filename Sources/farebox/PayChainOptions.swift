@@ -5,7 +5,7 @@ import Glibc
 /// What pays on chains, and by which rail.
 struct ChainOptions: ParsableArguments {
   @Option(
-    help: ArgumentHelp("Pay by this rail only: prepaid, evm (of MPP) or x402.", valueName: "rail"))
+    help: ArgumentHelp("Pay by this rail only: prepaid, evm (of MPP) or x402; the latter two also of one chain, such as evm:base or x402:8453.", valueName: "rail"))
   var rail: String?
 
   @Option(
@@ -22,13 +22,27 @@ struct ChainOptions: ParsableArguments {
   var tokens: [String] = []
 
   @Option(
+    name: .customLong("escrow"),
+    help: ArgumentHelp(
+      "A contract that may hold deposits of sessions on a chain, such as eip155:8453:0x…: whoever wrote it can keep them, and none is trusted "
+        + "that is not named.",
+      valueName: "contract"))
+  var escrows: [String] = []
+
+  @Option(
     name: .customLong("retry-refused"),
     help: ArgumentHelp("Sign up to this many new payments where one was refused and nothing moved, all within --max.", valueName: "count"))
   var retryRefused: Int = 0
 
   func check() throws {
-    if let rail, Rail(rawValue: rail) == nil {
-      throw ValidationError("'\(rail)' is no rail: \(Rail.allCases.map(\.rawValue).joined(separator: ", ")).")
+    if let rail, Self.rail(rail) == nil {
+      throw ValidationError(
+        "'\(rail)' is no rail: \(Rail.allCases.map(\.rawValue).joined(separator: ", ")), or one of the latter two and a chain, such as evm:base.")
+    }
+    for words in escrows where TrustedEscrow(words) == nil {
+      throw ValidationError(
+        "'\(words)' is no contract: it needs a chain and an address, such as eip155:84532:0x036CbD53842c5426634e7929541eC2318f3dCF7e; "
+          + "the address's case is its checksum.")
     }
     for words in tokens where TrustedToken(words) == nil {
       throw ValidationError(
@@ -46,9 +60,20 @@ struct ChainOptions: ParsableArguments {
     return try AccountKey.load(path: path)
   }
 
+  /// Reads a rail, and the chain behind it.
+  private static func rail(_ words: String) -> (rail: Rail, chain: UInt64?)? {
+    let parts = words.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    guard let rail = Rail(rawValue: parts[0]) else { return nil }
+    guard parts.count > 1 else { return (rail, nil) }
+    guard rail != .prepaid, let chain = TrustedToken.chain(named: parts[1]) else { return nil }
+    return (rail, chain)
+  }
+
   /// Writes the choices into an agent's options. A token that was named stands in the place of a known one.
   func apply(to options: inout AgentOptions) {
-    options.rail = rail.flatMap { Rail(rawValue: $0) }
+    options.rail = rail.flatMap { Self.rail($0)?.rail }
+    options.chain = rail.flatMap { Self.rail($0)?.chain }
+    options.escrows = escrows.compactMap { TrustedEscrow($0) }
     options.tokens = tokens.compactMap { TrustedToken($0) } + TrustedToken.known
     options.refusalRetries = retryRefused
   }

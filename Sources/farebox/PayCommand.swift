@@ -15,6 +15,11 @@ struct Pay: ParsableCommand {
       MPP or by x402 (scheme exact), and submitted by the server: an authorization of the token, or a permit of Permit2, which holds for an hour \
       at most. Only tokens that are known here are paid with. While a payment's fate is unknown the same one is shown again, never a new one signed.
 
+      A session on a chain (of the method evm) is a payment channel: its deposit goes by a signed authorization into a contract that --escrow \
+      names, and each request signs for what it costs, a stream for what has come and a little more, never beyond what was delivered by this \
+      agent's own count. --max bounds the deposit, --budget and --rate what is signed. --close has the server settle what was spent, and the \
+      contract pays back the rest. What is signed is written down before it is sent.
+
       --limit-day, --limit-payment, --limit-session and --limit-recipient keep limits for all later calls on all rails. What is paid is counted \
       before it leaves, and what a payment's refusal or a session's end brings back is not given back to the day.
 
@@ -49,10 +54,10 @@ struct Pay: ParsableCommand {
   var url: String?
 
   func validate() throws {
-    let actions = [action.quote, action.wallet, action.close, action.newKey, action.forget, limits.isAsked].count { $0 }
-    guard actions <= 1 else { throw ValidationError("--quote, --wallet, --close, --new-key, --forget and limits exclude each other.") }
+    let actions = [action.quote, action.wallet, action.close, action.sessions, action.newKey, action.forget, limits.isAsked].count { $0 }
+    guard actions <= 1 else { throw ValidationError("--quote, --wallet, --close, --sessions, --new-key, --forget and limits exclude each other.") }
     guard url == nil || !limits.isAsked else { throw ValidationError("Limits are kept for all calls: set them without a URL, before it is asked.") }
-    guard url != nil || action.close || action.newKey || limits.isAsked else { throw ValidationError("Missing expected argument '<URL>'.") }
+    guard url != nil || action.close || action.sessions || action.newKey || limits.isAsked else { throw ValidationError("Missing expected argument '<URL>'.") }
     guard !(payment.session && payment.charge) else { throw ValidationError("--session and --charge exclude each other.") }
     guard !(request.head && !request.content.isEmpty) else { throw ValidationError("--head sends no data.") }
     try payment.check()
@@ -69,6 +74,7 @@ struct Pay: ParsableCommand {
       if action.newKey { return try PayWallet(options: self).makeKey() }
       if action.wallet { return try PayWallet(options: self).report() }
       if action.close { return try PayWallet(options: self).close() }
+      if action.sessions { return try PaySessions(options: self).run() }
       if action.forget { return try PayWallet(options: self).forget() }
       if action.quote { return try PayQuote(options: self).run() }
       try PayFetch(options: self).run()
@@ -212,8 +218,11 @@ struct ActionOptions: ParsableArguments {
   @Flag(help: "Show the wallet at the URL's ledger: balance, limits and what is left of them, open sessions.")
   var wallet = false
 
-  @Flag(help: "Close the kept sessions at the URL's server (all of them without a URL); what is left is refunded.")
+  @Flag(help: "Close the kept sessions at the URL's server (all of them without a URL), those on chains included; what is left is refunded.")
   var close = false
+
+  @Flag(help: "List the kept sessions with the URL's server (all of them without a URL), those on chains included. Nobody is asked.")
+  var sessions = false
 
   @Flag(name: .customLong("new-key"), help: "Make a wallet key (at --key, or the kept one) and print the wallet's id.")
   var newKey = false

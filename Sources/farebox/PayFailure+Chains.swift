@@ -16,12 +16,16 @@ extension PayFailure {
       let token = offer.token.map { "\(offer.chain):\($0.checksummed)" } ?? "of no address"
       return "\(place): the token \(token) is not known here, and what the server says of its decimals does not count "
         + "(if you know it: --token \(token)=code:decimals:name:version)"
+    case .unknownEscrow(let escrow):
+      return "\(place): a session would be deposited into the contract \(escrow.words), which is not trusted here "
+        + "(if you trust it with the deposit: --escrow \(escrow.words))"
+    case .price: return "\(place): its price counts what this agent does not know"
     case .noMeans: return "\(place): it takes neither an authorization nor a permit that this agent can sign"
     case .scheme: return "\(place): its scheme is not one that is paid here (only exact is)"
     case .recipient: return "\(place): its recipient is no address"
     case .resource: return "\(place): it is for another resource than the one asked for"
     case .challenge(let fault): return "\(place): \(text(fault))"
-    case .notChosen: return "\(place): --rail, --session or the currency of --max rules it out"
+    case .notChosen: return "\(place): --rail, --session, --charge or the currency of --max rules it out"
     }
   }
 

@@ -32,6 +32,7 @@ enum PayExit: Int32, CaseIterable {
   case plaintext = 88
   case overRate = 89
   case overLimit = 90
+  case overCount = 91
 
   /// What the number means, for `--help`.
   var meaning: String {
@@ -51,6 +52,7 @@ enum PayExit: Int32, CaseIterable {
     case .overMaximum: "the price, or what a stream needs, is over --max or --budget"
     case .overRate: "the price, or what a stream needs, is over --rate"
     case .overLimit: "a limit that is kept for all calls (--limits) forbids the payment"
+    case .overCount: "the server of a session on a chain asks for more than what it delivered costs; no more was signed"
     case .refusedByPolicy: "the wallet's policy forbids the payment"
     case .rejected: "the payment was rejected"
     case .notPayable: "there is no offer that can be paid, or no key to pay with"
@@ -108,6 +110,7 @@ struct PayFailure: Error {
     case .noUsableOffer, .noWalletKey, .noAccountKey, .noPayableOffer: .notPayable
     case .offer, .serverKeys, .signing: .notBelieved
     case .overLimit: .overLimit
+    case .overCount: .overCount
     case .overMaximum: .overMaximum
     case .overRate: .overRate
     case .refusedByPolicy: .refusedByPolicy
@@ -142,6 +145,9 @@ struct PayFailure: Error {
       "a payment on a chain is asked for, and there is no key of an account: name its file with --evm-key or FAREBOX_EVM_KEY_FILE"
     case .signing(let rule): "not paid: the offer cannot be signed: \(rule.detail)"
     case .overLimit(let fault): text(fault)
+    case .overCount(let required, let counted, let currency):
+      "the server asks for a voucher over \(currency.format(required)) \(currency.symbol) in all, and what it has delivered bears out "
+        + "\(currency.format(counted)) at most: no more was signed; farebox pay --close ends the channel"
     case .offer(let fault): "not paid: \(text(fault))"
     case .overMaximum(let price, let maximum, let currency): overMaximumText(price, maximum, currency)
     case .overRate(let price, let rate, let currency):

@@ -81,6 +81,7 @@ struct PayFetch {
         summary.set("reference", .string(receipt.reference))
         summary.set("receipt", .string(String(decoding: receipt.encoded, as: UTF8.self)))
       }
+      if let channel = payment.channel { summarise(channel, payment, answer, into: &summary) }
       if let session = payment.session {
         let used = answer.used.compactMap { unit in unit.count.map { (unit.name, JSONValue.string(String($0))) } }
         summary.set("units", .object(JSONObject(used)))
@@ -92,6 +93,14 @@ struct PayFetch {
     }
     let text = String(decoding: JSON.serialize(.object(summary)), as: UTF8.self)
     if options.output.output == nil { StandardError.write(text + "\n") } else { try StandardOutput.print(text) }
+  }
+
+  private func summarise(_ channel: KeptChannel, _ payment: AgentPayment, _ answer: AgentAnswer, into summary: inout JSONObject) {
+    let used = answer.used.compactMap { unit in unit.count.map { (unit.name, JSONValue.string(String($0))) } }
+    summary.set("units", .object(JSONObject(used)))
+    summary.set("currency", .string(channel.currency.code))
+    for member in PayText.document(channel).members { summary.set(member.name, member.value) }
+    if let receipt = payment.channelReceipt { summary.set("receipt", .string(String(decoding: receipt.fieldValue, as: UTF8.self))) }
   }
 }
 

@@ -36,6 +36,20 @@ final class PayNarrator {
       currency = offer.currency
       say("402: \(offer.railText) charge of \(offer.priceText) on \(TrustedToken.chainName(offer.chain.number)) to \(offer.recipients[0].checksummed)")
       say("  by \(offer.means.rawValue) of token \(offer.token.token.address.checksummed), signed until \(offer.expires.rfc3339)")
+    case .chosenChannel(let offer):
+      currency = offer.currency
+      let place = TrustedToken.chainName(offer.chain.number)
+      say("402: evm session of \(offer.priceText) on \(place) to \(offer.session.recipient.checksummed)")
+      say("  deposit by \(offer.means.rawValue) into \(offer.session.details.escrow.checksummed), signed until \(offer.expires.rfc3339)")
+    case .usingChannel(let channel):
+      currency = channel.currency
+      say("using channel \(PayText.short(channel)): \(channel.currency.format(channel.signed)) of \(channel.currency.format(channel.deposit)) "
+        + "\(channel.currency.symbol) signed, \(channel.currency.format(channel.spent)) spent")
+    case .voucher(let amount, let currency): say("signed a voucher over \(amount.formatted(in: currency)) in all")
+    case .channelReceipt(let receipt, let currency):
+      var text = "receipt: spent \(currency.format(receipt.spent)) of \(currency.format(receipt.acceptedCumulative)) \(currency.symbol) signed, unsigned"
+      if let transaction = receipt.transaction { text += ", transaction 0x\(transaction.hex)" }
+      say(text)
     case .settled(let receipt, let currency):
       let place = TrustedToken.chainName(receipt.chain.number)
       say("settled: \(currency.format(receipt.amount)) \(currency.symbol) on \(place), transaction 0x\(receipt.transaction.hex)")
@@ -94,6 +108,9 @@ enum PayText {
     case .session: "session"
     }
   }
+
+  /// A channel's id, shortened for people.
+  static func short(_ channel: KeptChannel) -> String { "0x\(channel.channelID.hex.prefix(16))…" }
 
   /// A server's words without what could steer a terminal.
   static func printable(_ text: String) -> String {

@@ -15,6 +15,7 @@ struct PayQuote {
     if options.output.json { return try StandardOutput.print(String(decoding: JSON.serialize(document(quote), pretty: true), as: UTF8.self)) }
     for offer in quote.offers { try tell(offer) }
     for offer in quote.chainOffers { try tell(offer) }
+    for offer in quote.channelOffers { try tell(offer) }
     for offer in quote.refusedOffers { try StandardOutput.tell("not paid  \(PayFailure.text(offer))") }
     guard let invoice = quote.invoice else { return }
     try StandardOutput.tell("invoice   verified: signed by \(invoice.issuer), lists \(invoice.offers.count) offer(s)")
@@ -44,6 +45,29 @@ struct PayQuote {
     try StandardOutput.tell("          by \(offer.means.rawValue) of token \(offer.token.token.address.checksummed), signed until \(offer.expires.rfc3339)")
   }
 
+  private func tell(_ offer: ChannelOffer) throws(PayFailure) {
+    let currency = offer.currency
+    try StandardOutput.tell("offer     evm session: \(offer.priceText) on \(TrustedToken.chainName(offer.chain.number))")
+    if let description = offer.description, !description.isEmpty { try StandardOutput.tell("          \(description)") }
+    try StandardOutput.tell("          to \(offer.session.recipient.checksummed)")
+    let suggested = offer.session.suggestedDeposit.map { "\(currency.format($0)) \(currency.symbol) suggested, " } ?? ""
+    try StandardOutput.tell(
+      "          deposit \(suggested)at least \(currency.format(offer.minimumDeposit)) \(currency.symbol), held by contract "
+        + offer.session.details.escrow.checksummed)
+    try StandardOutput.tell("          by \(offer.means.rawValue) of token \(offer.token.token.address.checksummed), signed until \(offer.expires.rfc3339)")
+  }
+
+  private func document(_ offer: ChannelOffer) -> JSONValue {
+    var object: JSONObject = [
+      "rail": "evm", "intent": "session", "network": .string(offer.chain.description), "token": .string(offer.token.token.address.checksummed),
+      "price": .string(offer.priceText), "currency": .string(offer.currency.code), "recipients": [.string(offer.session.recipient.checksummed)],
+      "escrow": .string(offer.session.details.escrow.checksummed), "means": .string(offer.means.rawValue),
+      "minimumDeposit": .string("\(offer.minimumDeposit)"), "expires": .string(offer.expires.rfc3339),
+    ]
+    if let suggested = offer.session.suggestedDeposit { object.set("suggestedDeposit", .string("\(suggested)")) }
+    return .object(object)
+  }
+
   private func document(_ offer: ChainOffer) -> JSONValue {
     [
       "rail": .string(offer.rail.rawValue), "network": .string(offer.chain.description), "token": .string(offer.token.token.address.checksummed),
@@ -63,7 +87,7 @@ struct PayQuote {
       if let request = try? offer.challenge.requestObject() { object.set("request", .object(request)) }
       return .object(object)
     }
-    var document: JSONObject = ["offers": .array(offers + quote.chainOffers.map { self.document($0) })]
+    var document: JSONObject = ["offers": .array(offers + quote.chainOffers.map { self.document($0) } + quote.channelOffers.map { self.document($0) })]
     if !quote.refusedOffers.isEmpty { document.set("notPaid", .array(quote.refusedOffers.map { .string(PayFailure.text($0)) })) }
     if let invoice = quote.signedInvoice {
       document.set("invoice", .string(invoice))

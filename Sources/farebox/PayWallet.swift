@@ -72,8 +72,18 @@ struct PayWallet {
     let agent = try options.agent()
     let sessions = try failing { () throws(AgentError) in try agent.sessions() }
       .filter { origin == nil || $0.origin == origin }
+    let channels = try failing { () throws(AgentError) in try agent.channels() }.filter { origin == nil || $0.origin == origin }
     var failure: PayFailure?
     var documents: [JSONValue] = []
+    for channel in channels {
+      do throws(PayFailure) {
+        let closed = try failing { () throws(AgentError) in try agent.close(channel) }
+        documents.append(.object(document(closed)))
+        if !options.output.json { try tell(closed) }
+      } catch {
+        if failure == nil { failure = error }
+      }
+    }
     for session in sessions {
       do throws(PayFailure) {
         let closed = try failing { () throws(AgentError) in try agent.close(session) }
@@ -84,8 +94,30 @@ struct PayWallet {
       }
     }
     if options.output.json { try StandardOutput.print(String(decoding: JSON.serialize(.array(documents), pretty: true), as: UTF8.self)) }
-    if sessions.isEmpty, !options.output.json { try StandardOutput.tell("no kept session") }
+    if sessions.isEmpty, channels.isEmpty, !options.output.json { try StandardOutput.tell("no kept session") }
     if let failure { throw failure }
+  }
+
+  private func tell(_ closed: ClosedChannel) throws(PayFailure) {
+    let currency = closed.channel.currency
+    let name = "0x\(closed.channel.channelID.hex)"
+    guard let spent = closed.spent, let refunded = closed.refunded else {
+      return try StandardOutput.tell("\(name)  is closed or was never opened; the server says no more (no valid receipt)")
+    }
+    let transaction = closed.transaction.map { "  transaction 0x\($0.hex)" } ?? ""
+    try StandardOutput.tell(
+      "\(name)  closed  spent \(currency.format(spent))  refunded \(currency.format(refunded)) \(currency.symbol) by the server's word\(transaction)")
+  }
+
+  private func document(_ closed: ClosedChannel) -> JSONObject {
+    var object = PayText.document(closed.channel)
+    object.set("origin", .string(closed.channel.origin))
+    object.set("state", "closed")
+    if let spent = closed.spent { object.set("spent", .string("\(spent)")) }
+    if let refunded = closed.refunded { object.set("refunded", .string("\(refunded)")) }
+    if let transaction = closed.transaction { object.set("transaction", .string("0x" + transaction.hex)) }
+    if let receipt = closed.receipt { object.set("receipt", .string(String(decoding: receipt.fieldValue, as: UTF8.self))) }
+    return object
   }
 
   private func tell(_ closed: ClosedSession) throws(PayFailure) {

@@ -27,21 +27,21 @@ import Testing
   static let table: [Row] = [
     Row(.asking(repeats: 0), otherwise: deliver, [
       .chargeOffered: (.paying(.charge, repeats: 0), .pay(.charge)),
-      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)),
+      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)), .channelOffered: (.paying(.channel, repeats: 0), .pay(.channel)),
       .bearerOffered: (.bearing(.renewed, repeats: 0), .bear),
       .nothingOffered: stop(.unpayable), .budgetShort: stop(.unpayable),
       .lost: (.asking(repeats: 1), .repeatAfterPause(repeats: 1)),
     ]),
     Row(.asking(repeats: 1), otherwise: deliver, [
       .chargeOffered: (.paying(.charge, repeats: 0), .pay(.charge)),
-      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)),
+      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)), .channelOffered: (.paying(.channel, repeats: 0), .pay(.channel)),
       .bearerOffered: (.bearing(.renewed, repeats: 0), .bear),
       .nothingOffered: stop(.unpayable), .budgetShort: stop(.unpayable), .lost: stop(.network),
     ]),
     Row(.bearing(.kept, repeats: 0), otherwise: stop(.rejected), [
       .answered: deliver, .unavailable: deliver,
       .chargeOffered: (.paying(.charge, repeats: 0), .pay(.charge)),
-      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)),
+      .openOffered: (.paying(.open, repeats: 0), .pay(.open)), .chainOffered: (.paying(.chain, repeats: 0), .pay(.chain)), .channelOffered: (.paying(.channel, repeats: 0), .pay(.channel)),
       .bearerOffered: (.bearing(.renewed, repeats: 0), .bear),
       .nothingOffered: stop(.unpayable), .budgetShort: (.toppingUp, .topUp),
       .sessionGone: (.asking(repeats: 0), .ask), .denied: stop(.denied),
@@ -96,6 +96,16 @@ import Testing
     Row(.paying(.chain, repeats: 8), otherwise: stop(.rejected), [
       .answered: deliver, .lost: stop(.answerLost), .inFlight: stop(.answerLost), .unavailable: stop(.unavailable),
       .settledBefore: stop(.settled), .denied: stop(.denied),
+    ]),
+    Row(.paying(.channel, repeats: 0), otherwise: stop(.rejected), [
+      .answered: deliver, .lost: (.paying(.channel, repeats: 1), .repeatAfterPause(repeats: 1)),
+      .inFlight: (.paying(.channel, repeats: 1), .repeatAfterPause(repeats: 1)),
+      .unavailable: (.paying(.channel, repeats: 1), .repeatAfterPause(repeats: 1)),
+      .alreadyOpen: (.inspecting(.opened, repeats: 0), .inspect), .denied: stop(.denied),
+    ]),
+    Row(.paying(.channel, repeats: 8), otherwise: stop(.rejected), [
+      .answered: deliver, .lost: stop(.answerLost), .inFlight: stop(.answerLost), .unavailable: stop(.unavailable),
+      .alreadyOpen: (.inspecting(.opened, repeats: 8), .inspect), .denied: stop(.denied),
     ]),
     Row(.delivered, otherwise: deliver, [:]),
     Row(.stopped(.rejected), otherwise: stop(.rejected), [:]),
