@@ -14,10 +14,8 @@ from paystage import GWEI, PRICE, SIGNER, Account, Stage, key_file, path_of, pol
 
 
 @pytest.fixture(scope="module")
-def stage(binary, upstream, node, usdc, rich, tmp_path_factory):
-    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("own"), node, usdc, rich)
-    yield stage
-    stage.close()
+def stage(own):
+    return own
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +218,13 @@ def test_a_nonce_that_was_used_between_two_payments_is_skipped(stage, path):
     send(stage.node.rpc, stage.signer, stage.rich.address, value=1, gas=21_000)
     assert stage.send(stage.payment(stage.payer(), path), path).status_code == 200
     account.assert_paid_once(sent=2)
+
+
+def test_a_transaction_that_lands_before_its_broadcast_is_answered(stage, node, path):
+    account = Account(stage, path)
+    node.fail("late", 1, "eth_sendRawTransaction", seconds=1)
+    assert stage.send(stage.payment(stage.payer(), path), path).status_code == 200
+    account.assert_paid_once()
 
 
 # Tokens and payers that play tricks.

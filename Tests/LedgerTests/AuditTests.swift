@@ -192,7 +192,7 @@ struct SeededGenerator: RandomNumberGenerator {
     let fixture = try LedgerFixture()
     fixture.waitUntilDurable()
     // Lines are gathered for the file, so they come a little later than the disk has their rows.
-    for _ in 0..<20_000 where fixture.folder.read("audit.jsonl").isEmpty { Pause.briefly() }
+    Pause.wait { fixture.folder.read("audit.jsonl").isEmpty }
     fixture.ledger.abandon()
     let written = fixture.folder.read("audit.jsonl")
     #expect(!written.isEmpty)
@@ -231,7 +231,7 @@ struct SeededGenerator: RandomNumberGenerator {
     let fixture = try LedgerFixture()
     fixture.waitUntilDurable()
     fixture.ledger.rotate()
-    for _ in 0..<20_000 where AuditFiles.renamed(beside: "\(fixture.folder.path)/audit.jsonl").isEmpty { Pause.briefly() }
+    Pause.wait { AuditFiles.renamed(beside: "\(fixture.folder.path)/audit.jsonl").isEmpty }
     let renamed = try #require(AuditFiles.renamed(beside: "\(fixture.folder.path)/audit.jsonl").first)
     #expect(renamed.hasSuffix(".00000000000000000001"))
     let map = try #require(FileMap(path: renamed))
@@ -263,11 +263,11 @@ struct SeededGenerator: RandomNumberGenerator {
     fixture.waitUntilDurable()
     // Lines are exported after they are durable; a wait for the next ones makes sure that the first are in the file.
     let folder = fixture.folder
-    for _ in 0..<20_000 where folder.read("audit.jsonl").count(where: { $0 == 0x0A }) < 3 { Pause.briefly() }
+    Pause.wait { folder.read("audit.jsonl").count(where: { $0 == 0x0A }) < 3 }
     let moved = "audit.jsonl.00000000000000000001"
     rename("\(folder.path)/audit.jsonl", "\(folder.path)/\(moved)")
     fixture.ledger.rotate()
-    for _ in 0..<20_000 where !folder.names.contains("audit.jsonl") { Pause.briefly() }
+    Pause.wait { !folder.names.contains("audit.jsonl") }
     let hold = try fixture.ledger.hold(fixture.charge(1), at: noon)
     _ = try fixture.ledger.settle(hold, at: noon)
     fixture.ledger.close()

@@ -33,7 +33,7 @@ import Testing
     #expect(fixture.ledger.goal == Committer.leastGoal)
     for number in 1...40 { _ = try fixture.open(number) }
     // Nobody urges here.
-    for _ in 0..<400_000 where fixture.ledger.pending >= fixture.ledger.goal { Pause.briefly() }
+    Pause.wait { fixture.ledger.pending >= fixture.ledger.goal }
     #expect(fixture.ledger.pending < fixture.ledger.goal)
     fixture.waitUntilDurable()
     for number in 41...300 { _ = try fixture.open(number) }

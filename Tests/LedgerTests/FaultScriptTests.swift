@@ -89,7 +89,7 @@ private final class ScriptedStore: Store {
   }
 
   private func waitUntilSelling(_ ledger: Ledger) {
-    for _ in 0..<100_000 where ledger.availability != .selling { Pause.briefly() }
+    Pause.wait { ledger.availability != .selling }
     #expect(ledger.availability == .selling)
   }
 
@@ -365,7 +365,7 @@ private final class ScriptedStore: Store {
     // The rotation commits what it finds; whichever commit is first, its entries are gone with it.
     ledger.rotate()
     let lsn = try ledger.fund(id(1), currency: "usdc", amount: 5, reference: "a", at: noon)
-    for _ in 0..<50_000 where ledger.durability(of: lsn, epoch: epoch) == .pending { Pause.briefly() }
+    Pause.wait { ledger.durability(of: lsn, epoch: epoch) == .pending }
     waitUntilSelling(ledger)
     let isFunded = ledger.walletView(id(1))?.accounts[0].balance == 5
     #expect(ledger.durability(of: lsn, epoch: epoch) == (isFunded ? .durable : .void))

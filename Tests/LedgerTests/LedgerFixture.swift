@@ -9,6 +9,16 @@ import Testing
 
 @testable import Ledger
 
+extension Pause {
+  /// Waits as long as `isPending` says so, and half a minute at most.
+  static func wait(while isPending: () -> Bool) {
+    for _ in 0..<100_000 {
+      guard isPending() else { return }
+      briefly()
+    }
+  }
+}
+
 /// A folder that is removed when the last reference to it goes.
 final class TemporaryFolder: Sendable {
   let path: String

@@ -164,7 +164,7 @@ import Testing
   }
 
   private func waitUntilSelling(_ ledger: Ledger) {
-    for _ in 0..<50_000 where ledger.availability != .selling { Pause.briefly() }
+    Pause.wait { ledger.availability != .selling }
     #expect(ledger.availability == .selling)
   }
 

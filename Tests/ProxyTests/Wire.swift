@@ -62,16 +62,16 @@ final class Wire: @unchecked Sendable {
       defer { buffered = [] }
       return buffered
     }
-    var octets = [UInt8](repeating: 0, count: most)
-    let count = recv(descriptor, &octets, most, 0)
-    return count > 0 ? Array(octets[..<count]) : []
+    return receive(most)
+  }
+
+  private func receive(_ most: Int) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: most) { $1 = max(0, recv(descriptor, $0.baseAddress, most, 0)) }
   }
 
   private func fill() -> Bool {
-    let kept = buffered
-    buffered = []
-    let more = receiveSome()
-    buffered = kept + more
+    let more = receive(65536)
+    buffered += more
     return !more.isEmpty
   }
 

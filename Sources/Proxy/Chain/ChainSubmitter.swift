@@ -127,9 +127,13 @@ actor ChainSubmitter {
 
   private func nonce(of purpose: Digest32) -> UInt64? { flights.first { $0.value.purpose == purpose }?.key }
 
+  /// What the newest transactions came to: one may have landed before the node's answer to its broadcast, and so before anybody waits.
+  private var outcomes: [UInt64: Outcome] = [:]
+  private static let outcomeLimit = 256
+
   private func outcome(of nonce: UInt64) async -> Outcome {
     await withCheckedContinuation { continuation in
-      guard !isStopped, flights[nonce] != nil else { return continuation.resume(returning: .failed(.stopped)) }
+      guard !isStopped, flights[nonce] != nil else { return continuation.resume(returning: outcomes[nonce] ?? .failed(.stopped)) }
       flights[nonce]?.waiters.append(continuation)
     }
   }
@@ -268,6 +272,8 @@ actor ChainSubmitter {
 
   private func conclude(_ nonce: UInt64, _ outcome: Outcome) {
     guard let flight = flights.removeValue(forKey: nonce) else { return }
+    outcomes[nonce] = outcome
+    if outcomes.count > Self.outcomeLimit, let oldest = outcomes.keys.min() { outcomes[oldest] = nil }
     for waiter in flight.waiters { waiter.resume(returning: outcome) }
   }
 
