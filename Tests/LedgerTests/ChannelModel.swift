@@ -121,7 +121,8 @@ struct ChannelModel {
     let cost = ExactCost(units: got.units, rate: Self.rate)!
     flights[index].debited = flights[index].debited.adding(cost)!
     let number = flights[index].channel
-    channels[number]?.ahead = channels[number]!.ahead.adding(cost)!
+    let ahead = channels[number]!.ahead.adding(cost)!
+    channels[number]?.ahead = ahead
   }
 
   private mutating func finish(_ fixture: LedgerFixture, using generator: inout SeededGenerator) {
@@ -180,9 +181,11 @@ struct ChannelModel {
   mutating func restart() {
     flights = []
     for number in channels.keys {
-      channels[number]?.spent = channels[number]!.spent.adding(channels[number]!.ahead)!
-      channels[number]?.ahead = .zero
-      channels[number]?.inFlight = 0
+      var state = channels[number]!
+      state.spent = state.spent.adding(state.ahead)!
+      state.ahead = .zero
+      state.inFlight = 0
+      channels[number] = state
     }
   }
 

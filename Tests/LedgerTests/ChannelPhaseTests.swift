@@ -7,21 +7,21 @@ import Testing
 
 /// The phases of a channel, and what every call does in each, before and after a kill.
 @Suite struct ChannelPhaseTests {
-  enum State: CaseIterable { case unknown, opening, open, ending, suspended, settling, closing, closingBusy, closeUnderWay, closed }
-  enum Action: CaseIterable {
+  enum State: Sendable, CaseIterable { case unknown, opening, open, ending, suspended, settling, closing, closingBusy, closeUnderWay, closed }
+  enum Action: Sendable, CaseIterable {
     case claimOpen, claimTopUp, accept, begin, take, request, clear, suspend, resume, submitSettle, submitClose, abandon, settled, beginClose, closed
   }
-  enum Result: Sendable, Equatable { case to(String), refuses(Refusal) }
+  enum Effect: Sendable, Equatable { case to(String), refuses(Refusal) }
 
   struct Row: Sendable {
     var state: State
     /// What `name` says of it.
     var name: String
     /// What actions lead to, where it is not the state itself.
-    var results: [Action: Result]
+    var results: [Action: Effect]
   }
 
-  private static func all(_ refusal: Refusal, but others: [Action: Result]) -> [Action: Result] {
+  private static func all(_ refusal: Refusal, but others: [Action: Effect]) -> [Action: Effect] {
     Dictionary(uniqueKeysWithValues: Action.allCases.map { ($0, others[$0] ?? .refuses(refusal)) })
   }
 
@@ -31,11 +31,11 @@ import Testing
       .claimOpen: .to("opening"), .accept: .refuses(.sessionClosed), .begin: .refuses(.sessionClosed), .take: .refuses(.sessionClosed),
       .beginClose: .refuses(.sessionClosed),
     ])
-  private static let openResults: [Action: Result] = [
+  private static let openResults: [Action: Effect] = [
     .claimOpen: .refuses(.sessionExists), .request: .to("open!"), .suspend: .to("suspended"), .submitSettle: .to("open+settle"),
     .submitClose: .refuses(.channelBusy), .beginClose: .to("closing"), .closed: .to("closed"),
   ]
-  private static let stopped: [Action: Result] = [
+  private static let stopped: [Action: Effect] = [
     .accept: .refuses(.sessionClosing), .begin: .refuses(.sessionClosing), .take: .refuses(.sessionClosing),
   ]
   private static let closingResults = stopped.merging(
