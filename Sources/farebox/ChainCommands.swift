@@ -73,6 +73,17 @@ enum ChainText {
       let answers = facilitator["answers"].map { $0 == true ? ", answers" : ", does not answer" } ?? ""
       rows.append(["facilitator", "\(text(facilitator, "name")) at \(text(facilitator, "url"))\(answers)"])
     }
+    if let sessions = chain["sessions"] {
+      let watch = sessions["watched"].map { $0 == true ? ", watched" : ", not watched" } ?? ""
+      rows.append(["sessions", "deposit in \(text(sessions, "escrow"))\(watch)"])
+      for total in sessions["channels"]?.arrayValue ?? [] {
+        let count = { (name: String) in total[name]?.intValue ?? 0 }
+        rows.append([
+          "channels",
+          "\(text(total, "account")): \(count("open")) open, \(count("suspended")) suspended, \(count("closing")) closing; \(text(total, "earned")) base units earned and not settled, \(text(total, "claimable")) signed",
+        ])
+      }
+    }
     for sender in chain["sent"]?.arrayValue ?? [] {
       let counts = "\(sender["succeeded"]?.intValue ?? 0) transactions succeeded, \(sender["failed"]?.intValue ?? 0) failed"
       rows.append(["sent", "by \(text(sender, "sender")): \(counts), \(coins(text(sender, "gasWei"))) spent for gas"])

@@ -150,6 +150,16 @@ struct ServeCommand: ParsableCommand {
       log.write(
         .error, "what became of a payment is not known, and its time is over",
         ["chain": chain, "payment": payment, "advice": "look for its transfer on the chain; farebox reload asks once more"])
+    case .escrowFails(let escrow, let cause):
+      log.write(.error, "no sessions are sold on a chain: its escrow cannot be used", ["chain": chain, "escrow": escrow, "cause": cause])
+    case .channelForced(let channel):
+      log.write(.warning, "a payer closes a channel by force: it is closed with what was signed", ["chain": chain, "channel": channel])
+    case .channelStuck(let channel, let cause):
+      log.write(.error, "a channel could not be settled or closed, and is tried again", ["chain": chain, "channel": channel, "cause": cause])
+    case .channelVanished(let channel):
+      log.write(.error, "the chain has taken the opening of a channel back: nothing is sold on it until it is there again", ["chain": chain, "channel": channel])
+    case .channelLost(let channel, let amount):
+      log.write(.error, "a channel was closed with less than was spent", ["chain": chain, "channel": channel, "baseUnits": amount])
     }
   }
 

@@ -124,6 +124,9 @@ extension ChannelEscrow {
     public var signer: Address { authorizedSigner.isZero ? payer : authorizedSigner }
   }
 
+  /// Encodes `CLOSE_GRACE_PERIOD`.
+  public static let closeGracePeriodCall = closeGracePeriod.call()
+
   /// Encodes `open`.
   public static func open(
     payee: Address, token: Address, deposit: UInt128, salt: Digest32, authorizedSigner: Address

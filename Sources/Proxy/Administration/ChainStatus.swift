@@ -79,6 +79,7 @@ struct ChainStatus {
       object.set("facilitator", .object(view))
     }
     problems += outboxProblems(chain, signer, senders, at: now)
+    problems += appendSessions(chain, live, to: &object)
     let unresolved = ledger.unresolvedPayments(chain: chain.id, at: now).count
     if unresolved > 0 { problems.append("what became of payments (\(unresolved)) is not known: see farebox payment list --open") }
     appendSent(senders, to: &object, at: now)
@@ -108,6 +109,40 @@ struct ChainStatus {
     if let balance = condition?.balance { object.set("balanceWei", .string(String(balance))) }
     if let left = condition?.paymentsLeft { object.set("paymentsLeft", .string(String(left))) }
     return object
+  }
+
+  // MARK: sessions over channels
+
+  /// Tells how the chain's sessions stand.
+  ///
+  /// - Returns: what needs an operator.
+  private func appendSessions(_ chain: Settings.Chain, _ live: Chain?, to object: inout JSONObject) -> [String] {
+    let totals = ledger.channelTotals().filter { $0.currency.hasSuffix("@\(chain.reference)") }
+    guard let escrow = chain.escrow else {
+      let count = totals.reduce(0) { $0 + $1.open + $1.suspended + $1.closing }
+      return count == 0 ? [] : ["no escrow is configured, and nobody looks after its channels (\(count)): write escrow again until they are closed"]
+    }
+    var problems: [String] = []
+    var view: JSONObject = ["escrow": .string(escrow.address.checksummed)]
+    if let name = escrow.rules.name { view.set("protocol", .string(name)) }
+    if let state = live?.escrow?.state {
+      view.set("watched", .bool(state.isWatched))
+      view.set("graceSeconds", .integer(state.gracePeriod))
+      if !state.isWatched { problems.append("channels cannot be watched: no sessions are sold") }
+    }
+    if let fault = live?.escrow?.fault { problems.append("no sessions are sold, for the escrow \(escrow.address.checksummed) cannot be used: \(fault)") }
+    if let count = live?.escrow?.failingCount, count > 0 { problems.append("channels (\(count)) could not be settled or closed, and are tried again: see the log") }
+    view.set(
+      "channels",
+      .array(
+        totals.map { total in
+          [
+            "account": .string(total.currency), "open": .integer(total.open), "suspended": .integer(total.suspended), "closing": .integer(total.closing),
+            "earned": .string(String(total.earned)), "claimable": .string(String(total.claimable)),
+          ]
+        }))
+    object.set("sessions", .object(view))
+    return problems
   }
 
   // MARK: what was sent
@@ -148,7 +183,7 @@ struct ChainStatus {
   }
 
   private func json(_ transaction: OutgoingTransaction, at now: Timestamp) -> JSONObject {
-    let purpose = ledger.payment(transaction.purpose) == nil ? "other" : "payment"
+    let purpose = ledger.payment(transaction.purpose) != nil ? "payment" : ledger.channel(transaction.purpose) != nil ? "channel" : "other"
     let age = max(0, (now - transaction.createdAt).components.seconds)
     return [
       "sender": .string(Address(bytes: transaction.sender)?.checksummed ?? ""), "nonce": .string(String(transaction.nonce)),

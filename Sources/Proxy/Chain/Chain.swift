@@ -47,6 +47,7 @@ final class Chain: Sendable {
   func start() async {
     await submitter?.restore()
     await look()
+    escrow?.start()
     let tasks = [
       Task { [self] in
         while !Task.isCancelled {
@@ -67,6 +68,7 @@ final class Chain: Sendable {
     }
     for task in tasks { task.cancel() }
     await submitter?.stop()
+    await escrow?.stop()
   }
 
   /// Finds out whether payments can be settled. One bad answer closes no shop: it is asked again first.

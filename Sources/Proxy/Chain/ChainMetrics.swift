@@ -50,6 +50,17 @@ enum ChainMetricsText {
     }
     head("gas_spent_wei", "counter", "What our transactions have cost since the ledger was made.")
     for chain in chains { value("gas_spent_wei", "chain", chain.plan.name, spent(on: chain.plan.id, senders)) }
+    head("escrow_watched", "gauge", "Whether the forced close of a channel would be seen in time: 0 withdraws the chain's sessions.")
+    for chain in chains { if let escrow = chain.escrow { value("escrow_watched", "chain", chain.plan.name, escrow.state?.isWatched == true ? 1 : 0) } }
+    let totals = ledger.channelTotals()
+    head("channels_open", "gauge", "Channels that sessions run over, by the account that they pay into.")
+    for total in totals { value("channels_open", "account", total.currency, UInt128(total.open + total.suspended)) }
+    head("channels_closing", "gauge", "Channels that wait to be closed on their chain.")
+    for total in totals { value("channels_closing", "account", total.currency, UInt128(total.closing)) }
+    head("channels_earned", "gauge", "What was spent over channels and is not settled yet, in base units.")
+    for total in totals { value("channels_earned", "account", total.currency, total.earned) }
+    head("channels_claimable", "gauge", "What vouchers allow to be settled and is not yet, in base units.")
+    for total in totals { value("channels_claimable", "account", total.currency, total.claimable) }
     let rows: [(StaticString, StaticString, StaticString, UInt64)] = [
       ("chain_open_payments", "gauge", "Payments on chains that have neither settled nor failed.", UInt64(payments.open)),
       ("chain_unserved_payments", "gauge", "Payments on chains that have settled and for which nothing was served yet.", UInt64(payments.unserved)),

@@ -19,6 +19,16 @@ public enum ChainNotice: Sendable, Equatable {
   case facilitatorFails
   /// A payment was sent, its time has passed, and nobody says what became of it.
   case paymentUnresolved(payment: String)
+  /// No sessions are sold, since the escrow cannot be used; why, in words.
+  case escrowFails(escrow: String, cause: String)
+  /// A payer has begun to close a channel by force: it is closed with what was signed.
+  case channelForced(channel: String)
+  /// A channel could not be settled or closed, and is tried again; why, in words.
+  case channelStuck(channel: String, cause: String)
+  /// The chain has taken a channel's opening back: nothing is sold on it until it is there again.
+  case channelVanished(channel: String)
+  /// A channel was closed with less than was spent, by so many base units.
+  case channelLost(channel: String, amount: String)
 }
 
 /// Passes on what is news about one chain.
@@ -29,6 +39,7 @@ final class ChainNotices: Sendable {
   /// What is counted apart.
   enum Kind: Hashable {
     case unusable, usable, gasMoneyLow, transactionReplaced, transactionStuck, nonceTaken, facilitatorFails, paymentUnresolved
+    case escrowFails, channelForced, channelStuck, channelVanished, channelLost
   }
 
   private struct State {
@@ -87,6 +98,11 @@ extension ChainNotice {
     case .nonceTaken: .nonceTaken
     case .facilitatorFails: .facilitatorFails
     case .paymentUnresolved: .paymentUnresolved
+    case .escrowFails: .escrowFails
+    case .channelForced: .channelForced
+    case .channelStuck: .channelStuck
+    case .channelVanished: .channelVanished
+    case .channelLost: .channelLost
     }
   }
 }

@@ -87,6 +87,22 @@ final class ChainRPC: Sendable {
     try await result(.call(CallRequest(from: from, to: to, data: data), at: .latest)) { (value) throws(EthereumError) in try value.data() }
   }
 
+  /// The same by the state of an earlier block, which nodes keep for a while.
+  func call(to: Address, data: [UInt8], atBlock number: UInt64) async throws(ChainError) -> [UInt8] {
+    try await result(.call(CallRequest(from: nil, to: to, data: data), at: .number(number))) { (value) throws(EthereumError) in try value.data() }
+  }
+
+  /// A block's header; nil for a block that the node does not have.
+  func header(_ tag: BlockTag) async throws(ChainError) -> BlockHeader? {
+    try await result(.block(tag)) { (value) throws(EthereumError) in try BlockHeader(value) }
+  }
+
+  /// What contracts told in some blocks.
+  func logs(of addresses: [Address], topics: [[Digest32]], from first: UInt64, through last: UInt64) async throws(ChainError) -> [Log] {
+    let filter = LogFilter(from: .number(first), to: .number(last), addresses: addresses, topics: topics)
+    return try await result(.logs(filter)) { (value) throws(EthereumError) in try Log.logs(value) }
+  }
+
   func estimateGas(from: Address, to: Address, data: [UInt8]) async throws(ChainError) -> UInt64 {
     try await result(.estimateGas(CallRequest(from: from, to: to, data: data))) { (value) throws(EthereumError) in try value.quantity64() }
   }

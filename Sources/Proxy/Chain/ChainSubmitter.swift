@@ -169,7 +169,7 @@ actor ChainSubmitter {
   private func enter(_ outgoing: OutgoingTransaction, for purpose: Purpose) throws(Refusal) -> LSN {
     switch purpose {
     case .payment(let id): try ledger.submitted(id, outgoing: outgoing, at: .now())
-    case .channel: try ledger.enqueue(outgoing, at: .now())
+    case .channel(let id, let isClose): try ledger.submitted(channel: id, outgoing: outgoing, isClose: isClose, at: .now())
     }
   }
 

@@ -12,6 +12,8 @@ struct ChannelStep: Sendable {
   let transaction: ChannelTransaction
   let channel: ChannelDescriptor
   let escrow: SessionEscrow
+  /// What an opening deposits at least, in base units: where only the chain tells how much there is, it is compared then.
+  var minimumDeposit: UInt128 = 0
   /// What the voucher's signer has to be asked first, where that is a contract; nil where a key signed.
   var question: WalletQuestion?
 
@@ -66,11 +68,8 @@ extension ChannelStep {
   /// As JSON; what a payment's proof has anyway is not said twice.
   var object: JSONObject {
     var object: JSONObject = [
-      "step": .string(transaction.step == .topUp ? "topUp" : "open"), "id": .string(HexData.text(transaction.channelID)),
-      "escrow": .string(escrow.address.lowercase), "rules": .string(escrow.rules.name), "payee": .string(channel.payee.lowercase),
-      "payer": .string(channel.payer.lowercase), "token": .string(channel.token.lowercase), "salt": .string(HexData.text(channel.salt)),
-      "signer": .string(channel.authorizedSigner.lowercase), "operator": .string(channel.operator.lowercase),
-      "expiringNonceHash": .string(HexData.text(channel.expiringNonceHash)),
+      "isTopUp": .bool(transaction.step == .topUp), "id": .string(HexData.text(transaction.channelID)),
+      "channel": .string(HexData.text(StoredChannel(escrow: escrow, channel: channel).octets)), "least": .string(String(minimumDeposit)),
     ]
     if let amount = transaction.amount { object.set("amount", .string(String(amount))) }
     return object
@@ -78,37 +77,17 @@ extension ChannelStep {
 
   /// Reads what `object` has written; nil where it is none of it.
   init?(_ object: JSONObject, means: SettlementMeans, transfers: [ExpectedTransfer], _ view: ChainPaymentView) {
-    func address(_ name: String) -> Address? { object[name]?.stringValue.flatMap { Address($0) } }
-    func word(_ name: String) -> Digest32? { object[name]?.stringValue.flatMap { HexData.digest($0) } }
-    guard let chain = view.currency.split(separator: ":").last.flatMap({ UInt64($0) }),
-      let rules = object["rules"]?.stringValue.flatMap({ ChannelProtocol(name: $0) }), let place = address("escrow"), let id = word("id"),
-      let payer = address("payer"), let payee = address("payee"), let token = address("token"), let salt = word("salt"),
-      let signer = address("signer"), let named = address("operator"), let hash = word("expiringNonceHash"),
-      let step = object["step"]?.stringValue
+    guard let id = object["id"]?.stringValue.flatMap({ HexData.digest($0) }),
+      let stored = object["channel"]?.stringValue.flatMap({ HexData.parse($0) }).flatMap({ StoredChannel($0) }),
+      let least = object["least"]?.stringValue.flatMap({ UInt128($0) })
     else { return nil }
-    escrow = SessionEscrow(rules: rules, chain: chain, address: place)
-    channel = ChannelDescriptor(
-      payer: payer, payee: payee, operator: named, token: token, salt: salt, authorizedSigner: signer, expiringNonceHash: hash)
+    escrow = stored.escrow
+    channel = stored.channel
+    minimumDeposit = least
     transaction = ChannelTransaction(
-      step == "topUp" ? .topUp : .open, channelID: id, id: view.id, amount: object["amount"]?.stringValue.flatMap { UInt128($0) },
+      object["isTopUp"] == true ? .topUp : .open, channelID: id, id: view.id, amount: object["amount"]?.stringValue.flatMap { UInt128($0) },
       expires: view.expires, means: means, transfers: transfers)
     question = nil
-  }
-}
-
-extension ChannelProtocol {
-  /// As records have it.
-  var name: String {
-    switch self {
-    case .evm: "evm"
-    case .tempoV1: "v1"
-    case .tempoV2: "v2"
-    }
-  }
-
-  init?(name: String) {
-    guard let rules = Self.allCases.first(where: { $0.name == name }) else { return nil }
-    self = rules
   }
 }
 

@@ -1,17 +1,64 @@
+import Bytes
+import Configuration
+import Encoding
 import Ethereum
 import Ledger
 import Methods
 import Synchronization
 
-/// Opens, watches, settles and closes the channels of one escrow.
+/// Opens, watches, settles and closes the channels of one chain.
 final class EscrowDesk: Sendable {
+  /// How often the chain is asked what is new of channels.
+  static let watchInterval = Duration.seconds(5)
+  /// How often it is asked while nothing can be sold.
+  private static let closedInterval = Duration.seconds(1)
+  /// The longest that the last complete look may be ago for sessions to be sold.
+  private static let longestFreshness = Duration.seconds(150)
+  /// The most channels that are settled at once without anybody asking.
+  private static let settlementLimit = 16
+  /// The most channels that are looked after at once.
+  private static let taskLimit = 1024
+  /// The most fundings that are kept until they are deep in the chain.
+  private static let fundingLimit = 4096
+  /// How old a block has to be for nobody to expect that it is taken back.
+  static let reorganisationDepth: UInt64 = 64
+  /// How long an opening that was taken back may take to come back.
+  static let reorganisationPatience = Duration.seconds(600)
+
+  /// What deposited, for sending it again where its block is taken back.
+  enum Funding: Sendable {
+    case call(to: Address, data: [UInt8])
+    case raw([UInt8])
+  }
+
+  private struct State {
+    var gracePeriod: UInt64?
+    /// When the last complete look began.
+    var lastLook: Instant?
+    var tasks: [Digest32: Task<Void, Never>] = [:]
+    var pauses: [Digest32: ChannelPause] = [:]
+    /// When channels were read last.
+    var readAt: [Digest32: Instant] = [:]
+    /// By channel.
+    var fundings: [Digest32: Funding] = [:]
+    var suspendedAt: [Digest32: Instant] = [:]
+    /// Channels whose settlement was taken back.
+    var resettled: Set<Digest32> = []
+    /// The lowest amount of a voucher that the escrow did not take, by channel.
+    var rejected: [Digest32: UInt128] = [:]
+    var watch: Task<Void, Never>?
+    var isStopped = false
+    /// Why no sessions are sold, in words.
+    var fault: String?
+  }
+
   let escrow: SessionEscrow
   let plan: ChainPlan
   let rpc: ChainRPC
   let submitter: ChainSubmitter
   let ledger: Ledger
   let notices: ChainNotices
-  private let found = Mutex<EscrowState?>(nil)
+  private let held = Mutex(State())
 
   init(_ escrow: SessionEscrow, plan: ChainPlan, rpc: ChainRPC, submitter: ChainSubmitter, ledger: Ledger, notices: ChainNotices) {
     self.escrow = escrow
@@ -22,9 +69,210 @@ final class EscrowDesk: Sendable {
     self.notices = notices
   }
 
-  /// How the escrow stands; nil while nothing is known of it.
-  var state: EscrowState? { found.withLock { $0 } }
+  /// How the escrow stands; nil while its grace period is not known, or not every channel was looked at since the start.
+  var state: EscrowState? {
+    held.withLock { held in
+      guard let gracePeriod = held.gracePeriod, let lastLook = held.lastLook else { return nil }
+      let freshness = min(.seconds(Int64(clamping: gracePeriod / 4)), Self.longestFreshness)
+      return EscrowState(escrow: escrow, gracePeriod: gracePeriod, isWatched: Instant.now() - lastLook < freshness)
+    }
+  }
 
-  /// Does what a request waits for.
-  func settle(_ order: SettlementOrder) async -> SettlementWord { .unavailable }
+  /// Why no sessions are sold, in words; nil where they are, or the first look is not over.
+  var fault: String? { held.withLock { $0.fault } }
+
+  /// Begins to watch. What was under way goes on by the first look.
+  func start() {
+    let task = Task { [self] in
+      while !Task.isCancelled, await !prepare() { try? await Task.sleep(for: Self.closedInterval) }
+      var watch = ChannelWatch()
+      while !Task.isCancelled {
+        let begun = Instant.now()
+        let isComplete = await look(&watch)
+        if isComplete { held.withLock { $0.lastLook = begun } }
+        blame(isComplete ? nil : "its state cannot be read")
+        let isFirst = held.withLock { $0.lastLook == nil }
+        try? await Task.sleep(for: isFirst ? Self.closedInterval : Self.watchInterval)
+      }
+    }
+    held.withLock { $0.watch = task }
+  }
+
+  /// Ends; what is on its way is gone on with by the next start.
+  func stop() async {
+    let (watch, tasks) = held.withLock { held in
+      held.isStopped = true
+      return (held.watch.take(), Array(held.tasks.values))
+    }
+    watch?.cancel()
+    for task in tasks { task.cancel() }
+    await watch?.value
+  }
+
+  /// Asks the escrow how long a forced close takes; false where it has to be asked again.
+  private func prepare() async -> Bool {
+    do throws(ChainError) {
+      guard try await !rpc.code(of: escrow.address).isEmpty || escrow.rules == .tempoV2 else {
+        blame("there is no contract at \(escrow.address.checksummed)")
+        return false
+      }
+      let answer = try await rpc.call(to: escrow.address, data: ChannelEscrow.closeGracePeriodCall, from: nil)
+      do throws(ChannelError) {
+        let seconds = try SessionEscrow.gracePeriod(returned: answer)
+        held.withLock { $0.gracePeriod = seconds }
+        return true
+      } catch {
+        blame(error == .gracePeriodTooShort ? "it lets payers withdraw sooner than \(SessionEscrow.leastGracePeriod) s" : "it is no escrow of this kind")
+      }
+    } catch {
+      if case .reverted = error { blame("it is no escrow of this kind") }
+    }
+    return false
+  }
+
+  private func blame(_ fault: String?) {
+    held.withLock { $0.fault = fault }
+    if let fault { notices.tell(.escrowFails(escrow: escrow.address.checksummed, cause: fault)) }
+  }
+
+  // MARK: what is kept of channels
+
+  /// Seconds between a forced close and its end.
+  var gracePeriod: UInt64 { held.withLock { $0.gracePeriod } ?? SessionEscrow.leastGracePeriod }
+
+  /// Whether a channel was not read for a time, or never.
+  func isUnread(_ id: Digest32, for time: Duration, at now: Instant) -> Bool {
+    held.withLock { held in held.readAt[id].map { now - $0 >= time } ?? true }
+  }
+
+  func note(read id: Digest32, at now: Instant) { held.withLock { $0.readAt[id] = now } }
+
+  /// Forgets what is kept of channels that are no more.
+  func forgetOthers(than ids: Set<Digest32>) {
+    held.withLock { held in
+      held.readAt = held.readAt.filter { ids.contains($0.key) }
+      held.pauses = held.pauses.filter { ids.contains($0.key) }
+      held.fundings = held.fundings.filter { ids.contains($0.key) }
+      held.suspendedAt = held.suspendedAt.filter { ids.contains($0.key) }
+      held.rejected = held.rejected.filter { ids.contains($0.key) }
+      held.resettled.formIntersection(ids)
+    }
+  }
+
+  func keep(_ funding: Funding, of id: Digest32) {
+    held.withLock { held in
+      if held.fundings.count < Self.fundingLimit { held.fundings[id] = funding }
+    }
+  }
+
+  func funding(of id: Digest32) -> Funding? { held.withLock { $0.fundings[id] } }
+
+  /// A channel's opening is not on the chain any more.
+  ///
+  /// - Returns: since when.
+  func note(vanished id: Digest32, at now: Instant) -> Instant {
+    held.withLock { held in
+      let since = held.suspendedAt[id] ?? now
+      held.suspendedAt[id] = since
+      return since
+    }
+  }
+
+  func note(present id: Digest32) { held.withLock { held in held.suspendedAt[id] = nil } }
+
+  /// Whether an opening that was taken back has had its time to come back.
+  func hasWaited(_ id: Digest32) -> Bool {
+    held.withLock { held in held.suspendedAt[id].map { Instant.now() - $0 >= Self.reorganisationPatience } ?? false }
+  }
+
+  func pauseOf(_ id: Digest32) -> ChannelPause? { held.withLock { $0.pauses[id] } }
+
+  /// A reorganisation has taken back what was settled, and booked: it is settled again, and booked no second time.
+  func note(toResettle id: Digest32) { held.withLock { _ = $0.resettled.insert(id) } }
+
+  func note(resettled id: Digest32) { held.withLock { _ = $0.resettled.remove(id) } }
+
+  func hasToResettle(_ id: Digest32) -> Bool { held.withLock { $0.resettled.contains(id) } }
+
+  func rejected(_ id: Digest32) -> UInt128? { held.withLock { $0.rejected[id] } }
+
+  func note(rejected amount: UInt128, of id: Digest32) {
+    held.withLock { held in held.rejected[id] = min(amount, held.rejected[id] ?? .max) }
+  }
+
+  /// Something failed with a channel: it is looked after again later.
+  func fail(_ view: ChannelView, _ cause: String) {
+    let limit = view.cause == .forced || view.account.closeRequestedAt != 0 ? gracePeriod / 32 : nil
+    held.withLock { $0.pauses[view.id, default: ChannelPause()].fail(at: .now(), limit: limit) }
+    notices.tell(.channelStuck(channel: HexData.text(view.id), cause: cause))
+  }
+
+  func succeed(_ id: Digest32) { held.withLock { held in held.pauses[id] = nil } }
+
+  /// How many channels wait because something failed with them.
+  var failingCount: Int { held.withLock { $0.pauses.count } }
+
+  // MARK: tasks
+
+  /// Looks after a channel, by one task at a time; nil where too much is under way, or something failed a moment ago.
+  ///
+  /// - Parameter isAsked: whether somebody waits for it.
+  func attend(_ id: Digest32, isAsked: Bool) -> Task<Void, Never>? {
+    held.withLock { held in
+      if let task = held.tasks[id] { return task }
+      guard !held.isStopped, held.tasks.count < (isAsked ? Self.taskLimit : Self.settlementLimit) else { return nil }
+      if let pause = held.pauses[id], pause.until > .now() { return nil }
+      let task = Task { [self] in
+        await lookAfter(id)
+        self.held.withLock { held in held.tasks[id] = nil }
+      }
+      held.tasks[id] = task
+      return task
+    }
+  }
+
+  /// The schedule by which a channel is settled and closed.
+  func schedule(of view: ChannelView) -> ChannelSchedule? {
+    guard let settings = plan.settings.escrow else { return nil }
+    let code = view.currency.split(separator: "@").first.map { String($0) } ?? ""
+    let amount = plan.settings.token(of: code).map { settings.settleAmount(of: $0.currency) } ?? .max
+    return ChannelSchedule(amount: amount, age: settings.settleAfter, idle: settings.closeIdleAfter)
+  }
+
+  // MARK: reading
+
+  /// What an escrow says of a channel.
+  enum Sight {
+    case standing(ChannelStanding)
+    /// There is none of this id.
+    case absent
+  }
+
+  /// Reads a channel. What cannot be read is no answer: `unreachable`.
+  ///
+  /// - Parameter block: an earlier one than the newest.
+  func read(_ stored: StoredChannel, _ id: Digest32, atBlock block: UInt64? = nil) async throws(ChainError) -> Sight {
+    let rules = stored.escrow.rules
+    let question = ChannelStanding.question(id, rules: rules)
+    let answer: [UInt8]
+    if let block {
+      answer = try await rpc.call(to: stored.escrow.address, data: question, atBlock: block)
+    } else {
+      answer = try await rpc.call(to: stored.escrow.address, data: question, from: nil)
+    }
+    do throws(ChannelError) {
+      return .standing(try ChannelStanding(returned: answer, of: stored.channel, rules: rules))
+    } catch {
+      guard error == .channelNotFound else { throw .unreachable }
+      return .absent
+    }
+  }
+
+  /// Reads a channel as deep in the chain as is asked for.
+  func readConfirmed(_ stored: StoredChannel, _ id: Digest32) async throws(ChainError) -> Sight {
+    guard plan.confirmations > 1 else { return try await read(stored, id) }
+    let head = try await rpc.blockNumber()
+    guard head >= plan.confirmations else { return .absent }
+    return try await read(stored, id, atBlock: head - plan.confirmations + 1)
+  }
 }

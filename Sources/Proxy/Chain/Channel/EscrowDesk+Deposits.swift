@@ -1,0 +1,293 @@
+import Bytes
+import Encoding
+import Ethereum
+import Ledger
+import Methods
+
+// Deposits: what opens a channel, or adds to it; closes that somebody waits for; and questions to contracts that sign vouchers.
+extension EscrowDesk {
+  /// How often a transaction whose nonce another program took, or which was undone, is made anew.
+  private static var attemptLimit: Int { 3 }
+  /// Rounds in which a transaction of a payer's may be unknown to the chain before it counts as none.
+  private static var unknownLimit: Int { 8 }
+  /// Rounds in which a channel that must be there may be missing, since nodes lag.
+  private static var lagLimit: Int { 6 }
+  /// How long after its authorization has ended a deposit may still turn out to have landed.
+  private static var margin: Duration { .seconds(120) }
+
+  /// Does what a request waits for.
+  func settle(_ order: SettlementOrder) async -> SettlementWord {
+    switch order.kind {
+    case .payment: return .unavailable
+    case .deposit(let step): return await deposit(order, step)
+    case .close(let channel): return await close(order, channel)
+    case .question(let question): return await ask(question)
+    }
+  }
+
+  /// Asks a contract whether it has signed.
+  private func ask(_ question: WalletQuestion) async -> SettlementWord {
+    do throws(ChainError) {
+      let answer = try await rpc.call(to: question.wallet, data: question.call, from: nil)
+      return ERC1271.isValid(answer) ? .settled : Self.refusal(.invalidSignature)
+    } catch {
+      guard case .reverted = error else { return .unavailable }
+      return Self.refusal(.invalidSignature)
+    }
+  }
+
+  /// Waits until a channel is closed that the ledger has begun to close.
+  private func close(_ order: SettlementOrder, _ id: Digest32) async -> SettlementWord {
+    guard let entry = order.entry, await ledger.isDurable(entry) else { return .unknown }
+    while !Task.isCancelled {
+      if case .closed(let closed)? = ledger.closeResult(id) { return await ledger.isDurable(closed.lsn) ? .settled : .unknown }
+      // Gone on with by the watch where it failed.
+      guard let task = attend(id, isAsked: true) else { return .unknown }
+      await task.value
+      if case .closed? = ledger.closeResult(id) { continue }
+      guard attendsSoon(id) else { return .unknown }
+      await Self.pause(0)
+    }
+    return .unknown
+  }
+
+  // MARK: deposits
+
+  private func deposit(_ order: SettlementOrder, _ step: ChannelStep) async -> SettlementWord {
+    var order = order
+    if order.entry == nil {
+      // Nothing is claimed for what may not be signed, or was never sent.
+      if let question = step.question, let word = await refusal(by: question) { return word }
+      if case .hash(let hash) = step.transaction.means, let word = await waitUntilSeen(hash) { return word }
+      if let word = await simulate(step) { return word }
+      do { order.entry = try ledger.claim(order.payment, at: .now()) } catch { return Self.refusal(.transactionReverted) }
+    }
+    guard let entry = order.entry, await ledger.isDurable(entry) else { return .unknown }
+    switch step.transaction.means {
+    case .call(let to, let data): return await deposit(order, step, to: to, data: data)
+    case .transaction(let raw, let hash): return await deposit(order, step, raw: raw, hash: hash)
+    case .hash(let hash): return await deposit(order, step, hash: hash)
+    case .none: return await release(order, .unavailable)
+    }
+  }
+
+  private func refusal(by question: WalletQuestion) async -> SettlementWord? {
+    let word = await ask(question)
+    if case .settled = word { return nil }
+    return word
+  }
+
+  /// By a transaction of ours.
+  private func deposit(_ order: SettlementOrder, _ step: ChannelStep, to: Address, data: [UInt8]) async -> SettlementWord {
+    let wasSubmitted = ledger.payment(order.id)?.state == .submitted
+    for attempt in 0..<Self.attemptLimit {
+      let outcome: ChainSubmitter.Outcome
+      if attempt == 0, let known = await submitter.follow(order.id) {
+        outcome = known
+      } else {
+        if wasSubmitted || attempt > 0 {
+          guard let word = await findLanded(order, step) else { return .unknown }
+          guard case .unavailable = word else { return word }
+        }
+        // Also where somebody else has sent it: whoever sees an authorization may.
+        if let word = await simulate(step) {
+          if let landed = await findLanded(order, step), case .settled = landed { return landed }
+          return wasSubmitted ? .unknown : await release(order, word)
+        }
+        outcome = await submitter.submit(.payment(order.id), to: to, data: data)
+      }
+      switch outcome {
+      case .included(let receipt):
+        guard receipt.isSuccessful else { continue }
+        keep(.call(to: to, data: data), of: step.transaction.channelID)
+        return await complete(order, step, receipt)
+      case .displaced, .failed(.reverted): break
+      case .failed(.stopped), .failed(.ledgerUnavailable): return .unknown
+      case .failed: return wasSubmitted ? .unknown : await release(order, .unavailable)
+      }
+    }
+    return await release(order, Self.refusal(.transactionReverted))
+  }
+
+  /// By a transaction of the payer's.
+  private func deposit(_ order: SettlementOrder, _ step: ChannelStep, raw: [UInt8], hash: Digest32) async -> SettlementWord {
+    let wasSubmitted = ledger.payment(order.id)?.state == .submitted
+    if !wasSubmitted, let word = await simulate(step) { return await release(order, word) }
+    do {
+      let entry = try ledger.submitted(order.id, transaction: hash, at: .now())
+      guard await ledger.isDurable(entry) else { return .unknown }
+    } catch { return .unknown }
+    var isSent = wasSubmitted
+    for round in 0..<Int.max where !Task.isCancelled {
+      guard Timestamp.now() < order.charge.expires + Self.margin || round == 0 else { return .unknown }
+      switch await rpc.look(for: hash) {
+      case .nothing: break
+      case .receipt(let receipt):
+        guard await isDeep(receipt) else { break }
+        guard receipt.isSuccessful else { return await release(order, Self.refusal(.transactionReverted, hash)) }
+        keep(.raw(raw), of: step.transaction.channelID)
+        return await complete(order, step, receipt)
+      case .absent:
+        do throws(ChainError) {
+          try await rpc.send(raw)
+          isSent = true
+        } catch {
+          // What every node refuses has gone nowhere, unless one has taken it before.
+          if case .refused(_, let kind) = error, !isSent, kind != .nonceTooLow {
+            return await release(order, Self.refusal(.transactionReverted, hash))
+          }
+          if !isSent, round >= 3 { return await release(order, .unavailable) }
+        }
+      }
+      await Self.pause(round)
+    }
+    return .unknown
+  }
+
+  /// By a transaction that the payer has broadcast.
+  private func deposit(_ order: SettlementOrder, _ step: ChannelStep, hash: Digest32) async -> SettlementWord {
+    var unknown = 0
+    for round in 0..<Int.max where !Task.isCancelled {
+      switch await rpc.look(for: hash) {
+      // Nothing is lost by forgetting it: the same hash may be brought again.
+      case .nothing: if round >= Self.unknownLimit { return await release(order, .unavailable) }
+      case .receipt(let receipt):
+        guard await isDeep(receipt) else { break }
+        guard receipt.isSuccessful else { return await release(order, Self.refusal(.transactionReverted, hash)) }
+        return await complete(order, step, receipt)
+      case .absent:
+        unknown += 1
+        if unknown >= Self.unknownLimit { return await release(order, Self.refusal(.channelNotFound, hash)) }
+      }
+      await Self.pause(min(round, 3))
+    }
+    return .unknown
+  }
+
+  /// Waits a moment for a transaction to be seen; nil where it is.
+  private func waitUntilSeen(_ hash: Digest32) async -> SettlementWord? {
+    var wasSilent = false
+    for round in 0..<Self.unknownLimit {
+      do throws(ChainError) { if try await rpc.transaction(hash) != nil { return nil } } catch { wasSilent = true }
+      await Self.pause(min(round, 3))
+    }
+    return wasSilent ? .unavailable : Self.refusal(.channelNotFound, hash)
+  }
+
+  /// Asks a node what the deposit would come to; nil where it would succeed, or its payer pays for trying.
+  private func simulate(_ step: ChannelStep) async -> SettlementWord? {
+    do throws(ChainError) {
+      switch step.transaction.means {
+      case .call(let to, let data): _ = try await rpc.call(to: to, data: data, from: submitter.address)
+      case .transaction(let raw, _):
+        // Calls of one transaction build on each other: an approval before the opening. Only the first is judged by itself.
+        guard let signed = try? SignedTempoTransaction(decoding: raw), let first = signed.transaction.calls.first, let to = first.to else { return nil }
+        _ = try await rpc.call(to: to, data: first.data, from: signed.sender)
+      case .hash, .none: break
+      }
+      return nil
+    } catch {
+      guard case .reverted(let reason) = error else { return .unavailable }
+      return Self.refusal(ChannelError(reason))
+    }
+  }
+
+  /// Looks whether a deposit has landed that was sent before; `unavailable` says that it has not, nil that nobody can tell.
+  private func findLanded(_ order: SettlementOrder, _ step: ChannelStep) async -> SettlementWord? {
+    let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
+    if let hash = ledger.payment(order.id)?.transaction, case .receipt(let receipt) = await rpc.look(for: hash), receipt.isSuccessful {
+      return await isDeep(receipt) ? await complete(order, step, receipt) : nil
+    }
+    guard let sight = try? await readConfirmed(stored, step.transaction.channelID) else { return nil }
+    guard case .standing(let standing) = sight else { return .unavailable }
+    switch step.transaction.step {
+    // One channel is opened once.
+    case .open: return await complete(order, step, nil)
+    case .topUp:
+      guard let known = ledger.channel(step.transaction.channelID)?.account.deposit, let amount = step.transaction.amount,
+        standing.deposit >= known, standing.deposit - known >= amount
+      else { return .unavailable }
+      return await complete(order, step, nil)
+    case .settle, .close: return .unavailable
+    }
+  }
+
+  // MARK: what it comes to
+
+  /// Reads the channel that a deposit has made, and tells the ledger.
+  private func complete(_ order: SettlementOrder, _ step: ChannelStep, _ receipt: TransactionReceipt?) async -> SettlementWord {
+    let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
+    for round in 0..<Self.lagLimit where !Task.isCancelled {
+      do throws(ChainError) {
+        if case .standing(let standing) = try await read(stored, step.transaction.channelID) {
+          return try await book(order, step, standing, receipt)
+        }
+        // A transaction that succeeded and made no such channel did something else. A node may lag behind the one that had the receipt.
+        if round + 1 == Self.lagLimit, let receipt, case .hash = step.transaction.means, try await rpc.blockNumber() > receipt.blockNumber {
+          return await release(order, Self.refusal(.channelNotFound, receipt.transactionHash))
+        }
+      } catch {}
+      await Self.pause(round + 2)
+    }
+    return .unknown
+  }
+
+  private func book(
+    _ order: SettlementOrder, _ step: ChannelStep, _ standing: ChannelStanding, _ receipt: TransactionReceipt?
+  ) async throws(ChainError) -> SettlementWord {
+    let hash = receipt?.transactionHash
+    if let error = Self.objection(to: standing, step, order.payment.deposit ?? ledger.payment(order.id)?.deposit) {
+      return await release(order, Self.refusal(error, hash))
+    }
+    var block = receipt.map { ($0.blockNumber, $0.blockHash) }
+    if block == nil, let head = try await rpc.header(.latest) { block = (head.number, head.hash) }
+    guard let block else { throw .unreachable }
+    let account = ChannelAccount(standing, block: block.0, hash: block.1)
+    do {
+      let entry = try ledger.deposited(order.id, account, transaction: hash, at: .now())
+      return await ledger.isDurable(entry) ? .settled : .unknown
+    } catch {
+      switch error {
+      case .sessionExists, .sessionClosed: return await release(order, Self.refusal(.channelFinalized, hash))
+      case .beyondDeposit: return await release(order, Self.refusal(.amountExceedsDeposit, hash))
+      default: return .unknown
+      }
+    }
+  }
+
+  /// Why nothing can be sold on a channel as it is on the chain; nil where something can.
+  static func objection(to standing: ChannelStanding, _ step: ChannelStep, _ deposit: EscrowDeposit?) -> ChannelError? {
+    do throws(ChannelError) { try standing.checkUsable() } catch { return error }
+    guard step.transaction.step == .open else { return nil }
+    if standing.deposit - standing.settled < step.minimumDeposit { return .depositBelowMinimum(step.minimumDeposit) }
+    guard case .open(let channel)? = deposit else { return nil }
+    if channel.voucher.amount > standing.deposit { return .amountExceedsDeposit }
+    if channel.voucher.amount < standing.settled { return .amountNotIncreasing }
+    return nil
+  }
+
+  /// Whether a receipt is as deep in the chain as is asked for.
+  func isDeep(_ receipt: TransactionReceipt) async -> Bool {
+    guard let head = try? await rpc.blockNumber(), head >= receipt.blockNumber else { return false }
+    return head - receipt.blockNumber + 1 >= plan.confirmations
+  }
+
+  /// Frees a deposit that cannot land any more, or of which nothing was sent.
+  private func release(_ order: SettlementOrder, _ word: SettlementWord) async -> SettlementWord {
+    let cause: String
+    if case .refused(let refusal) = word, let error = refusal.channel { cause = "\(error.problem.name)".replacing("session/", with: "") } else { cause = "unavailable" }
+    do {
+      let entry = try ledger.refused(order.id, cause: cause, at: .now())
+      return await ledger.isDurable(entry) ? word : .unknown
+    } catch { return .unknown }
+  }
+
+  private static func refusal(_ error: ChannelError, _ transaction: Digest32? = nil) -> SettlementWord {
+    .refused(SettlementRefusal(reason: .transactionFailed, transaction: transaction, channel: error))
+  }
+
+  /// Waits before the next look: a tenth of a second at first, then twice as long each time, up to half a minute.
+  static func pause(_ round: Int) async {
+    try? await Task.sleep(for: .milliseconds(min(100 << min(round, 10), 30_000)))
+  }
+}

@@ -1,0 +1,185 @@
+import Bytes
+import Encoding
+import Ethereum
+import Ledger
+import Methods
+
+/// What the watch remembers from one look to the next.
+struct ChannelWatch {
+  /// The newest block whose logs were read; nil before the first look.
+  var cursor: UInt64?
+  /// The newest block that was seen.
+  var head: (number: UInt64, hash: Digest32)?
+  /// Whether escrows tell in logs what happens to channels, as far as was seen.
+  var speaks = false
+}
+
+// Watching channels: what their escrows tell, and what is asked of each from time to time, for drafts promise no events.
+extension EscrowDesk {
+  /// The most blocks whose logs are asked for at once; after more of them every channel is read.
+  private static var logSpan: UInt64 { 2_000 }
+  /// The most channels that are read at once.
+  private static var readWidth: Int { 8 }
+
+  /// Looks at what is new, and does what is due.
+  ///
+  /// - Returns: whether a forced close that began before this look would have been seen by it, or by one of the last looks.
+  func look(_ watch: inout ChannelWatch) async -> Bool {
+    let now = Instant.now()
+    guard let block = try? await rpc.header(.latest) else { return false }
+    let head = (number: block.number, hash: block.hash)
+    guard let isReorganised = await isReorganised(watch, head) else { return false }
+    let channels = ledger.openChannels(chain: plan.id)
+    forgetOthers(than: Set(channels.map(\.id)))
+    guard let told = await told(&watch, channels, head.number, isReorganised: isReorganised) else { return false }
+    let interval = Duration.seconds(Int64(clamping: gracePeriod / (watch.speaks ? 4 : 8)))
+    let due = channels.filter { view in
+      // What was taken back may be an opening, a settlement, or the request of a close.
+      told.contains(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
+    }
+    guard await readAll(due, isReorganised: isReorganised, head) else { return false }
+    watch.head = head
+    watch.cursor = head.number
+    await startWhatIsDue()
+    return true
+  }
+
+  /// Whether blocks that were seen are not a part of the chain any more; nil where nobody can tell.
+  private func isReorganised(_ watch: ChannelWatch, _ head: (number: UInt64, hash: Digest32)) async -> Bool? {
+    guard let last = watch.head, last.hash != head.hash else { return false }
+    // A node that lags behind says nothing of later blocks.
+    guard head.number >= last.number else { return nil }
+    guard head.number > last.number else { return true }
+    do throws(ChainError) {
+      guard let known = try await rpc.header(.number(last.number)) else { return nil }
+      return known.hash != last.hash
+    } catch { return nil }
+  }
+
+  /// Finds the channels of which escrows tell news; nil where nobody answers.
+  private func told(_ watch: inout ChannelWatch, _ channels: [ChannelView], _ head: UInt64, isReorganised: Bool) async -> Set<Digest32>? {
+    guard let cursor = watch.cursor else { return Set(channels.map(\.id)) }
+    var from = cursor + 1
+    if isReorganised { from = min(from, head) - min(min(from, head), Self.reorganisationDepth) }
+    guard from <= head else { return [] }
+    guard head - from < Self.logSpan else { return Set(channels.map(\.id)) }
+    let escrows = Set(channels.compactMap { StoredChannel($0.descriptor)?.escrow.address }).union([escrow.address])
+    let payee = Word256(submitter.address).octets
+    do throws(ChainError) {
+      let logs = try await rpc.logs(of: Array(escrows), topics: [[], [], [], [payee]], from: from, through: head)
+      let told = Set(logs.compactMap { $0.topics.count > 1 ? $0.topics[1] : nil }).intersection(channels.map(\.id))
+      if !told.isEmpty { watch.speaks = true }
+      return told
+    } catch {
+      // A node that gives no logs: channels are read more often.
+      guard case .refused = error else { return nil }
+      watch.speaks = false
+      return []
+    }
+  }
+
+  // MARK: reading
+
+  /// Reads channels, a few at once; false where one of them could not be read.
+  private func readAll(_ views: [ChannelView], isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)) async -> Bool {
+    await withTaskGroup(of: Bool.self) { group in
+      var isComplete = true
+      var rest = views[...]
+      for _ in 0..<Self.readWidth {
+        guard let view = rest.popFirst() else { break }
+        group.addTask { await self.renew(view, isReorganised: isReorganised, head) }
+      }
+      while let isRead = await group.next() {
+        if !isRead { isComplete = false }
+        guard isComplete, !Task.isCancelled, let view = rest.popFirst() else { continue }
+        group.addTask { await self.renew(view, isReorganised: isReorganised, head) }
+      }
+      return isComplete && rest.isEmpty
+    }
+  }
+
+  /// Reads one channel, and tells the ledger what is new.
+  private func renew(_ view: ChannelView, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)) async -> Bool {
+    guard let stored = StoredChannel(view.descriptor) else { return true }
+    do throws(ChainError) {
+      let now = Instant.now()
+      switch try await read(stored, view.id) {
+      case .standing(let standing):
+        try await take(standing, view, isReorganised: isReorganised, head)
+      case .absent:
+        if try await isOpeningGone(view) {
+          try await vanish(view, at: now)
+        } else {
+          // Tempo's escrow forgets what is closed; another one that does not know it is not up to date.
+          guard stored.escrow.rules == .tempoV2 else { throw .unreachable }
+          if view.phase == .open { _ = try? ledger.beginClose(view.handle, cause: .forced, voucher: nil, at: .now()) }
+        }
+      }
+      note(read: view.id, at: now)
+      return true
+    } catch { return false }
+  }
+
+  private func take(
+    _ standing: ChannelStanding, _ view: ChannelView, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)
+  ) async throws(ChainError) {
+    note(present: view.id)
+    // After a reorganisation it rests on the newest block, at which it was seen.
+    let isMoved = isReorganised || view.phase == .suspended
+    let account = view.account.renewed(by: standing, isReorganised: isMoved, at: isMoved ? head : nil)
+    do {
+      if account != view.account { _ = try ledger.observed(view.id, account, at: .now()) }
+      if view.phase == .suspended { _ = try ledger.suspend(view.id, false, at: .now()) }
+    } catch { throw .ledgerUnavailable }
+    if isReorganised, standing.settled < view.booked { note(toResettle: view.id) }
+    // Answered at once, whatever else is under way.
+    if view.phase != .closing, standing.closeRequestedAt != 0 || standing.isFinalized {
+      notices.tell(.channelForced(channel: HexData.text(view.id)))
+      do { _ = try ledger.beginClose(view.handle, cause: .forced, voucher: nil, at: .now()) } catch { throw .ledgerUnavailable }
+    }
+  }
+
+  /// A channel's opening was taken back: nothing is sold on it until it is there again, and what deposited is sent once more.
+  private func vanish(_ view: ChannelView, at now: Instant) async throws(ChainError) {
+    let since = note(vanished: view.id, at: now)
+    do {
+      if view.phase == .open {
+        notices.tell(.channelVanished(channel: HexData.text(view.id)))
+        let entry = try ledger.suspend(view.id, true, at: .now())
+        guard await ledger.isDurable(entry) else { throw ChainError.ledgerUnavailable }
+      }
+      if view.phase != .closing, now - since >= Self.reorganisationPatience {
+        _ = try ledger.beginClose(view.handle, cause: .reorganised, voucher: nil, at: .now())
+        return
+      }
+    } catch { throw .ledgerUnavailable }
+    guard view.phase != .closing, view.underWay == nil, let funding = funding(of: view.id) else { return }
+    switch funding {
+    case .raw(let raw): try? await rpc.send(raw)
+    case .call(let to, let data):
+      // Most likely the transaction itself comes back, for nodes keep it: another one would be undone then.
+      if let hash = view.openedBy, try await rpc.transaction(hash) != nil { return }
+      guard (try? await rpc.call(to: to, data: data, from: submitter.address)) != nil else { return }
+      let submitter = submitter
+      let id = view.id
+      Task { _ = await submitter.submit(.channel(id, isClose: false), to: to, data: data, urgency: .urgent) }
+    }
+  }
+
+  // MARK: what is due
+
+  /// Begins to close and settle what is due; closes come first.
+  private func startWhatIsDue() async {
+    for view in ledger.closingChannels() where view.chain == plan.id { _ = attend(view.id, isAsked: true) }
+    let now = Timestamp.now()
+    for view in ledger.openChannels(chain: plan.id) {
+      guard let schedule = schedule(of: view) else { continue }
+      let account = view.account
+      let standing = ChannelStanding(
+        deposit: account.deposit, settled: max(account.settled, view.booked), closeRequestedAt: account.closeRequestedAt, isFinalized: account.isFinalized)
+      let isDue = view.underWay != nil || hasToResettle(view.id) || account.settled > view.booked || schedule.duty(of: view, standing, at: now) != .nothing
+      guard isDue else { continue }
+      _ = attend(view.id, isAsked: view.phase == .closing || account.isEnding)
+    }
+  }
+}
