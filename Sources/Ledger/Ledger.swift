@@ -94,7 +94,7 @@ public final class Ledger: Sendable {
   /// The last number given out.
   public var applied: LSN { appliedLSN.load(ordering: .acquiring) }
 
-  /// Counts topped-up, closing and closed sessions, failures and recoveries: workers whose exchanges wait look at them again when it moves.
+  /// Counts topped-up, closing and closed sessions, vouchers that streams waited for, what chains do with channels, failures and recoveries: workers whose exchanges wait look at them again when it moves.
   public var changes: UInt64 { changeCount.load(ordering: .acquiring) }
 
   /// Counts how often memory was read back after a failed commit. Numbers and handles of an older epoch are void.

@@ -40,13 +40,22 @@ struct AuditText {
 
   private func more(_ object: JSONValue) -> String {
     var words: [String] = []
-    for name in ["cause", "outcome", "recipient", "reference", "payer", "payment", "transaction", "nonce", "gas", "spent", "units", "count", "size", "client"] {
+    for name in Self.furtherMembers {
       guard let value = object[name] else { continue }
       let text = value.stringValue ?? value.intValue.map { String($0) } ?? ""
-      words.append("\(name)=\(name == "spent" ? money.brief(text, object["currency"]?.stringValue) : text)")
+      words.append("\(name)=\(Self.amounts.contains(name) ? money.brief(text, object["currency"]?.stringValue) : text)")
     }
     return words.joined(separator: " ")
   }
+
+  /// What stands behind the columns, in this order.
+  private static let furtherMembers = [
+    "cause", "outcome", "recipient", "reference", "payer", "payment", "transaction", "nonce", "gas", "deposit", "accepted", "spent", "earned",
+    "captured", "overpaid", "lost", "units", "count", "size", "client",
+  ]
+
+  /// Those of them that are amounts of money.
+  private static let amounts: Set<String> = ["deposit", "accepted", "spent", "earned", "captured", "overpaid", "lost"]
 
   private static func padded(_ text: String, _ width: Int) -> String {
     text.count >= width ? text + " " : text + String(repeating: " ", count: width - text.count)
@@ -59,10 +68,11 @@ struct AuditText {
   /// Green earns, yellow moves, red refuses or stops, the rest stays plain.
   private static func colour(_ event: String) -> String {
     switch event {
-    case "charge.settled", "session.debited": "32"
-    case "session.opened", "session.toppedup", "session.closed", "session.returned", "merchant.payout", "refund", "payment.settled", "payment.writtenoff":
+    case "charge.settled", "session.debited", "channel.debited": "32"
+    case "session.opened", "session.toppedup", "session.closed", "session.returned", "merchant.payout", "refund", "payment.settled", "payment.writtenoff",
+      "channel.opened", "channel.toppedup", "channel.returned", "channel.settled", "channel.closed":
       "33"
-    case "payment.refused", "payment.failed", "charge.voided", "wallet.frozen", "stop": "31"
+    case "payment.refused", "payment.failed", "charge.voided", "wallet.frozen", "stop", "channel.suspended": "31"
     case "checkpoint", "challenges": "2"
     default: event.hasPrefix("wallet.") ? "36" : "0"
     }

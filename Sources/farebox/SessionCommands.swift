@@ -11,7 +11,7 @@ struct SessionCommand: ParsableCommand {
 }
 
 struct SessionList: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "list", abstract: "List open and closing sessions.")
+  static let configuration = CommandConfiguration(commandName: "list", abstract: "List open and closing sessions, those over payment channels too.")
 
   @Option(help: ArgumentHelp("Only those of one wallet.", valueName: "did:key:…")) var wallet: String?
   @OptionGroup var options: OperatorOptions
@@ -28,10 +28,10 @@ struct SessionList: ParsableCommand {
           return [
             session["session"]?.stringValue ?? "", session["state"]?.stringValue ?? "", money.words(session["deposit"]?.stringValue, currency),
             money.words(session["spent"]?.stringValue, currency), money.words(session["remaining"]?.stringValue, currency),
-            session["inFlight"]?.intValue.map { String($0) } ?? "", AuditText.short(wallet: session["wallet"]?.stringValue ?? ""),
+            session["inFlight"]?.intValue.map { String($0) } ?? "", AuditText.short(wallet: (session["wallet"] ?? session["payer"])?.stringValue ?? ""),
           ]
         }
-        return Columns.lines([["SESSION", "STATE", "DEPOSIT", "SPENT", "REMAINING", "IN FLIGHT", "WALLET"]] + rows)
+        return Columns.lines([["SESSION", "STATE", "DEPOSIT", "SPENT", "REMAINING", "IN FLIGHT", "WALLET OR PAYER"]] + rows)
       }
     }
   }
@@ -53,11 +53,11 @@ struct SessionArgument: ParsableArguments {
   private func lines(_ session: JSONValue, _ money: Money) -> [String] {
     let currency = session["currency"]?.stringValue
     var rows: [[String]] = []
-    for name in ["session", "state", "cause", "closed", "wallet", "merchant"] {
+    for name in ["session", "state", "cause", "closed", "wallet", "payer", "merchant", "transaction"] {
       if let text = session[name]?.stringValue { rows.append([name, text]) }
     }
-    for name in ["deposit", "spent", "held", "remaining", "required", "refunded"] {
-      if let units = session[name]?.stringValue, !["held", "required"].contains(name) || units != "0" {
+    for name in ["deposit", "spent", "held", "remaining", "required", "refunded", "captured", "overpaid", "lost"] {
+      if let units = session[name]?.stringValue, !["held", "required", "overpaid", "lost"].contains(name) || units != "0" {
         rows.append([name, money.words(units, currency)])
       }
     }
@@ -83,7 +83,7 @@ struct SessionShow: ParsableCommand {
 struct SessionClose: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "close", abstract: "Close a session, and give what is left back to its wallet.",
-    discussion: "Exchanges in flight stop within a second, and are charged for what they delivered.")
+    discussion: "Exchanges in flight stop within a second, and are charged for what they delivered. A session over a payment channel ends on its chain: `farebox channel close`.")
 
   @OptionGroup var target: SessionArgument
   @OptionGroup var options: OperatorOptions

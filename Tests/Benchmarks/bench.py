@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "EndToEndTests"))
 
+from channels import FRESH, SAME, WORKS as CHANNEL_WORKS, Channels  # noqa: E402
 from events import WORK as EVENTS_WORK, Events  # noqa: E402
 from harness import Farebox, free_port, open_session, parse_challenges, fetch  # noqa: E402
 from payments import WORK as X402_WORK, Payments  # noqa: E402
@@ -130,9 +131,10 @@ class Bench:
         self.protocols = Protocols(self.options, folder, self.upstream.port) if self.works & set(PROTOCOL_WORKS) else None
         self.events = Events(self.options, folder) if EVENTS_WORK in self.works else None
         self.payments = Payments(self.options, folder, self.upstream.port) if X402_WORK in self.works else None
+        self.channels = Channels(self.options, folder, self.upstream.port) if self.works & set(CHANNEL_WORKS) else None
 
     def stop(self):
-        for name in ("protocols", "events", "payments"):
+        for name in ("protocols", "events", "payments", "channels"):
             if getattr(self, name, None):
                 getattr(self, name).stop()
         items = [item for name in ("farebox", "nginx", "nginx_auth", "haproxy", "upstream") if (item := getattr(self, name, None))]
@@ -192,13 +194,17 @@ class Bench:
             self.measure("challenge-h1", "haproxy", self.haproxy, "/quote", expected_failures=True, **c)
         if X402_WORK in works:
             self.payments.measure(self)
+        if self.channels:
+            self.channels.measure(self, works)
+        if SAME in works:
+            self.measure(SAME, "prepaid", self.farebox, "/paid", field="Prepaid-Session", values=self.session_values, **c)
         if "body-h1" in works:
             self.measure("body-h1", "farebox", self.farebox, "/files/large", field="Prepaid-Session", values=self.body_values, connections=8)
             self.measure("body-h1", "nginx", self.nginx, "/files/large", connections=8)
             self.measure("body-h1", "haproxy", self.haproxy, "/files/large", connections=8)
 
     def run(self, works):
-        if "session-h1" in works:
+        if "session-h1" in works or SAME in works:
             self.session_values = self.sessions("/paid", SESSIONS, 100_000_000)
         if "body-h1" in works:
             self.body_values = self.sessions("/files/large", 8, 1_000_000_000)
@@ -247,6 +253,12 @@ class Bench:
         bars.append(("an event's latency beside nginx's, us (half of them)", statistics.median(added) if added else None, "<=", 200.0))
         for name in ("x402", "pympp"):
             bars.append((f"a payment by x402, CPU to the package {name}'s server", self.ratio(X402_WORK, "farebox", name), "<=", 1 / 15))
+        bounds = [
+            a["cpu_us"] / (1.5 * r["cpu_us"] + b["cpu_us"])
+            for a, b, r in zip(*(self.samples.get((FRESH, name), []) for name in ("farebox", "free", "recovery")))
+        ]
+        bars.append(("a fresh voucher, CPU to 1.5 recoveries + a free one", statistics.median(bounds) if bounds else None, "<=", 1.0))
+        bars.append(("an unchanged voucher, CPU to a prepaid session's", self.ratio(SAME, "farebox", "prepaid"), "<=", 1.0))
         challenge = [s["cpu_us"] for s in self.samples.get(("challenge-h1", "farebox"), [])]
         bars.append(("the bare 402, us of CPU", statistics.median(challenge) if challenge else None, "<=", 50.0))
         print("\nratios (median over repetitions)")
@@ -270,7 +282,7 @@ def main():
     options.seconds = 1 if options.quick else 3
     options.repetitions = 6 if options.quick else 12
     options.charges = 4000 if options.quick else 12000
-    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, X402_WORK, *PROTOCOL_WORKS]
+    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, X402_WORK, *CHANNEL_WORKS, *PROTOCOL_WORKS]
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
         os.chmod(folder, 0o755)
         bench = Bench(options, works)

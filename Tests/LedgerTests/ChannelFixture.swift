@@ -28,7 +28,7 @@ extension LedgerFixture {
   func opening(_ number: Int, voucher amount: UInt128 = 100, payment: Int? = nil) -> ChainPaymentOrder {
     var order = self.payment(0, amount: 5_000)
     order.id = id(11_000_000 + (payment ?? number))
-    order.challengeID = id(12_000_000 + number)
+    order.challengeID = id(12_000_000 + (payment ?? number))
     order.deposit = .open(channelOrder(number, voucher: amount))
     return order
   }

@@ -76,6 +76,7 @@ enum AdministrationViews {
       "merchant": .string(payment.merchant), "request": .string(payment.request.hex), "expires": .string(payment.expires.rfc3339),
       "reference": .string(String(payment.reference)), "unresolved": .bool(payment.isUnresolved(at: now)),
     ]
+    if let channel = payment.channel { object.set("channel", .string("0x" + channel.hex)) }
     if let transaction = payment.transaction { object.set("transaction", .string("0x" + transaction.hex)) }
     return object
   }

@@ -189,9 +189,13 @@ extension Cashier {
     let expires = max(deposit.step.transaction.expires ?? now, credential.expires ?? now)
     let payment = payment(
       id, deposit, deposit.step.transaction.channelID, request.client, expires, credential, proof: SettlementOrder.proof(of: deposit.step))
+    var order = SettlementOrder.deposit(payment, deposit.step, entry: nil)
+    // What a contract has to judge, and what somebody says that he has broadcast, is looked at first: the desk claims it then.
+    if deposit.step.question != nil { return .awaitSettlement(order) }
+    if case .hash = deposit.step.transaction.means { return .awaitSettlement(order) }
     do throws(Refusal) {
-      let entry = try ledger.claim(payment, at: now)
-      return .awaitSettlement(SettlementOrder.deposit(payment, deposit.step, entry: entry))
+      order.entry = try ledger.claim(payment, at: now)
+      return .awaitSettlement(order)
     } catch {
       switch error {
       case .sessionExists: return .answer(problem(.paymentInFlight, challengeID: credential.challenge.id, retryAfter: Self.channelRetry))
