@@ -15,6 +15,7 @@ extension ConfigurationReader {
     let preset = name.flatMap { ChainPreset.named($0) }
     var chain = Settings.Chain(name: name ?? "", id: preset?.id ?? 0)
     readIdentity(table, preset, &chain)
+    chain.acceptsHash = table.boolean("accept-hash") ?? chain.acceptsHash
     chain.confirmations = table.integer("confirmations", in: 1...1000) ?? preset?.confirmations ?? chain.confirmations
     let allowsPlaintext = table.boolean("plaintext") ?? false
     readNodes(table, allowsPlaintext: allowsPlaintext, &chain)

@@ -88,6 +88,8 @@ extension Settings {
     public var resubmitAfter = Duration.seconds(30)
     /// The highest fee for a unit of gas, in wei.
     public var gasPriceLimit: UInt128 = 50_000_000_000
+    /// Whether the method `evm` takes a transaction's hash, which everybody can read on the chain.
+    public var acceptsHash = false
     /// What is money on it; one token a currency at most.
     public var tokens: [Token] = []
     /// What holds the deposits of sessions; nil where none are sold on the chain.

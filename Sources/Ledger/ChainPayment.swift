@@ -10,6 +10,10 @@ public struct ChainPaymentOrder: Sendable {
   public var request: Digest32
   /// The payer's address as audit lines show it, `0x` and lower case.
   public var payer: String
+  /// Whom it pays on the chain, as receipts name him.
+  public var recipient: String
+  /// Digest of what the payer has presented: who brings anything else under this id is not the payer.
+  public var presented: Digest32
   /// Base units.
   public var amount: UInt128
   /// The account's code, as `usdc@eip155:8453`.
@@ -29,13 +33,15 @@ public struct ChainPaymentOrder: Sendable {
   public var deposit: EscrowDeposit?
 
   public init(
-    id: Digest32, request: Digest32, payer: String, amount: UInt128, currency: String, merchant: String, route: RouteLabel = .none,
-    client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
+    id: Digest32, request: Digest32, payer: String, recipient: String = "", presented: Digest32 = Digest32(), amount: UInt128, currency: String,
+    merchant: String, route: RouteLabel = .none, client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
     deposit: EscrowDeposit? = nil
   ) {
     self.id = id
     self.request = request
     self.payer = payer
+    self.recipient = recipient
+    self.presented = presented
     self.amount = amount
     self.currency = currency
     self.merchant = merchant
@@ -70,6 +76,9 @@ public struct ChainPaymentView: Sendable, Equatable {
   public let request: Digest32
   public let state: ChainPaymentState
   public let payer: String
+  public let recipient: String
+  /// Digest of what the payer has presented.
+  public let presented: Digest32
   /// Base units.
   public let amount: UInt128
   public let currency: String
@@ -108,6 +117,8 @@ public enum ChainPaymentSelection: Sendable {
 struct ChainPayment {
   var request: Digest32
   var payer: String
+  var recipient: String
+  var presented: Digest32
   var amount: UInt128
   var currency: UInt8
   var merchant: UInt32
@@ -131,6 +142,8 @@ struct ChainPayment {
 
   /// Is set in a record's state where a channel follows.
   static let depositMark: UInt8 = 1 << 7
+  /// Marks those whose recipient and credential the record has.
+  static var presentedMark: UInt8 { 0x40 }
 
   /// How long payments are kept after they can no longer settle, or after they were served.
   static var retention: Duration { .seconds(86_400) }

@@ -35,11 +35,12 @@ extension Ledger {
     try debit { (state) throws(Refusal) in try state.submitted(id, outgoing: transaction, at: now) }
   }
 
-  /// Books the money that has arrived: the payment is settled and not served. Once is enough, and more changes nothing.
+  /// Books the money that has arrived: the payment is settled and not served. Once is enough, and more changes nothing. `cause` says whose
+  /// word it is where it is not the chain's, in at most 128 octets.
   ///
   /// - Throws: `unknownPayment`, `unavailable`.
-  public func settled(_ id: Digest32, transaction: Digest32?, at now: Timestamp) throws(Refusal) -> LSN {
-    try debit { (state) throws(Refusal) in try state.settled(id, transaction: transaction, at: now) }
+  public func settled(_ id: Digest32, transaction: Digest32?, cause: String? = nil, at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.settled(id, transaction: transaction, cause: cause, at: now) }
   }
 
   /// Forgets a payment that cannot settle any more, and frees its challenge. `cause` is a word or two, at most 128 octets.

@@ -15,7 +15,7 @@ extension LedgerState {
     // Beyond the horizon, uses may have been forgotten: a clock that is set back makes nothing new again.
     guard order.expires > horizon else { throw .claimExpired }
     if let challenge = order.challengeID { try checkClaim(challenge, expires: order.expires) }
-    guard Self.isName(order.payer) else { throw .malformedName }
+    guard Self.isName(order.payer), order.recipient.isEmpty || Self.isName(order.recipient) else { throw .malformedName }
     guard order.proof.count <= LedgerLimit.proofOctets.most else { throw .tooMany(.proofOctets) }
     guard payments.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
     guard openPayments.count < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
@@ -26,8 +26,8 @@ extension LedgerState {
     if order.deposit == nil { currencies[Int(currency)].expected += order.amount }
     if case .open(let opening) = order.deposit { openings[opening.id] = order.id }
     payments[order.id] = ChainPayment(
-      request: order.request, payer: order.payer, amount: order.amount, currency: currency, merchant: merchant, route: order.route,
-      client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
+      request: order.request, payer: order.payer, recipient: order.recipient, presented: order.presented, amount: order.amount, currency: currency,
+      merchant: merchant, route: order.route, client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
       deposit: order.deposit, channel: order.deposit?.channel, reference: lsn + 1)
     openPayments.insert(order.id)
     expiries.add(.payment(order.id), at: order.expires + ChainPayment.retention)
@@ -76,7 +76,7 @@ extension LedgerState {
   }
 
   /// Books the money that has arrived.
-  mutating func settled(_ id: Digest32, transaction: Digest32?, at now: Timestamp) throws(Refusal) -> LSN {
+  mutating func settled(_ id: Digest32, transaction: Digest32?, cause: String? = nil, at now: Timestamp) throws(Refusal) -> LSN {
     guard availability != .unavailable else { throw .unavailable }
     guard let payment = payments[id] else { throw .unknownPayment }
     switch payment.state {
@@ -95,7 +95,7 @@ extension LedgerState {
     payments[id]?.state = .settled
     payments[id]?.proof = []
     if let transaction { payments[id]?.transaction = transaction }
-    return appendLine(.paymentSettled, of: id, at: now)
+    return appendLine(.paymentSettled, of: id, at: now, cause: cause.flatMap { Self.isName($0) ? $0 : nil })
   }
 
   /// Forgets a payment that cannot settle any more, and frees its challenge.
@@ -242,12 +242,14 @@ extension LedgerState {
   // MARK: lines
 
   /// Writes a payment that has changed, and its line.
-  private mutating func appendLine(_ kind: AuditEventKind, of id: Digest32, at now: Timestamp, since: Timestamp? = nil) -> LSN {
+  private mutating func appendLine(
+    _ kind: AuditEventKind, of id: Digest32, at now: Timestamp, since: Timestamp? = nil, cause: String? = nil
+  ) -> LSN {
     payments[id]?.changed = lsn + 1
     payments[id]?.since = since ?? now
     guard let payment = payments[id] else { return lsn }
     write(payment: id)
-    return append(line(kind, of: payment, at: now), words: EntryWords(chain: ChainWords(of: payment, id: id)))
+    return append(line(kind, of: payment, at: now), words: EntryWords(cause: cause, chain: ChainWords(of: payment, id: id)))
   }
 
   private func line(_ kind: AuditEventKind, of payment: ChainPayment, at now: Timestamp) -> Entry {
@@ -264,7 +266,7 @@ extension LedgerState {
   func view(payment id: Digest32) -> ChainPaymentView? {
     guard let payment = payments[id] else { return nil }
     return ChainPaymentView(
-      id: id, request: payment.request, state: payment.state, payer: payment.payer, amount: payment.amount,
+      id: id, request: payment.request, state: payment.state, payer: payment.payer, recipient: payment.recipient, presented: payment.presented, amount: payment.amount,
       currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, client: payment.client, expires: payment.expires,
       challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, deposit: payment.deposit,
       channel: payment.channel, reference: payment.reference,

@@ -7,7 +7,9 @@ extension LedgerState {
   mutating func write(payment id: Digest32) {
     guard let payment = payments[id] else { return }
     let place = redo.beginRecord(RecordKey(.payment, id))
-    redo.put(payment.state.rawValue | (payment.channel == nil ? 0 : ChainPayment.depositMark))
+    redo.put(payment.state.rawValue | (payment.channel == nil ? 0 : ChainPayment.depositMark) | ChainPayment.presentedMark)
+    redo.put(payment.recipient)
+    redo.put(payment.presented)
     redo.put(payment.request)
     redo.put(payment.payer)
     redo.put(payment.amount)
@@ -32,7 +34,13 @@ extension LedgerState {
 
   mutating func readPayment(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
     let marked: UInt8 = try reader.integer()
-    guard let state = ChainPaymentState(rawValue: marked & ~ChainPayment.depositMark) else { throw .malformed(.payment) }
+    guard let state = ChainPaymentState(rawValue: marked & ~(ChainPayment.depositMark | ChainPayment.presentedMark)) else {
+      throw .malformed(.payment)
+    }
+    // Older programs wrote neither.
+    let isPresented = marked & ChainPayment.presentedMark != 0
+    let recipient = isPresented ? try reader.string() : ""
+    let presented = isPresented ? try reader.digest() : Digest32()
     let request = try reader.digest()
     let payer = try reader.string()
     let amount: UInt128 = try reader.integer()
@@ -60,8 +68,8 @@ extension LedgerState {
       }
     }
     payments[id] = ChainPayment(
-      request: request, payer: payer, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
-      expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
+      request: request, payer: payer, recipient: recipient, presented: presented, amount: amount, currency: currency, merchant: merchant, route: .none,
+      client: client, expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
       transaction: transaction, hold: hold, until: until, since: since)
     try place(id, amount, currency, state)
   }

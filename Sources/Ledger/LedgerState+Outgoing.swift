@@ -82,6 +82,12 @@ extension LedgerState {
       senders[key] = sender
     }
     write(sender: key)
+    if succeeded, payments[transaction.purpose]?.state == .submitted, payments[transaction.purpose]?.transaction != hash {
+      // Whatever comes next, a restart included, begins with the version that landed.
+      payments[transaction.purpose]?.transaction = hash
+      payments[transaction.purpose]?.changed = lsn + 1
+      write(payment: transaction.purpose)
+    }
     var words = ChainWords()
     words.chain = key.chain
     words.sender = key.address

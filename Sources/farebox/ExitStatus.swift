@@ -92,7 +92,7 @@ extension CommandFailure {
     case .unknownMember, .missingMember, .malformedMember, .unknownCommand:
       self.init(.usage, error.code, error.message, advice: error.advice)
     case .refused(.unavailable), .notDurable, .noLedger: self.init(.unavailable, error.code, error.message, advice: error.advice)
-    case .refused, .tooLittle, .stillClosing: self.init(.refused, error.code, error.message, advice: error.advice)
+    case .refused, .tooLittle, .stillClosing, .unresolved: self.init(.refused, error.code, error.message, advice: error.advice)
     case .keys(let error): self.init(error)
     }
   }

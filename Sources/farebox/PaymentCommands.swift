@@ -8,7 +8,7 @@ import Proxy
 struct PaymentCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "payment", abstract: "Look after payments on chains: under way, settled and not served.",
-    subcommands: [PaymentList.self, PaymentShow.self, PaymentWriteOff.self])
+    subcommands: [PaymentList.self, PaymentShow.self, PaymentWriteOff.self, PaymentResolve.self])
 }
 
 struct PaymentList: ParsableCommand {
@@ -93,6 +93,40 @@ struct PaymentWriteOff: ParsableCommand {
     let answer = readLine()?.lowercased() ?? ""
     guard answer == "y" || answer == "yes" else { throw CommandFailure(.refused, "not-confirmed", "nothing has changed") }
   }
+}
+
+struct PaymentResolve: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "resolve", abstract: "Say what became of a payment that nobody else can tell anything about.",
+    discussion: """
+      Look on the chain first. Where the running proxy has a node to ask, it has to agree: the transaction's Transfer events must show the payment, and \
+      a payment that failed must not be able to land any more. Refused while a transaction of the proxy's own is on its way for it. The audit log \
+      keeps whose word it was.
+      """)
+
+  @OptionGroup var target: PaymentArgument
+  @Option(help: ArgumentHelp("The transaction that has paid.", valueName: "transaction")) var settled: String?
+  @Flag(help: "Nothing has paid, and nothing will: the payment is forgotten.") var failed = false
+  @OptionGroup var options: OperatorOptions
+
+  func validate() throws {
+    guard (settled != nil) != failed else { throw ValidationError("Say either --settled TRANSACTION or --failed.") }
+  }
+
+  func run() throws {
+    try options.perform { () throws(CommandFailure) in
+      let backend = Backend(try options.settings())
+      var arguments: JSONObject = ["payment": .string(target.payment), "operator": .string(Self.person)]
+      if let settled { arguments.set("transaction", .string(settled)) }
+      let answer = try backend.run(.paymentResolve, arguments)
+      options.show(answer) {
+        answer["amount"] == nil ? ["payment \(answer["payment"]?.stringValue ?? "") has failed, and is forgotten"] : PaymentText.lines(answer, Money(backend.settings))
+      }
+    }
+  }
+
+  /// Who runs the command: the account's name, or its number.
+  private static var person: String { getpwuid(getuid()).flatMap { $0.pointee.pw_name }.map { String(cString: $0) } ?? "\(getuid())" }
 }
 
 /// Shows payments to people.

@@ -68,6 +68,7 @@ rails = RAILS
 SIGNER = """signer = "{}"
 resubmit-after = "3 s"
 gas-limit-price = "1000 gwei"
+accept-hash = true
 """
 FACILITATOR = """facilitator = "local"
 

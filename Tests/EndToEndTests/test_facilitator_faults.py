@@ -82,8 +82,10 @@ def test_a_settlement_that_stays_pending_is_served_when_it_lands(stage, node, fa
     facilitator.fail("pending", 2, "/settle")
     answer = stage.sending(payment, path)
     poll(lambda: node.chain.waiting(), what="a transaction")
-    asked = facilitator.calls["/settle"]
-    poll(lambda: facilitator.calls["/settle"] > asked, what="another question")
+    asked, looked = facilitator.calls["/settle"], node.calls["eth_getTransactionReceipt"]
+    poll(lambda: node.calls["eth_getTransactionReceipt"] > looked + 2, what="another look")
+    # What it has named is waited for: another call would make another transaction.
+    assert facilitator.calls["/settle"] == asked
     assert stage.received == account.received and stage.served(path) == 0
     node.release()
     response = answer.result(timeout=40)

@@ -144,7 +144,7 @@ import Testing
         ],
         [
           "protocol": "mpp", "method": "evm", "intent": "charge", "network": "eip155:84532", "amount": "2000", "asset": token, "payTo": token,
-          "extra": ["credentialTypes": ["authorization", "transaction", "hash"]],
+          "extra": ["credentialTypes": ["authorization", "transaction"]],
         ],
       ])
     #expect(quotes["x-payment-info"]?["offers"]?.arrayValue?.count == 1)

@@ -23,6 +23,13 @@ public struct Attribution: Sendable, Hashable {
     self.challenge = [UInt8](Keccak256.hash(challenge.id).bytes.prefix(Part.challenge.count))
   }
 
+  /// Attributes to the challenge that a memo of this kind names.
+  public init(_ memo: Digest32) {
+    let octets = memo.bytes
+    server = [UInt8](octets[Part.server])
+    challenge = [UInt8](octets[Part.challenge])
+  }
+
   /// Whether a memo attributes to whatever challenge.
   static func isPresent(in memo: Digest32) -> Bool { memo.bytes[Part.head].elementsEqual(head) }
 

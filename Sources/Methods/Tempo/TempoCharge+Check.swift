@@ -63,11 +63,9 @@ extension TempoCharge {
     try checkWindow(signed.transaction, now: now)
     try checkFees(signed, policy: policy, now: now)
     try checkCalls(signed.transaction, challenge: challenge)
-    // A transaction that waits for its fee payer has no hash yet: it is named by what its sender signed.
-    let name = feePayer ? signed.transaction.signingDigest : signed.hash
     return Checked(
       charge: ChainCharge(
-        id: ChainCharge.id(chain: chainID, transaction: name), payer: signed.sender, amount: amount, expires: challenge.expires,
+        id: ChainCharge.id(chain: chainID, transaction: name(of: signed)), payer: signed.sender, amount: amount, expires: challenge.expires,
         means: .transaction(raw: signed.encoded, hash: signed.hash), transfers: try transfers(from: signed.sender, unasked: .any),
         signatureCheck: signed.isSenderProven ? .recovered : .byContract, notBefore: challenge.oldestBlock),
       transaction: signed)

@@ -36,6 +36,7 @@ public struct Administration: Sendable {
     case channelList = "channel/list"
     case channelShow = "channel/show"
     case channelClose = "channel/close"
+    case paymentResolve = "payment/resolve"
   }
 
   /// The most wallets or sessions in one answer.
@@ -155,7 +156,34 @@ public struct Administration: Sendable {
       return AdministrationViews.json(view, at: now)
     case .channelList: return try channels(&arguments)
     case .channelShow, .channelClose: return try channel(command, &arguments, at: now)
+    case .paymentResolve: return try resolve(&arguments, at: now)
     }
+  }
+
+  /// Ends a payment of which nobody could tell what became of it.
+  private func resolve(_ arguments: inout AdministrationArguments, at now: Timestamp) throws(AdministrationError) -> JSONObject {
+    let payment = try arguments.payment("payment")
+    let transaction = arguments.optional("transaction") == nil ? nil : try arguments.transaction("transaction")
+    let name = try arguments.text("operator")
+    try arguments.finish()
+    let epoch = ledger.epoch
+    guard let view = ledger.payment(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
+    guard view.state == .submitted else { throw .unresolved(.isElse) }
+    let isOnItsWay = ledger.chainSenders().contains { sender in
+      sender.outgoing > 0 && ledger.outgoing(chain: sender.chain, sender: sender.sender).contains { $0.purpose == payment }
+    }
+    guard !isOnItsWay else { throw .unresolved(.inOutbox) }
+    let fate = transaction.map { PaymentFate.settled(transaction: $0) } ?? .failed
+    if let obstacle = chains?.obstacle(to: fate, of: view, epoch: epoch) { throw .unresolved(obstacle) }
+    let cause = String("operator: \(name)".prefix(100))
+    try commit { () throws(Refusal) in
+      switch fate {
+      case .settled(let transaction): try ledger.settled(payment, transaction: transaction, cause: cause, at: now)
+      case .failed: try ledger.refused(payment, cause: cause, at: now)
+      }
+    }
+    guard let view = ledger.payment(payment) else { return ["payment": .string(payment.hex), "state": "failed"] }
+    return AdministrationViews.json(view, at: now)
   }
 
   /// Makes a change and waits until it is durable.

@@ -60,6 +60,13 @@ struct AdministrationArguments {
     return id
   }
 
+  /// Reads a transaction's hash, with or without `0x` in front.
+  mutating func transaction(_ name: String) throws(AdministrationError) -> Digest32 {
+    let text = try text(name, .transaction)
+    guard let hash = Digest32(hex: text.hasPrefix("0x") ? String(text.dropFirst(2)) : text) else { throw .malformedMember(name, form: .transaction) }
+    return hash
+  }
+
   /// Reads which payments are asked for; all where nothing is said.
   mutating func selection(_ name: String) throws(AdministrationError) -> ChainPaymentSelection {
     guard optional(name) != nil else { return .all }

@@ -19,6 +19,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
   case notDurable
   /// The session still has exchanges in flight; it closes when they end.
   case stillClosing
+  /// The payment's fate is not the operator's to say.
+  case unresolved(ResolutionObstacle)
   /// The keys cannot be changed.
   case keys(KeyRingError)
   /// The ledger is not kept by this process.
@@ -32,6 +34,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case accountAmount = "an amount such as \"5 USDC\", or \"5 USDC@base\" of what was received on a chain"
     case account = "an account such as usdc@base or usdc@eip155:8453, as `farebox merchant list --json` names them"
     case payment = "a payment's id: 64 hexadecimal digits"
+    case transaction = "a transaction's hash: 0x and 64 hexadecimal digits"
     case selection = "open or unserved"
     case channel = "a channel's id: 64 hexadecimal digits"
     case channels = "unsettled or closing"
@@ -55,6 +58,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .tooLittle: "insufficient-funds"
     case .notDurable: "not-durable"
     case .stillClosing: "still-closing"
+    case .unresolved: "not-resolved"
     case .keys: "keys"
     case .noLedger: "no-ledger"
     }
@@ -67,7 +71,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .unknownMember, .missingMember, .malformedMember: 400
     case .refused(.unavailable), .notDurable, .noLedger: 503
     case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference), .refused(.unknownPayment): 404
-    case .refused, .tooLittle, .stillClosing: 409
+    case .refused, .tooLittle, .stillClosing, .unresolved: 409
     case .keys: 500
     }
   }
@@ -83,6 +87,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .tooLittle(let required, let available): "too little money: \(required) are needed, \(available) are there"
     case .notDurable: "the change did not reach the disk within ten seconds"
     case .stillClosing: "the session is closing; exchanges in flight have not ended yet"
+    case .unresolved(let obstacle): obstacle.rawValue
     case .keys(let error): error.message
     case .noLedger: "this proxy keeps no ledger"
     }
@@ -95,7 +100,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .notDurable: "look at the proxy's log; repeating the command with the same reference is safe"
     case .stillClosing: "ask again with `farebox session show`"
     case .keys(let error): error.advice
-    case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .tooLittle, .noLedger: nil
+    case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .tooLittle, .unresolved, .noLedger: nil
     }
   }
 

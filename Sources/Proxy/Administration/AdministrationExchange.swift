@@ -19,8 +19,8 @@ struct AdministrationExchange: Sendable {
     var path: String
     var content: [UInt8]
 
-    /// Whether it starts programs or asks name servers.
-    var takesLong: Bool { path == "/v1/reload" || path == "/v1/upgrade" }
+    /// Whether it starts programs, or asks name servers or nodes.
+    var takesLong: Bool { path == "/v1/reload" || path == "/v1/upgrade" || path == "/v1/payment/resolve" }
   }
 
   private struct Reply: Sendable {

@@ -52,9 +52,9 @@ struct ChainStatus {
     var problems: [String] = []
     var object: JSONObject = [
       "name": .string(chain.name), "chain": .string(chain.reference), "type": .string(chain.kind.rawValue),
-      "state": .string(state(condition)), "nodes": .array(chain.rpc.map { .string($0.words) }),
+      "state": .string(state(chain, condition)), "nodes": .array(chain.rpc.map { .string($0.words) }),
     ]
-    if let live, let fault = condition?.fault {
+    if let live, let fault = condition?.cause {
       let words = live.words(of: fault)
       object.set("fault", ["code": .string(fault.code), "message": .string(words)])
       problems.append(words)
@@ -65,7 +65,7 @@ struct ChainStatus {
     let signer = live?.submitter?.address ?? chain.signerAddress
     if let signer {
       object.set("signer", .object(Self.json(signer, condition)))
-      if let left = condition?.paymentsLeft, left < ChainPlan.paymentsLow, condition?.fault == nil {
+      if let left = condition?.paymentsLeft, left < ChainPlan.paymentsLow, condition?.cause == nil {
         problems.append("the gas money of \(signer.checksummed) lasts for \(left) payments: fill it up")
       }
     }
@@ -74,7 +74,10 @@ struct ChainStatus {
       var view: JSONObject = ["name": .string(facilitator.name), "url": .string(facilitator.endpoint.words)]
       if let answers = condition?.facilitatorAnswers {
         view.set("answers", .bool(answers))
-        if !answers, condition?.fault == nil { problems.append("the facilitator \(facilitator.name) does not answer") }
+        if !answers, condition?.fault == nil {
+          let words = condition?.facilitatorFault == .unreachable ? "does not answer" : "settles nothing on the chain by its own words"
+          problems.append("the facilitator \(facilitator.name) \(words)")
+        }
       }
       object.set("facilitator", .object(view))
     }
@@ -97,11 +100,13 @@ struct ChainStatus {
     return object
   }
 
-  private func state(_ condition: ChainCondition?) -> String {
+  private func state(_ chain: Settings.Chain, _ condition: ChainCondition?) -> String {
     guard desk != nil else { return "not-running" }
     // A chain that a reload has added is not there at once.
     guard let condition, condition.isKnown else { return "starting" }
-    return condition.fault == nil ? "usable" : "unusable"
+    // One way to settle is enough.
+    let settlesItself = chain.signer != nil || chain.facilitator == nil
+    return settlesItself && condition.cause == nil || condition.fault == nil && condition.facilitatorAnswers == true ? "usable" : "unusable"
   }
 
   private static func json(_ signer: Address, _ condition: ChainCondition?) -> JSONObject {

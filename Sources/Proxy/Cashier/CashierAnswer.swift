@@ -141,7 +141,7 @@ extension Cashier {
   }
 
   /// Whether payments on an offer's chain can be settled now.
-  private func isReachable(_ offer: RouteRails.Offer) -> Bool { chains?.isReachable(offer.chain) ?? false }
+  func isReachable(_ offer: RouteRails.Offer) -> Bool { chains?.isReachable(offer.chain, isFacilitated: offer.isFacilitated) ?? false }
 
   /// Whether any of a route's offers can be kept at the moment.
   private func isPayable(_ route: PricedRoute) -> Bool {

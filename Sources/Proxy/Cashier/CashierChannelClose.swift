@@ -26,7 +26,7 @@ extension Cashier {
     if let told, told.id == view.id {
       switch told.word {
       // Told before the books were read: they say it in a moment.
-      case .settled, .unknown: return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: 1))
+      case .settled, .unknown, .declined: return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: 1))
       case .unavailable: return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry))
       case .refused: return .answer(refused(.transactionReverted, request, index, view, stored, presented, at: now))
       }

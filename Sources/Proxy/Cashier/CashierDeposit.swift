@@ -153,7 +153,7 @@ extension Cashier {
       case .settled: break
       case .refused(let refusal): return .answer(refused(refusal, request, index, channel, credential, at: now))
       case .unavailable: return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry))
-      case .unknown: return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: Self.channelRetry))
+      case .unknown, .declined: return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: Self.channelRetry))
       }
     }
     guard let view = ledger.payment(id) else {

@@ -107,7 +107,7 @@ extension Cashier {
     case .refused:
       channelFailures.count(view.id, at: clock)
       return .answer(refused(.invalidSignature, request, index, view, stored, presented, at: now))
-    case .unknown, .unavailable:
+    case .unknown, .unavailable, .declined:
       return .answer(problem(.railUnavailable, challengeID: presented.credential.challenge.id, retryAfter: Self.channelRetry))
     }
   }

@@ -1,3 +1,4 @@
+import Bytes
 import Configuration
 import Encoding
 import Ethereum
@@ -96,7 +97,7 @@ struct RouteRails: Sendable {
     }
     return EVMCharge(
       amount: offer.amount, currency: offer.token.address, recipient: offer.recipient, description: description, chainID: chain.id,
-      permit2: offer.token.permit2, spender: chain.signerAddress, credentialTypes: types + [.transaction, .hash],
+      permit2: offer.token.permit2, spender: chain.signerAddress, credentialTypes: types + [.transaction] + (chain.acceptsHash ? [.hash] : []),
       decimals: UInt8(clamping: offer.token.currency.decimals))
   }
 
@@ -171,6 +172,14 @@ enum ChargeRequest: Sendable, Hashable {
     switch self {
     case .evm(let charge): charge.object
     case .tempo(let charge): charge.object
+    }
+  }
+
+  /// What the payment of a credential that answers this request is called; nil where it cannot be read.
+  func id(_ credential: Credential) -> Digest32? {
+    switch self {
+    case .evm(let charge): (try? EVMChargePayload(parsing: credential.payload)).flatMap { charge.id($0, source: credential.source) }
+    case .tempo(let charge): (try? TempoChargePayload(parsing: credential.payload)).flatMap { charge.id($0) }
     }
   }
 

@@ -17,7 +17,12 @@ final class Chain: Sendable {
   let facilitator: Facilitator?
   /// nil where no sessions are sold.
   let escrow: EscrowDesk?
+  /// Whose payments have cost gas and brought nothing.
+  let reverts = PaidReverts()
   private let reachable = Atomic<Bool>(false)
+  private let facilitated = Atomic<Bool>(false)
+  /// Tokens whose contracts are what the configuration says: that does not change.
+  private let checkedTokens = Mutex<Set<Address>>([])
   private let guardians = Mutex<[Task<Void, Never>]>([])
   private let notices: ChainNotices
   /// What the last look at the chain found, for operators.
@@ -40,20 +45,23 @@ final class Chain: Sendable {
     }
   }
 
-  /// Whether what is offered on the chain can be kept at the moment.
+  /// Whether what we settle ourselves, or only look at, can be settled at the moment.
   var isReachable: Bool { reachable.load(ordering: .relaxed) }
+
+  /// Whether what the facilitator settles can be settled at the moment.
+  var isFacilitated: Bool { facilitated.load(ordering: .relaxed) }
 
   /// Takes up what the outbox holds, and begins to look after the chain.
   func start() async {
     await submitter?.restore()
-    await look()
     escrow?.start()
     let tasks = [
       Task { [self] in
         while !Task.isCancelled {
+          await look()
           // What cannot be sold is looked at more often.
-          try? await Task.sleep(for: isReachable ? ChainPlan.lookInterval : ChainPlan.closedInterval)
-          if !Task.isCancelled { await look() }
+          let isOpen = isReachable && (facilitator == nil || isFacilitated)
+          try? await Task.sleep(for: isOpen ? ChainPlan.lookInterval : ChainPlan.closedInterval)
         }
       }
     ]
@@ -74,13 +82,14 @@ final class Chain: Sendable {
   /// Finds out whether payments can be settled. One bad answer closes no shop: it is asked again first.
   private func look() async {
     var found = await inspect()
-    for pause in ChainPlan.secondLooks where found.fault != nil && isReachable && !Task.isCancelled {
+    for pause in ChainPlan.secondLooks where (found.cause != nil && isReachable || found.facilitatorFault != nil && isFacilitated) && !Task.isCancelled {
       try? await Task.sleep(for: pause)
       found = await inspect()
     }
     found.isKnown = true
     condition.withLock { $0 = found }
-    reachable.store(found.fault == nil, ordering: .relaxed)
+    reachable.store(found.cause == nil && rpc != nil, ordering: .relaxed)
+    facilitated.store(found.fault == nil && facilitator != nil && found.facilitatorFault == nil, ordering: .relaxed)
     tell(found)
   }
 
@@ -90,7 +99,10 @@ final class Chain: Sendable {
       do throws(ChainError) {
         guard try await rpc.chainID() == plan.id else { throw .otherChain }
         found.block = try await rpc.blockNumber()
-        if let submitter {
+        try await checkTokens(rpc)
+      } catch { found.fault = error }
+      if found.fault == nil, let submitter {
+        do throws(ChainError) {
           let balance = try await rpc.balance(of: submitter.address)
           found.balance = balance
           let (base, tip) = try await rpc.fees()
@@ -100,20 +112,44 @@ final class Chain: Sendable {
           if price > plan.feeLimit { throw .tooDear }
           // Without money for gas nothing can be submitted.
           if balance / ChainPlan.gasOfOnePayment < price { throw .refused(code: 0, .insufficientFunds) }
-        }
-      } catch { found.fault = error }
+        } catch { found.signerFault = error }
+      }
     }
-    if found.fault == nil, let facilitator {
-      let answers = await facilitator.answers()
-      found.facilitatorAnswers = answers
-      if !answers { found.fault = .unreachable }
+    if let facilitator {
+      found.facilitatorFault = await facilitator.fault()
+      found.facilitatorAnswers = found.facilitatorFault == nil
+      if rpc == nil { found.fault = found.facilitatorFault }
     }
     return found
   }
 
+  /// Compares the configured tokens with their contracts, each until it was found to be what is said of it.
+  private func checkTokens(_ rpc: ChainRPC) async throws(ChainError) {
+    for token in plan.settings.tokens where !checkedTokens.withLock({ $0.contains(token.address) }) {
+      guard try await word(ERC20.decimals, of: token.address, rpc) == Word256(UInt64(token.currency.decimals)) else { throw .tokenDiffers(token.address) }
+      if let domain = token.domain, token.transfers.contains(.eip3009), let separator = try await word(ERC20.domainSeparator, of: token.address, rpc) {
+        let expected = TypedData.Domain(name: domain.name, version: domain.version, chainID: plan.id, verifyingContract: token.address).separator
+        guard separator.octets == expected else { throw .tokenDiffers(token.address) }
+      }
+      checkedTokens.withLock { _ = $0.insert(token.address) }
+    }
+  }
+
+  /// What a contract answers; nil where it has no such function.
+  private func word(_ function: ABIFunction, of contract: Address, _ rpc: ChainRPC) async throws(ChainError) -> Word256? {
+    guard let question = try? function.call(with: []) else { return nil }
+    do throws(ChainError) {
+      let answer = try await rpc.call(to: contract, data: question, from: nil)
+      return answer.count == 32 ? Word256(bigEndian: answer) : nil
+    } catch {
+      guard case .reverted = error else { throw error }
+      return nil
+    }
+  }
+
   /// Says what operators should know of it.
   private func tell(_ found: ChainCondition) {
-    notices.looked(found.fault.map { words(of: $0) })
+    notices.looked((found.cause ?? found.facilitatorFault).map { words(of: $0, isFacilitator: found.cause == nil) })
     if let submitter, let payments = found.paymentsLeft, payments < ChainPlan.paymentsLow {
       notices.tell(.gasMoneyLow(signer: submitter.address.checksummed, payments: payments))
     }
@@ -123,8 +159,8 @@ final class Chain: Sendable {
   }
 
   /// A fault in words: who is asked where there are no nodes is the facilitator.
-  func words(of fault: ChainError) -> String {
-    fault == .unreachable && rpc == nil ? "the facilitator does not answer with what can be read" : fault.words
+  func words(of fault: ChainError, isFacilitator: Bool = false) -> String {
+    fault == .unreachable && (rpc == nil || isFacilitator) ? "the facilitator does not answer with what can be read" : fault.words
   }
 }
 
@@ -139,8 +175,15 @@ struct ChainCondition: Sendable {
   var gasPrice: UInt128?
   /// Whether the facilitator has answered when it was asked last; nil where there is none, or it was not asked yet.
   var facilitatorAnswers: Bool?
-  /// Why nothing can be settled; nil: it can be.
+  /// What the facilitator has instead of settling.
+  var facilitatorFault: ChainError?
+  /// Why nothing at all can be settled; nil: it can be.
   var fault: ChainError?
+  /// Why nothing can be submitted by us.
+  var signerFault: ChainError?
+
+  /// Why what we settle ourselves cannot be settled.
+  var cause: ChainError? { fault ?? signerFault }
 
   /// For how many payments the balance lasts at the present price of gas; nil where either is unknown, or gas costs nothing.
   var paymentsLeft: UInt64? {

@@ -1,6 +1,7 @@
 import Bytes
 import Encoding
 import Ethereum
+import HTTP
 import IO
 import Ledger
 import Synchronization
@@ -9,8 +10,15 @@ import Synchronization
 final class ChainDesk: Sendable {
   /// Most payments under way at once; more are answered 503.
   static let orderLimit = 4096
-  /// How often payments that nobody waits for are looked at again.
+  /// Most of one client (an IPv4 address, or an IPv6 customer's /64).
+  static let clientLimit = 64
+  /// Most of which nothing is claimed yet, since only the chain can tell whether they are payments at all.
+  static let unclaimedLimit = 512
+  /// Most that nobody waits for.
+  static let keptLimit = 1024
+  /// How soon payments that nobody waits for are looked at again; twice as long each time, and at most so long.
   private static let keeperInterval = Duration.seconds(15)
+  private static let longestInterval = Duration.seconds(3600)
   /// Most requests that wait for one payment.
   static let waiterLimit = 64
 
@@ -22,10 +30,25 @@ final class ChainDesk: Sendable {
     let ticket: UInt64
   }
 
+  /// A payment's place among those under way.
+  private struct Place {
+    /// nil where it has not been kept yet.
+    var task: Task<Void, Never>?
+    /// nil where nobody waits for it.
+    let client: ClientAddress?
+    let isClaimed: Bool
+  }
+
   private struct State {
     var waiters: [Digest32: [Waiter]] = [:]
-    /// By payment; nil where its task has not been kept yet.
-    var tasks: [Digest32: Task<Void, Never>?] = [:]
+    /// By payment.
+    var tasks: [Digest32: Place] = [:]
+    /// How many of them each client brought, how many are not claimed, and how many nobody waits for.
+    var clients: [ClientAddress: Int] = [:]
+    var unclaimed = 0
+    var kept = 0
+    /// When payments of which nobody could tell anything are looked at again.
+    var schedule: [Digest32: (next: Instant, pause: Duration)] = [:]
     var chains: [UInt64: Chain] = [:]
     var isStopped = false
     /// Looks after what nobody waits for.
@@ -75,6 +98,8 @@ final class ChainDesk: Sendable {
         await previous?.value
         for chain in gone { await chain.stop() }
         for chain in fresh { await chain.start() }
+        // What another node or signer may settle is tried at once.
+        self.state.withLock { $0.schedule = [:] }
         resumeOpenPayments()
         keepOn()
       }
@@ -82,7 +107,18 @@ final class ChainDesk: Sendable {
   }
 
   /// Whether offers on a chain can be kept at the moment.
-  func isReachable(_ chain: UInt64) -> Bool { state.withLock { $0.chains[chain]?.isReachable ?? false } }
+  func isReachable(_ chain: UInt64, isFacilitated: Bool = false) -> Bool {
+    guard let chain = state.withLock({ $0.chains[chain] }) else { return false }
+    return isFacilitated ? chain.isFacilitated : chain.isReachable
+  }
+
+  /// The newest block of a chain, as it was looked at last.
+  func block(_ chain: UInt64) -> UInt64? { state.withLock { $0.chains[chain] }?.condition.withLock { $0.block } }
+
+  /// Whether a client may bring another payment now.
+  func hasPlace(for client: ClientAddress) -> Bool {
+    state.withLock { $0.tasks.count < Self.orderLimit && $0.clients[client.limitKey, default: 0] < Self.clientLimit }
+  }
 
   /// Who submits transactions on a chain; nil where nobody does.
   func submitter(_ chain: UInt64) -> Address? { state.withLock { $0.chains[chain]?.submitter?.address } }
@@ -112,10 +148,15 @@ final class ChainDesk: Sendable {
         state.waiters[order.id, default: []].append(waiter)
         return .some(nil)
       }
-      guard state.tasks.count < Self.orderLimit, let chain = state.chains[order.chain] else { return nil }
+      let client = waiter == nil ? nil : order.payment.client.limitKey
+      guard state.tasks.count < Self.orderLimit, let chain = state.chains[order.chain], waiter != nil || state.kept < Self.keptLimit,
+        order.entry != nil || state.unclaimed < Self.unclaimedLimit, client.map({ state.clients[$0, default: 0] < Self.clientLimit }) ?? true
+      else { return nil }
       if let waiter { state.waiters[order.id] = [waiter] }
       // The task's place is taken before it runs.
-      state.tasks[order.id] = .some(nil)
+      state.tasks[order.id] = Place(client: client, isClaimed: order.entry != nil)
+      if let client { state.clients[client, default: 0] += 1 } else { state.kept += 1 }
+      if order.entry == nil { state.unclaimed += 1 }
       return chain
     }
     guard let chain else { return false }
@@ -125,14 +166,28 @@ final class ChainDesk: Sendable {
       conclude(order.id, word)
     }
     state.withLock { state in
-      if state.tasks[order.id] != nil { state.tasks[order.id] = task }
+      if state.tasks[order.id] != nil { state.tasks[order.id]?.task = task }
     }
     return true
   }
 
   private func conclude(_ id: Digest32, _ word: SettlementWord) {
     let waiters = state.withLock { state in
-      state.tasks[id] = nil
+      if let place = state.tasks.removeValue(forKey: id) {
+        if let client = place.client {
+          let count = (state.clients[client] ?? 1) - 1
+          state.clients[client] = count > 0 ? count : nil
+        } else {
+          state.kept -= 1
+        }
+        if !place.isClaimed { state.unclaimed -= 1 }
+      }
+      if case .unknown = word {
+        let pause = state.schedule[id].map { min($0.pause * 2, Self.longestInterval) } ?? Self.keeperInterval
+        state.schedule[id] = (.now() + pause, pause)
+      } else {
+        state.schedule[id] = nil
+      }
       state.counts.count(word)
       return state.waiters.removeValue(forKey: id) ?? []
     }
@@ -151,8 +206,19 @@ final class ChainDesk: Sendable {
 
   /// Goes on with what was under way when the program ended, and with what came to no end since.
   func resumeOpenPayments() {
-    for view in ledger.openPayments() {
-      guard let order = SettlementOrder(view) else { continue }
+    let epoch = ledger.epoch
+    let open = ledger.openPayments()
+    let now = Instant.now()
+    let due = state.withLock { state in
+      // What has come to its end is not waited for any more.
+      if !state.schedule.isEmpty {
+        let ids = Set(open.map(\.id))
+        state.schedule = state.schedule.filter { ids.contains($0.key) }
+      }
+      return open.filter { state.tasks[$0.id] == nil && (state.schedule[$0.id]?.next ?? now) <= now }
+    }
+    for view in due {
+      guard let order = SettlementOrder(view, epoch: epoch) else { continue }
       _ = settle(order, nil)
     }
   }
@@ -177,8 +243,10 @@ final class ChainDesk: Sendable {
       defer {
         state.tasks = [:]
         state.waiters = [:]
+        state.clients = [:]
+        (state.unclaimed, state.kept) = (0, 0)
       }
-      return (Array(state.tasks.values), Array(state.chains.values), state.waiters)
+      return (state.tasks.values.map(\.task), Array(state.chains.values), state.waiters)
     }
     state.withLock { $0.keeper.take() }?.cancel()
     for task in tasks { task?.cancel() }

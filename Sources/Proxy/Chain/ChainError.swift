@@ -10,10 +10,16 @@ enum ChainError: Error, Equatable {
   case reverted(RevertReason)
   /// The node refused for a reason of its own: its code, and which kind of refusal its words are.
   case refused(code: Int, NodeRefusal)
+  /// The facilitator does not settle x402's exact on the chain.
+  case notSupported
   /// The signer did not sign, or signed something else.
   case notSigned
   /// The fee that the network asks is above the configured limit.
   case tooDear
+  /// The call needs more gas than one settlement is given.
+  case gasLimit
+  /// A configured token's contract is not what the configuration says.
+  case tokenDiffers(Address)
   /// The ledger took no entry.
   case ledgerUnavailable
   /// The program is about to end.
@@ -29,8 +35,11 @@ extension ChainError {
     case .reverted: "reverted"
     case .refused(_, .insufficientFunds): "gas-money-missing"
     case .refused: "refused"
+    case .notSupported: "not-supported"
     case .notSigned: "not-signed"
     case .tooDear: "gas-too-dear"
+    case .gasLimit: "gas-limit"
+    case .tokenDiffers: "token-differs"
     case .ledgerUnavailable: "ledger-unavailable"
     case .stopped: "stopping"
     }
@@ -44,8 +53,12 @@ extension ChainError {
     case .reverted: "a call would be undone"
     case .refused(_, .insufficientFunds): "the signer's account cannot pay the gas of one payment"
     case .refused(let code, _): "a node refuses what every node answers (code \(code))"
+    case .notSupported: "the facilitator does not say that it settles exact (x402 version 2) on the chain"
     case .notSigned: "the signer does not sign, or signs something else"
     case .tooDear: "gas costs more than gas-limit-price allows"
+    case .gasLimit: "a call needs more gas than a settlement is given"
+    case .tokenDiffers(let token):
+      "the contract \(token.checksummed) is no token with the configured decimals, or its EIP-712 name or version is another"
     case .ledgerUnavailable: "the ledger is not available"
     case .stopped: "the proxy is about to end"
     }

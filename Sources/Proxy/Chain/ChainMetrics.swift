@@ -11,7 +11,7 @@ struct ChainCounts: Sendable {
   mutating func count(_ word: SettlementWord) {
     switch word {
     case .settled: settled &+= 1
-    case .refused: refused &+= 1
+    case .refused, .declined: refused &+= 1
     case .unknown: unknown &+= 1
     case .unavailable: unavailable &+= 1
     }
@@ -41,7 +41,7 @@ enum ChainMetricsText {
     let outcomes = [("settled", counts.settled), ("refused", counts.refused), ("unknown", counts.unknown), ("unavailable", counts.unavailable)]
     for (outcome, count) in outcomes { value("payments_total", "outcome", outcome, UInt128(count)) }
     head("reachable", "gauge", "Whether payments can be settled on a chain: 0 withdraws its offers.")
-    for chain in chains { value("reachable", "chain", chain.plan.name, chain.isReachable ? 1 : 0) }
+    for chain in chains { value("reachable", "chain", chain.plan.name, chain.isReachable || chain.isFacilitated ? 1 : 0) }
     head("signer_balance_wei", "gauge", "What the account that pays for gas has, at the last look.")
     for (name, found) in conditions { if let balance = found.balance { value("signer_balance_wei", "chain", name, balance) } }
     head("outbox_length", "gauge", "Transactions of ours that the chain has not taken yet.")

@@ -55,6 +55,9 @@ final class ChainRPC: Sendable {
     }
   }
 
+  /// Whether any node says anything.
+  var isAnswering: Bool { get async { (try? await blockNumber()) != nil } }
+
   func chainID() async throws(ChainError) -> UInt64 {
     try await result(.chainID) { (value) throws(EthereumError) in try value.quantity64() }
   }
@@ -118,17 +121,31 @@ final class ChainRPC: Sendable {
   func send(_ raw: [UInt8]) async throws(ChainError) {
     // Each node by itself: a refusal behind an answer that was lost says nothing, for that one may have taken it.
     var isLost = false
+    var content = ByteBuffer()
+    RPCCall.sendRawTransaction(raw).write(id: 1, to: &content)
+    let octets = content.array()
     for step in 0..<nodes.count {
       let place = (current.load(ordering: .relaxed) + step) % nodes.count
-      guard let reply = try? await Self.ask(.sendRawTransaction(raw), of: nodes[place], services) else {
-        isLost = true
-        continue
+      // Not repeated on another connection: the second answer would be about what the first one did.
+      switch await services.call(nodes[place].post(octets, contentLimit: RPCReply.limits.octets, mayRepeat: false)) {
+      case .notSent: continue
+      case .unanswered: isLost = true
+      case .answered(let answer):
+        guard let reply = try? RPCReply(answer.content, id: 1) else {
+          isLost = true
+          continue
+        }
+        guard let failure = reply.failure else { return }
+        let refusal = NodeRefusal(failure.message)
+        guard refusal != .alreadyKnown else { return }
+        // Limits and faults are the node's own: another one may take it.
+        if failure.code <= -32_000, failure.code != -32_000 {
+          isLost = isLost || failure.code == -32_603
+          continue
+        }
+        guard !isLost else { throw .unreachable }
+        throw .refused(code: failure.code, refusal)
       }
-      guard let failure = reply.failure else { return }
-      let refusal = NodeRefusal(failure.message)
-      guard refusal != .alreadyKnown else { return }
-      guard !isLost else { break }
-      throw .refused(code: failure.code, refusal)
     }
     throw .unreachable
   }
@@ -160,12 +177,9 @@ final class ChainRPC: Sendable {
     try await result(.transaction(hash)) { (value) throws(EthereumError) in try TransactionRecord(value) }
   }
 
-  /// The transfers of a token to an account in some blocks.
-  func transfers(of token: Address, to account: Address, from first: UInt64, through last: UInt64) async throws(ChainError) -> [Log] {
-    let filter = LogFilter(
-      from: .number(first), to: .number(last), addresses: [token],
-      topics: [[TransferEvent.transfer.topic], [], [Word256(account).octets]])
-    return try await result(.logs(filter)) { (value) throws(EthereumError) in try Log.logs(value) }
+  /// The logs that a filter lets through.
+  func logs(_ filter: LogFilter) async throws(ChainError) -> [Log] {
+    try await result(.logs(filter)) { (value) throws(EthereumError) in try Log.logs(value) }
   }
 
   /// When a block was made.

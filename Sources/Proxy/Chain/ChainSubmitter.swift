@@ -49,10 +49,22 @@ actor ChainSubmitter {
     /// Newest last.
     var hashes: [Digest32]
     var raw: [UInt8]
+    /// Nothing is sent before it is durable: a restart would give the nonce to another.
+    var entry: AwaitedEntry
     var sentAt: Instant
-    /// Rounds in which the chain had taken the nonce and no version could be found.
-    var missing = 0
+    var broadcastAt: Instant?
+    var nextLook: Instant
+    /// Between its last two looks.
+    var pause = ChainSubmitter.shortestPause
+    /// Since when, and at which block, the chain had taken the nonce and no version could be found.
+    var missing: (since: Instant, block: UInt64)?
     var waiters: [CheckedContinuation<Outcome, Never>] = []
+  }
+
+  /// A transaction that the chain has taken, for as long as a reorganisation may drop it.
+  private struct Landed {
+    let raw: [UInt8]
+    let block: UInt64
   }
 
   /// Fees rise by an eighth at least from one version to the next, as nodes demand, and a little more.
@@ -61,8 +73,13 @@ actor ChainSubmitter {
   private static let gasMargin: UInt64 = 20
   /// Half of the first pause behind a new transaction.
   private static let shortestPause = Duration.milliseconds(50)
-  /// Rounds after which a nonce that was taken by an unknown transaction counts as lost.
-  private static let missingLimit = 8
+  /// How often what is on its way is sent again as it is, since nodes forget.
+  private static let rebroadcastInterval = Duration.seconds(3)
+  /// How long a nonce has to be taken, without a version of ours to be found, until it counts as another program's.
+  private static let missingTime = Duration.seconds(5)
+  /// Blocks for which what has landed is kept, and the most transactions.
+  private static let keptBlocks: UInt64 = 64
+  private static let keptLimit = 256
 
   private let chain: ChainPlan
   private let signer: ChainSigner
@@ -71,10 +88,9 @@ actor ChainSubmitter {
   private let notices: ChainNotices
   private let sending = AsyncLock()
   private var flights: [UInt64: Flight] = [:]
+  private var landed: [UInt64: Landed] = [:]
   private var watch: Task<Void, Never>?
   private var isStopped = false
-  /// Between the last two looks.
-  private var pause = ChainSubmitter.shortestPause
   /// The ledger's, when the outbox was read.
   private var epoch: UInt32 = 0
 
@@ -89,7 +105,8 @@ actor ChainSubmitter {
   /// The address that signs.
   nonisolated var address: Address { signer.address }
 
-  /// Takes up what the outbox holds: after a start, and after the ledger was read back. What the outbox does not know of was never sent.
+  /// Takes up what the outbox holds: after a start, after the ledger was read back, and wherever the two differ. What the outbox does not know
+  /// of was never sent.
   func restore() {
     epoch = ledger.epoch
     let known = ledger.outgoing(chain: chain.id, sender: signer.address.bytes)
@@ -97,7 +114,8 @@ actor ChainSubmitter {
     for outgoing in known where flights[outgoing.nonce] == nil {
       guard let signed = try? SignedTransaction(decoding: outgoing.raw) else { continue }
       flights[outgoing.nonce] = Flight(
-        purpose: outgoing.purpose, transaction: signed.transaction, hashes: outgoing.replaced + [outgoing.hash], raw: outgoing.raw, sentAt: .now())
+        purpose: outgoing.purpose, transaction: signed.transaction, hashes: outgoing.replaced + [outgoing.hash], raw: outgoing.raw,
+        entry: AwaitedEntry(lsn: 0, epoch: epoch), sentAt: .now(), nextLook: .now())
     }
     if !flights.isEmpty { startWatch() }
   }
@@ -105,11 +123,12 @@ actor ChainSubmitter {
   /// Sends a call of a contract, and waits until the chain has taken it. Where one is on its way for the same purpose, that is waited for.
   func submit(_ purpose: Purpose, to: Address, data: [UInt8], urgency: Urgency = .usual) async -> Outcome {
     if let nonce = nonce(of: purpose.id) { return await outcome(of: nonce) }
-    let nonce: UInt64
     do throws(ChainError) {
-      nonce = try await sending.withLock { [self] () async throws(ChainError) in try await send(purpose, to: to, data: data, urgency) }
+      let nonce = try await send(purpose, to: to, data: data, urgency)
+      // Waited for before it is sent: some chains take it while the node still answers.
+      Task { await broadcast(nonce) }
+      return await outcome(of: nonce)
     } catch { return .failed(error) }
-    return await outcome(of: nonce)
   }
 
   /// Waits for a transaction that was submitted before; nil where there is none for the purpose.
@@ -118,22 +137,19 @@ actor ChainSubmitter {
     return await outcome(of: nonce)
   }
 
-  /// Ends: what is on its way is gone on with by the next start.
-  func stop() {
+  /// Ends: what is on its way is gone on with by the next start. Nothing is put into the outbox once this has returned.
+  func stop() async {
     isStopped = true
     watch?.cancel()
+    await sending.withLock { () async in }
     for nonce in flights.keys { conclude(nonce, .failed(.stopped)) }
   }
 
   private func nonce(of purpose: Digest32) -> UInt64? { flights.first { $0.value.purpose == purpose }?.key }
 
-  /// What the newest transactions came to: one may have landed before the node's answer to its broadcast, and so before anybody waits.
-  private var outcomes: [UInt64: Outcome] = [:]
-  private static let outcomeLimit = 256
-
   private func outcome(of nonce: UInt64) async -> Outcome {
     await withCheckedContinuation { continuation in
-      guard !isStopped, flights[nonce] != nil else { return continuation.resume(returning: outcomes[nonce] ?? .failed(.stopped)) }
+      guard !isStopped, flights[nonce] != nil else { return continuation.resume(returning: .failed(.stopped)) }
       flights[nonce]?.waiters.append(continuation)
     }
   }
@@ -144,25 +160,36 @@ actor ChainSubmitter {
     guard !isStopped else { throw .stopped }
     let gas = try await rpc.estimateGas(from: signer.address, to: to, data: data)
     // A wallet's own code runs in the call, and would spend what it likes.
-    guard gas <= ChainPlan.gasLimit else { throw .tooDear }
+    guard gas <= ChainPlan.gasLimit else { throw .gasLimit }
     let fees = try await fees(urgency.factor)
-    let nonce = try await nextNonce()
     let (margin, overflows) = gas.multipliedReportingOverflow(by: 100 + Self.gasMargin)
     let transaction = Transaction(
-      chainID: chain.id, nonce: nonce, maxPriorityFeePerGas: fees.tip, maxFeePerGas: fees.most, gasLimit: overflows ? gas : margin / 100, to: to,
-      data: data)
+      chainID: chain.id, nonce: 0, maxPriorityFeePerGas: fees.tip, maxFeePerGas: fees.most, gasLimit: overflows ? gas : margin / 100, to: to, data: data)
+    let nonce = try await sending.withLock { [self] () async throws(ChainError) in try await enter(transaction, purpose, urgency) }
+    guard let entry = flights[nonce]?.entry, await ledger.isDurable(entry) else { throw .ledgerUnavailable }
+    return nonce
+  }
+
+  /// Signs a transaction with the next nonce and puts it into the outbox; returns the nonce.
+  private func enter(_ draft: Transaction, _ purpose: Purpose, _ urgency: Urgency) async throws(ChainError) -> UInt64 {
+    // Who waited here may have been overtaken.
+    if let nonce = nonce(of: purpose.id) { return nonce }
+    var transaction = draft
+    transaction.nonce = try await nextNonce()
     let (raw, hash) = try await signer.sign(transaction)
     let outgoing = OutgoingTransaction(
-      chain: chain.id, sender: signer.address.bytes, nonce: nonce, purpose: purpose.id, hash: hash, raw: raw, createdAt: .now())
-    let entry: LSN
-    do { entry = try enter(outgoing, for: purpose) } catch { throw .ledgerUnavailable }
-    flights[nonce] = Flight(purpose: purpose.id, factor: urgency.factor, transaction: transaction, hashes: [hash], raw: raw, sentAt: .now())
-    pause = Self.shortestPause
+      chain: chain.id, sender: signer.address.bytes, nonce: transaction.nonce, purpose: purpose.id, hash: hash, raw: raw, createdAt: .now())
+    // Whoever takes the outbox over reads it after this program's part has ended.
+    guard !isStopped else { throw .stopped }
+    let entry: AwaitedEntry
+    do throws(Refusal) {
+      entry = try ledger.awaited { () throws(Refusal) in try enter(outgoing, for: purpose) }
+    } catch { throw .ledgerUnavailable }
+    flights[transaction.nonce] = Flight(
+      purpose: purpose.id, factor: urgency.factor, transaction: transaction, hashes: [hash], raw: raw, entry: entry, sentAt: .now(),
+      nextLook: .now() + Self.shortestPause * 2)
     startWatch()
-    // Not before it is durable: a restart would give the nonce to another.
-    guard await ledger.isDurable(entry) else { throw .ledgerUnavailable }
-    await broadcast(nonce)
-    return nonce
+    return transaction.nonce
   }
 
   /// Puts a transaction into the outbox, and tells the ledger what it is for, in one entry.
@@ -175,14 +202,24 @@ actor ChainSubmitter {
 
   /// The nonce that is next by the outbox, or by the chain where the address has sent nothing through it yet.
   private func nextNonce() async throws(ChainError) -> UInt64 {
+    let known = ledger.outgoing(chain: chain.id, sender: signer.address.bytes)
+    if ledger.epoch != epoch || known.count != flights.count || known.contains(where: { flights[$0.nonce] == nil }) { restore() }
     if flights.isEmpty {
       // Nothing is on its way: whatever else used the key has to be taken over.
-      let known = try await rpc.transactionCount(of: signer.address, includesPending: true)
-      do { _ = try ledger.adoptNonce(chain: chain.id, sender: signer.address.bytes, nonce: known, at: .now()) } catch { throw .ledgerUnavailable }
-      return known
+      var next = try await rpc.transactionCount(of: signer.address, includesPending: true)
+      if await resendDropped(from: next) { next = try await rpc.transactionCount(of: signer.address, includesPending: true) }
+      do { _ = try ledger.adoptNonce(chain: chain.id, sender: signer.address.bytes, nonce: next, at: .now()) } catch { throw .ledgerUnavailable }
+      return next
     }
     guard let next = ledger.nextNonce(chain: chain.id, sender: signer.address.bytes) else { throw .ledgerUnavailable }
     return next
+  }
+
+  /// Sends again what had landed and is on the chain no more, whose nonces begin with the one that the chain expects; false where there is none.
+  private func resendDropped(from nonce: UInt64) async -> Bool {
+    let dropped = landed.keys.filter { $0 >= nonce }.sorted()
+    for nonce in dropped { if let raw = landed[nonce]?.raw { try? await rpc.send(raw) } }
+    return !dropped.isEmpty
   }
 
   /// What is offered for gas: twice the base fee, so that it may rise for some blocks, and the tip that the node proposes; both a multiple of
@@ -200,9 +237,10 @@ actor ChainSubmitter {
 
   /// Sends the newest version; a node that knows it already has no reason to complain.
   private func broadcast(_ nonce: UInt64) async {
-    guard let raw = flights[nonce]?.raw else { return }
+    guard let flight = flights[nonce], case .durable = ledger.durability(of: flight.entry.lsn, epoch: flight.entry.epoch ?? epoch) else { return }
+    flights[nonce]?.broadcastAt = .now()
     // Whatever the node says: the round of the watch finds out what became of it, and sends it again.
-    try? await rpc.send(raw)
+    try? await rpc.send(flight.raw)
   }
 
   // MARK: following
@@ -217,24 +255,35 @@ actor ChainSubmitter {
     }
   }
 
-  /// Looks come quickly behind a new transaction, since some chains take it at once, and then twice as slowly each time.
+  /// Until the next look is due.
   private func nextPause() -> Duration {
-    pause = min(pause * 2, chain.pollInterval)
-    return pause
+    let due = flights.values.map(\.nextLook).min() ?? Instant.now()
+    return min(max(due - Instant.now(), Self.shortestPause), chain.pollInterval)
   }
 
-  /// Looks at every transaction that is on its way; false where there is none.
+  /// Looks at the transactions whose look is due; false where none is on its way.
   private func round() async -> Bool {
     guard !flights.isEmpty, !isStopped else {
       watch = nil
       return false
     }
     if ledger.epoch != epoch { restore() }
+    let now = Instant.now()
+    let due = flights.keys.filter { (flights[$0]?.nextLook ?? now) <= now }.sorted()
+    guard !due.isEmpty else { return true }
+    for nonce in due {
+      // Looks come quickly behind a new transaction, since some chains take it at once, and then twice as slowly each time.
+      let pause = min((flights[nonce]?.pause ?? chain.pollInterval) * 2, chain.pollInterval)
+      flights[nonce]?.pause = pause
+      flights[nonce]?.nextLook = now + pause
+    }
     guard let head = try? await rpc.blockNumber(), let taken = try? await rpc.transactionCount(of: signer.address, includesPending: false) else { return true }
-    for nonce in flights.keys.sorted() where !isStopped {
+    if let least = flights.keys.min(), taken < least { _ = await resendDropped(from: taken) }
+    for nonce in due where !isStopped {
       // The chain takes nonces in order.
       if nonce < taken { await lookForReceipt(nonce, head: head) } else { await resend(nonce) }
     }
+    landed = landed.filter { $0.value.block + Self.keptBlocks > head }
     return true
   }
 
@@ -250,41 +299,57 @@ actor ChainSubmitter {
       case .absent: continue
       case .receipt(let found): receipt = found
       }
-      flights[nonce]?.missing = 0
+      flights[nonce]?.missing = nil
       guard head >= receipt.blockNumber, head - receipt.blockNumber + 1 >= chain.confirmations else { return }
       return end(nonce, hash, receipt)
     }
-    guard !isSilent, let missing = flights[nonce]?.missing else { return }
-    flights[nonce]?.missing = missing + 1
-    guard missing + 1 >= Self.missingLimit else { return }
+    guard !isSilent, flights[nonce] != nil else { return }
+    guard let missing = flights[nonce]?.missing else {
+      flights[nonce]?.missing = (.now(), head)
+      return
+    }
+    // The count is asked for at a block, which a node that is behind does not have.
+    guard Instant.now() - missing.since >= Self.missingTime, let taken = try? await rpc.transactionCount(of: signer.address, at: missing.block),
+      taken > nonce
+    else { return }
     notices.tell(.nonceTaken(nonce: nonce, transaction: hashes.last.map { HexData.text($0) } ?? ""))
     // Another program uses the key. The call itself may still be made with another nonce.
-    _ = try? ledger.concluded(
-      chain: chain.id, sender: signer.address.bytes, nonce: nonce, hash: hashes.last ?? Digest32(), gas: 0, succeeded: false, at: .now())
-    conclude(nonce, .displaced)
+    if tell(nonce, hashes.last ?? Digest32(), gas: 0, succeeded: false) { conclude(nonce, .displaced) }
   }
 
   private func end(_ nonce: UInt64, _ hash: Digest32, _ receipt: TransactionReceipt) {
-    _ = try? ledger.concluded(
-      chain: chain.id, sender: signer.address.bytes, nonce: nonce, hash: hash, gas: receipt.fee?.uint128 ?? 0, succeeded: receipt.isSuccessful, at: .now())
+    guard tell(nonce, hash, gas: receipt.fee?.uint128 ?? 0, succeeded: receipt.isSuccessful) else { return }
+    if let raw = flights[nonce]?.raw {
+      landed[nonce] = Landed(raw: raw, block: receipt.blockNumber)
+      if landed.count > Self.keptLimit, let least = landed.keys.min() { landed[least] = nil }
+    }
     conclude(nonce, .included(receipt))
+  }
+
+  /// Takes a transaction out of the outbox; false where the ledger takes no entry, so that it is tried again.
+  private func tell(_ nonce: UInt64, _ hash: Digest32, gas: UInt128, succeeded: Bool) -> Bool {
+    do throws(Refusal) {
+      _ = try ledger.concluded(chain: chain.id, sender: signer.address.bytes, nonce: nonce, hash: hash, gas: gas, succeeded: succeeded, at: .now())
+      return true
+    } catch { return error == .unknownTransaction }
   }
 
   private func conclude(_ nonce: UInt64, _ outcome: Outcome) {
     guard let flight = flights.removeValue(forKey: nonce) else { return }
-    outcomes[nonce] = outcome
-    if outcomes.count > Self.outcomeLimit, let oldest = outcomes.keys.min() { outcomes[oldest] = nil }
     for waiter in flight.waiters { waiter.resume(returning: outcome) }
   }
 
   /// Sends a transaction again that the chain has not taken yet: as it is, since nodes forget, and with a higher fee where it is overdue.
   private func resend(_ nonce: UInt64) async {
     guard let flight = flights[nonce] else { return }
+    flights[nonce]?.missing = nil
+    var isDue = flight.broadcastAt.map { Instant.now() - $0 >= Self.rebroadcastInterval } ?? true
     if flight.sentAt + chain.resubmitAfter < .now() {
       if let raised = await raised(flight) { await sending.withLock { [self] () async in await replace(nonce, with: raised) } }
       tellOverdue(nonce, flight.hashes.count)
+      isDue = isDue || flights[nonce]?.hashes.count != flight.hashes.count
     }
-    await broadcast(nonce)
+    if isDue { await broadcast(nonce) }
   }
 
   /// Says what became of a transaction that was overdue: whether it has more versions than before.
@@ -310,8 +375,10 @@ actor ChainSubmitter {
 
   private func replace(_ nonce: UInt64, with transaction: Transaction) async {
     guard flights[nonce] != nil, let (raw, hash) = try? await signer.sign(transaction),
-      let entry = try? ledger.replace(chain: chain.id, sender: signer.address.bytes, nonce: nonce, raw: raw, hash: hash, at: .now()),
-      await ledger.isDurable(entry), flights[nonce] != nil
+      !isStopped,
+      let entry = try? ledger.awaited({ () throws(Refusal) in
+        try ledger.replace(chain: chain.id, sender: signer.address.bytes, nonce: nonce, raw: raw, hash: hash, at: .now())
+      }), await ledger.isDurable(entry), flights[nonce] != nil
     else { return }
     flights[nonce]?.transaction = transaction
     flights[nonce]?.raw = raw

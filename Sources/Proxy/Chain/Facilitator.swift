@@ -65,12 +65,13 @@ struct Facilitator: Sendable {
   }
 
   private func read(_ reply: ServiceReply) -> Settlement {
-    guard reply.status == 200 else {
+    guard let answer = try? reply.content.withUnsafeBytes({ (octets) throws(X402Error) in try SettlementResponse(json: octets, network: network) })
+    else {
       // Who is not let in, or speaks of what is unknown there, was not listened to.
       return [400, 401, 403, 404, 405, 413, 415, 422].contains(reply.status) ? .notAsked : .unknown
     }
-    guard let answer = try? reply.content.withUnsafeBytes({ (octets) throws(X402Error) in try SettlementResponse(json: octets, network: network) })
-    else { return .unknown }
+    // A refusal may be told with another status too; a success is not.
+    guard reply.status == 200 || !answer.isSuccess && (400..<500).contains(reply.status) else { return .unknown }
     if answer.isSuccess { return .settled(answer.transaction) }
     if answer.isPending, let transaction = answer.transaction { return .pending(transaction) }
     if answer.transaction == nil, answer.reason == .exactNonceAlreadyUsed || answer.reason == .permit2InvalidNonce { return .used }
@@ -78,10 +79,15 @@ struct Facilitator: Sendable {
     return answer.isDefinitiveRefusal ? .refused(answer.reason ?? .unknown) : .unknown
   }
 
-  /// Whether it answers at all.
-  func answers() async -> Bool {
-    if case .answered(let reply) = await services.call(plan.supported.get(contentLimit: SupportedResponse.limit)), reply.status == 200 { return true }
-    if !Task.isCancelled { notices.tell(.facilitatorFails) }
-    return false
+  /// Why it settles nothing on the chain; nil where it says that it does.
+  func fault() async -> ChainError? {
+    guard case .answered(let reply) = await services.call(plan.supported.get(contentLimit: SupportedResponse.limit)), reply.status == 200,
+      let answer = try? reply.content.withUnsafeBytes({ (octets) throws(X402Error) in try SupportedResponse(json: octets) })
+    else {
+      if !Task.isCancelled { notices.tell(.facilitatorFails) }
+      return .unreachable
+    }
+    // An empty list is that of one who is starting.
+    return answer.kind(.exact, on: network) == nil ? .notSupported : nil
   }
 }

@@ -28,8 +28,10 @@ struct SettlementOrder: Sendable {
   let charge: ChainCharge
   /// The content of a facilitator's `/verify` and `/settle`; nil: we settle ourselves.
   let facilitated: [UInt8]?
-  /// The claim's entry; nil where the payer's signature can only be judged by a contract, so that nothing is claimed yet.
-  var entry: LSN?
+  /// The newest block that was known when the payment was claimed: a transaction for it is searched from there on.
+  var since: UInt64?
+  /// The claim's entry; nil where only the chain can tell whether there is anything to claim.
+  var entry: AwaitedEntry?
 
   var id: Digest32 { payment.id }
 }
@@ -40,6 +42,8 @@ enum SettlementWord: Sendable {
   case settled
   /// It never will, and why: a reason of x402's, or a problem's sentence.
   case refused(SettlementRefusal)
+  /// The ledger did not take its claim.
+  case declined(Refusal)
   /// It may still arrive; that is found out in the background.
   case unknown
   /// Nothing was sent anywhere, since nobody could be asked.
@@ -49,35 +53,50 @@ enum SettlementWord: Sendable {
 /// Why a payment cannot be settled.
 struct SettlementRefusal: Sendable, Equatable {
   let reason: X402Reason
+  /// Of the payment; zeros where it was about a channel.
+  var chain: UInt64 = 0
+  var payer = Address.zero
   /// The transaction that failed, where there was one.
   var transaction: Digest32?
   /// Which rule of sessions was broken, where it was about a channel.
   var channel: ChannelError?
 }
 
+extension SettlementOrder {
+  /// A word of refusal.
+  func refused(_ reason: X402Reason, _ transaction: Digest32? = nil) -> SettlementWord {
+    .refused(SettlementRefusal(reason: reason, chain: chain, payer: charge.payer, transaction: transaction))
+  }
+}
+
 // What going on after a restart needs: JSON in the ledger's record.
 extension SettlementOrder {
   /// Writes the proof.
-  static func proof(chain: UInt64, charge: ChainCharge, facilitated: [UInt8]?, step: ChannelStep? = nil) -> [UInt8] {
+  static func proof(chain: UInt64, charge: ChainCharge, facilitated: [UInt8]?, since: UInt64?, step: ChannelStep? = nil) -> [UInt8] {
     var object: JSONObject = ["chain": .string(String(chain)), "payer": .string(charge.payer.lowercase)]
     switch charge.means {
     case .call(let to, let data):
       object.set("to", .string(to.lowercase))
-      object.set("data", .string(HexData.text(data)))
+      object.set("data", .string(Base64URL.encode(data)))
     case .transaction(let raw, let hash):
-      object.set("raw", .string(HexData.text(raw)))
+      object.set("raw", .string(Base64URL.encode(raw)))
       object.set("hash", .string(HexData.text(hash)))
     case .hash(let hash): object.set("hash", .string(HexData.text(hash)))
     case .none: break
     }
+    if charge.signatureCheck == .byContract { object.set("byContract", true) }
+    if let since { object.set("since", .string(String(since))) }
     if let notBefore = charge.notBefore { object.set("notBefore", .string(String(notBefore.microseconds))) }
     let transfers = charge.transfers.map { transfer -> JSONValue in
       var entry: JSONObject = [
         "token": .string(transfer.token.lowercase), "to": .string(transfer.to.lowercase), "amount": .string(String(transfer.amount)),
       ]
       if let from = transfer.from { entry.set("from", .string(from.lowercase)) }
-      // What is attributed to a challenge by its memo is never submitted by us, so that no restart has to go on with it.
-      if case .exact(let memo) = transfer.memo { entry.set("memo", .string(HexData.text(memo))) }
+      switch transfer.memo {
+      case .any: break
+      case .exact(let memo): entry.set("memo", .string(HexData.text(memo)))
+      case .attributed(let attribution): entry.set("attribution", .string(HexData.text(attribution.memo)))
+      }
       return .object(entry)
     }
     object.set("transfers", .array(transfers))
@@ -86,8 +105,10 @@ extension SettlementOrder {
     return JSON.serialize(.object(object))
   }
 
-  /// Reads a payment that was under way when the program ended; nil where its record cannot be read.
-  init?(_ view: ChainPaymentView) {
+  /// Reads what was claimed for a payment; nil where its record cannot be read.
+  ///
+  /// - Parameter epoch: the ledger's, as it was before the payment was looked up.
+  init?(_ view: ChainPaymentView, epoch: UInt32) {
     guard let object = (try? JSON.parse(view.proof))?.objectValue, let chain = object["chain"]?.stringValue.flatMap({ UInt64($0) }),
       let payer = object["payer"]?.stringValue.flatMap({ Address($0) }), let means = Self.means(object),
       let entries = object["transfers"]?.arrayValue
@@ -97,10 +118,11 @@ extension SettlementOrder {
       guard let entry = entry.objectValue, let token = entry["token"]?.stringValue.flatMap({ Address($0) }),
         let to = entry["to"]?.stringValue.flatMap({ Address($0) }), let amount = entry["amount"]?.stringValue.flatMap({ UInt128($0) })
       else { return nil }
-      let memo = entry["memo"]?.stringValue.flatMap { HexData.digest($0) }
+      func digest(_ name: String) -> Digest32? { entry[name]?.stringValue.flatMap { HexData.digest($0) } }
+      let attribution = digest("attribution").map { ExpectedMemo.attributed(Attribution($0)) }
       transfers.append(
         ExpectedTransfer(
-          token: token, from: entry["from"]?.stringValue.flatMap { Address($0) }, to: to, amount: amount, memo: memo.map { .exact($0) } ?? .any))
+          token: token, from: entry["from"]?.stringValue.flatMap { Address($0) }, to: to, amount: amount, memo: attribution ?? digest("memo").map { .exact($0) } ?? .any))
     }
     if let channel = object["channel"] {
       guard let channel = channel.objectValue, let step = ChannelStep(channel, means: means, transfers: transfers, view) else { return nil }
@@ -108,23 +130,24 @@ extension SettlementOrder {
     }
     let notBefore = object["notBefore"]?.stringValue.flatMap { Int64($0) }.map { Timestamp(microseconds: $0) }
     charge = ChainCharge(
-      id: view.id, payer: payer, amount: view.amount, expires: view.expires, means: means, transfers: transfers, signatureCheck: .recovered,
+      id: view.id, payer: payer, amount: view.amount, expires: view.expires, means: means, transfers: transfers, signatureCheck: object["byContract"] == true ? .byContract : .recovered,
       notBefore: notBefore)
     payment = ChainPaymentOrder(
-      id: view.id, request: view.request, payer: view.payer, amount: view.amount, currency: view.currency, merchant: view.merchant,
-      expires: view.expires, challengeID: view.challengeID, proof: view.proof)
+      id: view.id, request: view.request, payer: view.payer, recipient: view.recipient, presented: view.presented, amount: view.amount,
+      currency: view.currency, merchant: view.merchant, client: view.client, expires: view.expires, challengeID: view.challengeID, proof: view.proof)
     self.chain = chain
     facilitated = object["facilitated"]?.stringValue.map { Array($0.utf8) }
-    entry = view.reference
+    since = object["since"]?.stringValue.flatMap { UInt64($0) }
+    entry = AwaitedEntry(lsn: view.changed, epoch: epoch)
   }
 
   private static func means(_ object: JSONObject) -> SettlementMeans? {
     let hash = object["hash"]?.stringValue.flatMap { HexData.digest($0) }
-    if let to = object["to"]?.stringValue.flatMap({ Address($0) }), let data = object["data"]?.stringValue.flatMap({ HexData.parse($0) }) {
+    if let to = object["to"]?.stringValue.flatMap({ Address($0) }), let data = object["data"]?.stringValue.flatMap({ Base64URL.decode($0) }) {
       return .call(to: to, data: data)
     }
     guard let hash else { return nil }
     guard let raw = object["raw"]?.stringValue else { return .hash(hash) }
-    return HexData.parse(raw).map { .transaction(raw: $0, hash: hash) }
+    return Base64URL.decode(raw).map { .transaction(raw: $0, hash: hash) }
   }
 }

@@ -30,12 +30,12 @@ extension SettlementOrder {
   /// A deposit to a channel; `payment` has its `deposit`, and the proof that ``proof(of:)`` makes.
   static func deposit(_ payment: ChainPaymentOrder, _ step: ChannelStep, entry: LSN?) -> SettlementOrder {
     SettlementOrder(
-      kind: .deposit(step), payment: payment, chain: step.escrow.chain, charge: step.charge, facilitated: nil, entry: entry)
+      kind: .deposit(step), payment: payment, chain: step.escrow.chain, charge: step.charge, facilitated: nil, entry: entry.map { AwaitedEntry(lsn: $0) })
   }
 
   /// What going on with a deposit after a restart needs.
   static func proof(of step: ChannelStep) -> [UInt8] {
-    proof(chain: step.escrow.chain, charge: step.charge, facilitated: nil, step: step)
+    proof(chain: step.escrow.chain, charge: step.charge, facilitated: nil, since: nil, step: step)
   }
 
   /// The close of a channel, which the ledger has begun by an entry. Waiters know it by the channel's id.
@@ -59,7 +59,7 @@ extension SettlementOrder {
       id: id, request: Digest32(), payer: "", amount: 0, currency: "", merchant: "", expires: Timestamp(microseconds: 0))
     let charge = ChainCharge(
       id: id, payer: .zero, amount: 0, expires: payment.expires, means: .none, transfers: [], signatureCheck: .none)
-    return SettlementOrder(kind: kind, payment: payment, chain: chain, charge: charge, facilitated: nil, entry: entry)
+    return SettlementOrder(kind: kind, payment: payment, chain: chain, charge: charge, facilitated: nil, entry: entry.map { AwaitedEntry(lsn: $0) })
   }
 }
 

@@ -60,7 +60,7 @@ extension EscrowDesk {
       if let question = step.question, let word = await refusal(by: question) { return word }
       if case .hash(let hash) = step.transaction.means, let word = await waitUntilSeen(hash) { return word }
       if let word = await simulate(step) { return word }
-      do { order.entry = try ledger.claim(order.payment, at: .now()) } catch { return Self.refusal(.transactionReverted) }
+      do { order.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(order.payment, at: .now()) } } catch { return Self.refusal(.transactionReverted) }
     }
     guard let entry = order.entry, await ledger.isDurable(entry) else { return .unknown }
     switch step.transaction.means {
