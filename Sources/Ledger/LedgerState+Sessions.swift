@@ -106,7 +106,9 @@ extension LedgerState {
     guard var more = details[index] else { throw .sessionClosed }
     if more.terms.routes.contains(where: { $0.routeID == terms.routeID }) { return 0 }
     guard more.terms.routes.count < LedgerLimit.sessionRoutes.most else { throw .tooMany(.sessionRoutes) }
-    guard terms.price.currency.code == more.terms.currency else { throw .wrongTerms }
+    // A channel's account is named by the currency and its chain: `usdc@eip155:8453`.
+    let code = balances[index].isChannel ? String(more.terms.currency.prefix { $0 != "@" }) : more.terms.currency
+    guard terms.price.currency.code == code else { throw .wrongTerms }
     more.terms.routes.append(terms)
     details[index] = more
     write(more, number: balances[index].number)

@@ -158,7 +158,7 @@ extension Cashier {
     }
     guard let view = ledger.payment(id) else {
       guard isSelling else { return .answer(unavailable()) }
-      guard isWatched(deposit.step.escrow) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry)) }
+      guard takesDeposits(deposit.step.escrow) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry)) }
       if let answer = over(request, index, credential, at: now) { return .answer(answer) }
       return claim(id, deposit, request, index, credential, at: now)
     }

@@ -68,12 +68,16 @@ extension Cashier {
       realm: settings.realm)
   }
 
-  /// Whether sessions of an offer can be kept at the moment: their channels are watched.
-  func isWatched(_ offer: RouteRails.SessionOffer) -> Bool { isWatched(offer.escrow) }
+  /// Whether channels can be opened and added to for an offer at the moment.
+  func isWatched(_ offer: RouteRails.SessionOffer) -> Bool { takesDeposits(offer.escrow) }
 
-  /// Whether an escrow is the one that is used on its chain, and would show a forced close in time.
+  /// Whether deposits can be submitted to an escrow, whose channels are watched.
+  func takesDeposits(_ escrow: SessionEscrow) -> Bool { chains?.isReachable(escrow.chain) == true && isWatched(escrow) }
+
+  /// Whether an escrow is the one that is used on its chain, and would show a forced close in time. Vouchers need nothing else: a chain that does
+  /// not answer for a moment stops no stream.
   func isWatched(_ escrow: SessionEscrow) -> Bool {
-    guard let chains, chains.isReachable(escrow.chain), let state = chains.escrow(escrow.chain) else { return false }
+    guard let state = chains?.escrow(escrow.chain) else { return false }
     return state.isWatched && state.escrow == escrow
   }
 }
