@@ -46,7 +46,7 @@ extension ConfigurationReader {
     }
   }
 
-  private func deposit(_ table: TableReader, _ key: String, _ currency: Currency) -> UInt128? {
+  func deposit(_ table: TableReader, _ key: String, _ currency: Currency) -> UInt128? {
     let expected = "an amount in the price's currency, such as \"0.5 \(currency.symbol)\""
     guard let text = table.string(key, expected: expected) else { return nil }
     let words = text.split(separator: " ")

@@ -35,6 +35,7 @@ extension ConfigurationReader {
   /// Makes the keys known where nothing is sold.
   static func skipRails(_ table: TableReader) {
     _ = table.node("rails")
+    for key in ["upto", "sign-in", "bazaar"] { _ = table.node(key) }
   }
 
   /// Reads the rails of a priced route; after its intents, and before what follows from them.
@@ -48,7 +49,11 @@ extension ConfigurationReader {
         }
       }
       route.rails = rails
+      readMaximum(table, &route)
       checkSold(table, &route)
+    } else if table.has("upto") {
+      table.report(.conflict, "upto", expected: "\"x402\" among the rails: it bounds what a payment by x402 covers")
+      _ = table.node("upto")
     }
   }
 
@@ -127,6 +132,51 @@ extension ConfigurationReader {
     return "addresses = { \(chain.name) = \"0x…\" } in [[merchant]] \"\(merchant.id)\", where its money goes"
   }
 
+  /// Reads the most that x402 pays for one request of what is metered.
+  private func readMaximum(_ table: TableReader, _ route: inout Settings.Route) {
+    guard let metered = route.prices.first(where: \.isMetered) else {
+      if table.has("upto") {
+        table.report(.conflict, "upto", expected: "a metered price: one per request is paid exactly")
+        _ = table.node("upto")
+      }
+      return
+    }
+    let symbol = metered.currency.symbol
+    route.upto = deposit(table, "upto", metered.currency)
+    let isX402 = route.rails.contains { if case .x402 = $0 { true } else { false } }
+    guard isX402 else {
+      if table.has("upto") { table.report(.conflict, "upto", expected: "\"x402\" among the rails: it bounds what a payment by x402 covers") }
+      return
+    }
+    if route.prices.contains(where: \.needsUpgrade) {
+      table.report(.conflict, "rails", expected: "no \"x402\": a connection that is switched is not sold by it")
+    }
+    // Beside prices per request, what is metered may be left to prepaid sessions.
+    let isLeft = route.rails.contains(.prepaid) && !route.prices.allSatisfy(\.isMetered)
+    guard !isLeft || route.upto != nil || route.prices.contains(where: { $0.isMetered && $0.maximum < .max }) else { return }
+    for price in route.prices where price.isMetered {
+      let maximum = route.upto ?? price.maximum
+      if maximum == .max {
+        guard !isLeft else { continue }
+        table.report(.conflict, "rails", expected: "upto = \"0.05 \(symbol)\", or a price with a maximum: a payment of x402 covers a sum that is known before")
+      } else if price.leastAmount > maximum {
+        table.report(.conflict, "upto", expected: "at least the \(price.currency.format(price.leastAmount)) \(symbol) that the shortest request costs")
+      }
+    }
+    for case .x402(let index) in route.rails {
+      let chain = settings.chains[index]
+      guard !unsound.contains("chain \(chain.name)") else { continue }
+      let tokens = chain.tokens.filter { $0.currency == metered.currency }
+      if !tokens.isEmpty, !tokens.contains(where: { $0.transfers.contains(.permit2) }) {
+        table.report(.unpayable, "rails", expected: "a token with transfers = [\"permit2\"] in [[chain]] \"\(chain.name)\": what is metered is settled by Permit2")
+      }
+      if let facilitator = chain.facilitator, settings.facilitators[facilitator].address == nil {
+        let name = settings.facilitators[facilitator].name
+        table.report(.unpayable, "rails", expected: "address = \"0x…\" in [[facilitator]] \"\(name)\": who settles what is metered, as its /supported says")
+      }
+    }
+  }
+
   /// Checks that every rail sells something: a charge where the price is known before, a session where the chain has an escrow for it.
   private func checkSold(_ table: TableReader, _ route: inout Settings.Route) {
     let isPrepaid = route.rails.contains(.prepaid)
@@ -137,7 +187,10 @@ extension ConfigurationReader {
     if !chains.isEmpty, route.selector == .mcp || route.pricer != nil {
       table.report(.conflict, "rails", expected: "\"prepaid\" alone: calls of MCP, and prices that are asked for, are not sold on chains yet")
     }
-    let lacks = chains.compactMap { settings.sessionLack(of: $0, merchant: route.merchant) }
+    // What is metered is sold by x402 up to a maximum.
+    let isMetered = prices.contains(where: \.isMetered)
+    let charged = chains.filter { if case .x402 = $0 { !isMetered } else { true } }
+    let lacks = charged.compactMap { settings.sessionLack(of: $0, merchant: route.merchant) }
     let sellsSessions = isPrepaid || lacks.count < chains.count
     if let lack = lacks.first {
       if prices.allSatisfy(\.isMetered) || (!sellsSessions && prices.contains(where: \.isMetered)) {

@@ -32,6 +32,7 @@ extension ConfigurationReader {
     }
     facilitator.endpoint.timeout = timeout ?? .seconds(30)
     facilitator.endpoint.authorization = authorization
+    facilitator.address = address(table, "address")
     if settings.facilitators.count == Settings.Facilitator.limit {
       table.report(.outOfRange, "name", expected: "at most \(Settings.Facilitator.limit) facilitators")
     }

@@ -299,6 +299,7 @@ struct ConfigurationReader {
 
   private mutating func readPages() {
     readSharing(root.table("cors"))
+    readX402(root.table("x402"))
     if let table = root.table("info") {
       settings.info.title = table.string("title") ?? settings.info.title
       settings.info.version = table.string("version") ?? settings.info.version

@@ -1,6 +1,7 @@
 import Gateway
 import HTTP
 import Metering
+import Payments
 
 extension Settings {
   /// What is sold, or given away, at one place.
@@ -25,6 +26,12 @@ extension Settings {
     public var intents: Intents = [.charge, .session]
     /// With what a priced route may be paid, in the order in which it is offered.
     public var rails: [Rail] = [.prepaid]
+    /// The most that one request may cost where what is metered is paid by x402 (scheme upto), in base units; nil: the price's maximum.
+    public var upto: UInt128?
+    /// For how long who has paid by x402 may ask for the same again, when he signs in by his wallet (extension sign-in-with-x); nil: not at all.
+    public var signIn: Duration?
+    /// What facilitators' catalogues say of the route (extension bazaar).
+    public var bazaar: ExtensionDeclaration?
     /// The merchant that is paid, by id; empty on a free route.
     public var merchant = ""
     /// Index into `Settings.upstreams`.

@@ -37,6 +37,8 @@ extension Settings {
     public var name: String
     /// Where it is; `target` is the path before `/settle`, without a slash at its end, and empty where there is none.
     public var endpoint: Endpoint
+    /// The address that settles payments by the scheme upto, as its `/supported` says; nil: none are offered where it settles.
+    public var address: Address?
 
     /// Makes a facilitator.
     public init(name: String, endpoint: Endpoint) {

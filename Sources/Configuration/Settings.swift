@@ -49,6 +49,8 @@ public struct Settings: Sendable {
   public var routes: [Route] = []
   /// Which browser pages may call.
   public var cors = CORS()
+  /// The extensions of x402 that all routes have.
+  public var x402 = X402()
   /// Where a line about each request is written.
   public var accessLog = AccessLog()
   /// What the process is.

@@ -12,6 +12,7 @@ extension LedgerState {
   mutating func claim(_ order: ChainPaymentOrder, at now: Timestamp) throws(Refusal) -> LSN {
     try checkSelling()
     if let known = payments[order.id] { throw refusal(of: known) }
+    if let promise = promises[order.id] { throw .claimSettled(reference: promise.reference) }
     // Beyond the horizon, uses may have been forgotten: a clock that is set back makes nothing new again.
     guard order.expires > horizon else { throw .claimExpired }
     if let challenge = order.challengeID { try checkClaim(challenge, expires: order.expires) }
@@ -95,14 +96,15 @@ extension LedgerState {
     payments[id]?.state = .settled
     payments[id]?.proof = []
     if let transaction { payments[id]?.transaction = transaction }
-    return appendLine(.paymentSettled, of: id, at: now, cause: cause.flatMap { Self.isName($0) ? $0 : nil })
+    let entry = appendLine(.paymentSettled, of: id, at: now, cause: cause.flatMap { Self.isName($0) ? $0 : nil })
+    return promises[id]?.state == .owed ? keep(promise: id, at: now) : entry
   }
 
   /// Forgets a payment that cannot settle any more, and frees its challenge.
   mutating func refused(_ id: Digest32, cause: String, at now: Timestamp) throws(Refusal) -> LSN {
     let payment = try openPayment(id)
     // What is in the outbox may still land: its end is told first.
-    guard outgoingPurposes[id] == nil else { throw .claimInFlight }
+    guard outgoingPurposes[id] == nil, !isOwed(id, at: now) else { throw .claimInFlight }
     switch payment.deposit {
     case nil: currencies[Int(payment.currency)].expected -= payment.amount
     case .open(let order): openings[order.id] = nil
@@ -112,6 +114,7 @@ extension LedgerState {
     payments[id] = nil
     redo.removeRecord(RecordKey(.payment, id))
     if let challenge = payment.challengeID { free(challenge) }
+    lose(promise: id, at: now)
     let words = EntryWords(cause: Self.isName(cause) ? cause : "other", chain: ChainWords(of: payment, id: id))
     return append(line(.paymentFailed, of: payment, at: now), words: words)
   }
@@ -167,6 +170,21 @@ extension LedgerState {
     holds[payment.hold] = HeldCharge(
       payer: .payment(id), merchant: payment.merchant, currency: payment.currency, amount: payment.amount, route: payment.route,
       client: payment.client, expires: payment.expires, idempotency: idempotency)
+  }
+
+  /// Makes the payment of what a promise owes: it may settle at any time.
+  mutating func submit(_ id: Digest32, for promise: ChainPromise, _ amount: UInt128, proof: [UInt8], at now: Timestamp) -> LSN {
+    payments[id] = ChainPayment(
+      request: promise.request, payer: promise.payer, recipient: "", presented: Digest32(), amount: amount, currency: promise.currency, merchant: promise.merchant, route: promise.route,
+      client: promise.client, expires: promise.expires, challengeID: nil, proof: proof, reference: lsn + 1, state: .submitted)
+    openPayments.insert(id)
+    return appendLine(.paymentClaimed, of: id, at: now)
+  }
+
+  /// Writes the line of a payment for which had been served before it arrived.
+  mutating func appendServed(_ id: Digest32, at now: Timestamp) -> LSN {
+    guard let payment = payments[id] else { return lsn }
+    return append(line(.chargeSettled, of: payment, at: now), words: EntryWords(chain: ChainWords(of: payment, id: nil)))
   }
 
   /// Marks a payment as used up by the entry that follows.

@@ -213,6 +213,7 @@ extension LedgerState {
       outcome.head = []
       outcome.body = nil
     }
+    if let known = outcomes[key.key]?.outcome { outcomeOctets -= known.octetCount }
     let expires = (now > clock ? now : clock) + Self.answerRetention
     outcomes[key.key] = OutcomeRecord(request: key.request, outcome: outcome)
     outcomeOctets += outcome.octetCount

@@ -10,7 +10,7 @@ extension LedgerState {
   static var readingOrder: [RecordKind] {
     [
       .meta, .currency, .merchant, .wallet, .session, .channel, .voucher, .balance, .hold, .claim, .closed, .outcome, .reference, .volume, .sender,
-      .outgoing, .payment,
+      .outgoing, .payment, .promise,
     ]
   }
 
@@ -47,6 +47,7 @@ extension LedgerState {
     case .reference: references[key.digest] = try reader.digest()
     case .volume: try readVolume(&reader, key.digest)
     case .payment: try readPayment(&reader, key.digest)
+    case .promise: try readPromise(&reader, key.digest)
     case .sender: try readSender(&reader)
     case .outgoing: try readOutgoing(&reader)
     case .charge: return
@@ -258,6 +259,7 @@ extension LedgerState {
     if let report = books().balances.first(where: { $0.sum != 0 }) { throw .unbalanced(currency: report.currency) }
     for id in holds.keys.sorted() { _ = void(Hold(id: id, epoch: epoch), cause: .restart, at: now) }
     freeClaimedPayments(at: now)
+    freePromises(at: now)
     for index in balances.indices {
       switch balances[index].phase {
       case .vacant: continue

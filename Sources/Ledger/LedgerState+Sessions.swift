@@ -326,6 +326,7 @@ extension LedgerState {
       case .claim(let id): forgetClaim(id)
       case .volume(let key): forgetVolume(key, at: now)
       case .payment(let id): forgetPayment(id, at: now)
+      case .promise(let id): forgetPromise(id, at: now)
       case .closed(let id):
         guard let record = closed.removeValue(forKey: id) else { continue }
         redo.removeRecord(RecordKey(.closed, id))

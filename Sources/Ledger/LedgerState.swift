@@ -66,6 +66,11 @@ struct LedgerState: ~Copyable {
   var payments: [Digest32: ChainPayment] = [:]
   var openPayments: Set<Digest32> = []
   var unservedPayments: Set<Digest32> = []
+  /// Signed maxima, of which what is used is settled afterwards, and how many of them are not served to the end.
+  var promises: [Digest32: ChainPromise] = [:]
+  var openPromises = 0
+  /// Those that are not paid yet, by payer.
+  var promisesOfPayer: [String: Set<Digest32>] = [:]
   /// The outbox, and how many transactions in it serve a purpose.
   var senders: [ChainSenderKey: ChainSender] = [:]
   var outgoingPurposes: [Digest32: Int] = [:]
@@ -241,6 +246,7 @@ struct ExpiryQueue {
     case outcome(Digest32)
     case volume(Digest32)
     case payment(Digest32)
+    case promise(Digest32)
   }
 
   private var buckets: [Int64: [Item]] = [:]

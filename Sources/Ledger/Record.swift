@@ -3,6 +3,7 @@ public import Bytes
 /// The kinds of stored records. Raw values are the file format.
 public enum RecordKind: UInt8, Sendable, CaseIterable {
   case meta = 0, currency, wallet, merchant, session, balance, hold, claim, charge, closed, outcome, reference, volume, payment, sender, outgoing, channel, voucher
+  case promise = 40
 }
 
 /// A record's key: at most 32 octets, padded, so that it hashes and compares without memory of its own.

@@ -65,13 +65,31 @@ private let cases = [
     expected: "proxy.conf:24:10: error: [[route]] \"quotes\": rails = \"x402:base\": nobody could pay this way\n  expected: [[chain.token]] in [[chain]] \"base\" with the price's currency, \"points\""),
   Case(
     rails: "rails = [\"x402:base\"]", price: "price = \"0.01 USDC per MB\"",
-    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: a price per request, or evm:base: x402 sells no sessions\n  advice: what is metered cannot be charged before it is known: it is sold by sessions"),
+    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: upto = \"0.05 USDC\", or a price with a maximum: a payment of x402 covers a sum that is known before"),
   Case(
     rails: "rails = [\"prepaid\", \"evm:base\"]", price: "price = \"0.01 USDC per MB\"",
     expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: a price per request, or escrow = \"0x…\" in [[chain]] \"base\", which holds the deposits of sessions\n  advice: what is metered cannot be charged before it is known: it is sold by sessions"),
   Case(
     rails: "rails = [\"x402:base\"]\n[route.models]\nsmall = \"0.01 USDC per request\"\nlarge = \"0.01 USDC per M output tokens\"", price: "",
-    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: prices per request, or evm:base: x402 sells no sessions\n  advice: what is metered cannot be charged before it is known: it is sold by sessions"),
+    expected: "proxy.conf:21:9: error: [[route]] \"quotes\": rails: excludes another key\n  expected: upto = \"0.05 USDC\", or a price with a maximum: a payment of x402 covers a sum that is known before"),
+  Case(
+    rails: "rails = [\"x402:base\"]\nupto = \"0.004 USDC\"", price: "price = \"0.005 USDC per request + 0.01 USDC per MB\"",
+    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": upto = \"0.004 USDC\": excludes another key\n  expected: at least the 0.005 USDC that the shortest request costs"),
+  Case(
+    rails: "rails = [\"x402:base\"]\nupto = \"1 EUR\"", price: "price = \"0.01 USDC per MB, at most 1 USDC\"",
+    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": upto = \"1 EUR\": invalid value\n  expected: an amount in the price's currency, such as \"0.5 USDC\""),
+  Case(
+    rails: "rails = [\"x402:base\"]\nupto = \"1 USDC\"",
+    expected: "proxy.conf:22:8: error: [[route]] \"quotes\": upto = \"1 USDC\": excludes another key\n  expected: a metered price: one per request is paid exactly"),
+  Case(
+    rails: "rails = [\"x402:base\"]\nupto = \"1 USDC\"", price: "price = \"0.01 USDC per MB\"", chain: facilitated,
+    expected: "proxy.conf:23:9: error: [[route]] \"quotes\": rails: nobody could pay this way\n  expected: address = \"0x…\" in [[facilitator]] \"cdp\": who settles what is metered, as its /supported says"),
+  Case(
+    rails: "rails = [\"prepaid\"]\nsign-in = \"1 h\"",
+    expected: "proxy.conf:22:11: error: [[route]] \"quotes\": sign-in = \"1 h\": excludes another key\n  expected: \"x402\" among the rails: it is an extension of x402"),
+  Case(
+    rails: "rails = [\"x402:base\"]\n[route.bazaar]\nmethod = \"GET\"\nquery = \"x\"",
+    expected: "proxy.conf:24:9: error: [route.bazaar]: query = \"x\": invalid value\n  expected: a text of JSON, such as '{\"symbol\": \"ACME\"}'"),
   Case(
     rails: "rails = [\"prepaid\", \"x402:base\"]\nsell = [\"session\"]",
     expected: "proxy.conf:22:8: error: [[route]] \"quotes\": sell: excludes another key\n  expected: \"charge\" as well, or evm:base: x402 sells no sessions"),
@@ -108,6 +126,33 @@ private let cases = [
   @Test(arguments: cases)
   fileprivate func errorNamesPlaceAndRemedy(_ example: Case) {
     #expect(example.said == [example.expected], "\(example.said)")
+  }
+
+  @Test func whatIsMeteredIsSoldByX402UpToAMaximum() throws {
+    var configuration = ChainConfiguration()
+    (configuration.price, configuration.rails) = ("price = \"0.01 USDC per MB, at most 1 USDC\"", "rails = [\"x402:base\"]")
+    #expect(configuration.said.isEmpty, "\(configuration.said)")
+    configuration.rails += "\nupto = \"0.25 USDC\""
+    let route = try #require(configuration.inspect().settings?.routes[0])
+    #expect(route.upto == 250_000 && route.rails == [.x402(chain: 0)] && route.intents == .session)
+  }
+
+  @Test func extensionsAreRead() throws {
+    var configuration = ChainConfiguration()
+    configuration.rails = """
+      rails = ["x402:base"]
+      sign-in = "1 h"
+      [route.bazaar]
+      method = "POST"
+      body = '{"a": 1}'
+      [x402]
+      payment-identifier = "required"
+      signed = true
+      """
+    #expect(configuration.said.isEmpty, "\(configuration.said)")
+    let settings = try #require(configuration.inspect().settings)
+    #expect(settings.x402.identifier == .required && settings.x402.signs)
+    #expect(settings.routes[0].signIn == .seconds(3600) && settings.routes[0].bazaar?.info["input"]?["body"] == ["a": 1])
   }
 
   @Test func prepaidIsTheDefault() throws {

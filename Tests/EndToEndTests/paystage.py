@@ -75,6 +75,7 @@ FACILITATOR = """facilitator = "local"
 [[facilitator]]
 name = "local"
 url = "{}"
+address = "{}"
 timeout = "3 s"
 """
 
@@ -117,7 +118,7 @@ class Stage:
     """A proxy that sells for a merchant of its own. `chain` is the rest of `[[chain]]`: who settles, and what is special about it. `nodes` are the URLs
     that it asks about the chain, `node`'s own if none are given."""
 
-    def __init__(self, binary, upstream, folder, node, token, rich, chain, sold=SOLD, nodes=None, facilitator=None, signer=None):
+    def __init__(self, binary, upstream, folder, node, token, rich, chain, sold=SOLD, nodes=None, facilitator=None, signer=None, routes=""):
         self.node, self.token, self.rich, self.upstream, self.facilitator, self.signer = node, token, rich, upstream, facilitator, signer
         self.merchant = new_account()
         # What came to the merchant for nothing that was sold.
@@ -126,6 +127,7 @@ class Stage:
         rpc = f'rpc = {json.dumps(nodes)}\nrpc-timeout = "2 s"\n' if nodes else ""
         text = SHOP_ON_CHAIN.replace("MERCHANT", self.merchant.address).replace("CHAIN", rpc + chain)
         text += "".join(ROUTE.replace("NAME", name).replace("RAILS", json.dumps(rails)) for name, rails in sold.items())
+        text += routes
         self.farebox = Farebox(binary, folder, upstream.port, configuration=text)
         self.wait_for_offers()
 
@@ -141,7 +143,7 @@ class Stage:
     def settled_by(cls, facilitator, binary, upstream, folder, node, token, rich, **options):
         """A stage whose payments a facilitator settles."""
         node.fund(facilitator.address, 100 * COIN)
-        return cls(binary, upstream, folder, node, token, rich, FACILITATOR.format(facilitator.url), facilitator=facilitator, **options)
+        return cls(binary, upstream, folder, node, token, rich, FACILITATOR.format(facilitator.url, facilitator.address), facilitator=facilitator, **options)
 
     def close(self):
         """Ends the proxy: its books balance, and hold what has arrived on the chain."""

@@ -22,7 +22,8 @@ public struct PaymentRequiredPrinter: Sendable {
   public let resource: ResourceInfo
   /// What is declared of sign-in-with-x; nil where who paid cannot come back.
   public let signIn: SignInWithX?
-  let offerReceipt: OfferReceipt?
+  /// Signs each offer of each 402; nil for no signed offers. It may change with the key.
+  public var offerReceipt: OfferReceipt?
   let offerLifetime: Duration
 
   /// What of the declared extensions found room.
@@ -35,11 +36,12 @@ public struct PaymentRequiredPrinter: Sendable {
   /// - Parameters:
   ///   - extensions: payment-identifier, bazaar; in the order of their worth.
   ///   - offerReceipt: signs each offer of each 402, at the cost of one signature each; nil for no signed offers.
+  ///   - signsOffers: whether room is kept for signed offers, though who signs them is told later.
   ///   - offerLifetime: how long a signed offer binds the server.
   /// - Throws: `missing(.accepts)`, `tooMany(.accepts)`; `tooLarge` where not even the bare offers are below the limit.
   public init(
     offers: [PaymentRequirements], resource: ResourceInfo, extensions: [ExtensionDeclaration] = [], signIn: SignInWithX? = nil,
-    offerReceipt: OfferReceipt? = nil, offerLifetime: Duration = .seconds(300)
+    offerReceipt: OfferReceipt? = nil, signsOffers: Bool = false, offerLifetime: Duration = .seconds(300)
   ) throws(X402Error) {
     guard !offers.isEmpty else { throw .missing(.accepts) }
     guard offers.count <= Self.offerLimit else { throw .tooMany(.accepts, limit: Self.offerLimit) }
@@ -49,7 +51,7 @@ public struct PaymentRequiredPrinter: Sendable {
     self.offerReceipt = offerReceipt
     self.offerLifetime = offerLifetime
     prepared = try PreparedPaymentRequired(
-      offers: offers, resource: resource, extensions: extensions, signIn: signIn, offersAreSigned: offerReceipt != nil)
+      offers: offers, resource: resource, extensions: extensions, signIn: signIn, offersAreSigned: signsOffers || offerReceipt != nil)
     self.extensions = prepared.extensions
     // The strict client of version 1 refuses the whole body for a network that it does not know, so such offers stand there
     // only where they are the only ones.

@@ -147,13 +147,17 @@ public struct Administration: Sendable {
       let (offset, limit) = try page(&arguments)
       let selection = try arguments.selection("state")
       try arguments.finish()
-      return ["payments": .array(ledger.payments(selection, from: offset, limit: limit).map { .object(AdministrationViews.json($0, at: now)) })]
+      var payments = ledger.payments(selection, from: offset, limit: limit).map { JSONValue.object(AdministrationViews.json($0, at: now)) }
+      // Promises stand in front: those that are lost are for operators to see.
+      if selection == .all, offset == 0 { payments = ledger.promises([.lost, .serving], limit: limit).map { .object(AdministrationViews.json($0)) } + payments }
+      return ["payments": .array(payments)]
     case .paymentShow, .paymentWriteOff:
       let payment = try arguments.payment("payment")
       try arguments.finish()
       if command == .paymentWriteOff { try commit { () throws(Refusal) in try ledger.writeOff(payment, at: now) } }
-      guard let view = ledger.payment(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
-      return AdministrationViews.json(view, at: now)
+      if let view = ledger.payment(payment) { return AdministrationViews.json(view, at: now) }
+      guard let promise = ledger.promise(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
+      return AdministrationViews.json(promise)
     case .channelList: return try channels(&arguments)
     case .channelShow, .channelClose: return try channel(command, &arguments, at: now)
     case .paymentResolve: return try resolve(&arguments, at: now)

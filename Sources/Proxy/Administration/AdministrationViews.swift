@@ -81,6 +81,24 @@ enum AdministrationViews {
     return object
   }
 
+  /// A promise: what is owed of it is a payment of the same name, as long as that is kept.
+  static func json(_ promise: ChainPromiseView) -> JSONObject {
+    let state =
+      switch promise.state {
+      case .promised: "promised"
+      case .serving: "serving"
+      case .owed: "owed"
+      case .kept: "served"
+      case .lost: "lost"
+      }
+    return [
+      "payment": .string(promise.id.hex), "state": .string(state), "since": .string(promise.since.rfc3339), "payer": .string(promise.payer),
+      "amount": .string(String(promise.amount)), "maximum": .string(String(promise.maximum)), "currency": .string(promise.currency),
+      "merchant": .string(promise.merchant), "request": .string(promise.request.hex), "expires": .string(promise.expires.rfc3339),
+      "reference": .string(String(promise.reference)), "unresolved": false,
+    ]
+  }
+
   private static func state(_ state: ChainPaymentState) -> String {
     switch state {
     case .claimed: "claimed"

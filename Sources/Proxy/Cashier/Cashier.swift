@@ -25,6 +25,8 @@ struct Cashier: ~Copyable {
   var told: ToldPayment?
   /// Why the payment that was presented did not hold, as x402 names it.
   var chainReason: X402Reason?
+  /// What the payer of the request that is being decided about calls his payment, with who he is; nil where he says nothing.
+  var identifier: Digest32?
   /// What is known of the price of the request that is being decided about.
   var pricing = RequestPricing()
   /// The answer that the request which is being decided about waited for.
@@ -208,7 +210,7 @@ struct Cashier: ~Copyable {
       return verdict
     }
     switch PresentedCredential(request.octets, request.head) {
-    case .none: return unpaid(request, index, at: now)
+    case .none: return signIn(request, index, at: now) ?? unpaid(request, index, at: now)
     case .several: return .answer(problem(.badRequest, detail: "The request carries more than one payment credential."))
     case .short(let range): return short(request, index, range, at: now)
     case .token(let range, let field): return token(request, index, range, field, at: now)

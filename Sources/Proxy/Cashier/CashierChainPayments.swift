@@ -78,7 +78,7 @@ extension Cashier {
       return serve(request, index, view, presented, digest, at: now)
     case .serving: return .answer(telling(view, problem(.paymentInFlight, challengeID: challengeID, retryAfter: 1), presented))
     case .served:
-      guard isSameClient, case .stored(let stored) = ledger.outcome(OutcomeKey(key: id, request: digest)) else {
+      guard isSameClient, case .stored(let stored) = ledger.outcome(outcomeKey(id, digest)) else {
         return .answer(telling(view, alreadyPaid(view.reference, challengeID), presented))
       }
       let answer = replay(stored)
@@ -147,7 +147,7 @@ extension Cashier {
     at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)] else { return .answer(unavailable()) }
-    let key = OutcomeKey(key: view.id, request: digest)
+    let key = outcomeKey(view.id, digest)
     let hold: Hold
     do throws(Refusal) {
       hold = try ledger.serve(view.id, request: digest, idempotency: key, route: route.label, client: request.client, at: now)
@@ -162,13 +162,14 @@ extension Cashier {
     exchanges[place].recipient = view.recipient
     exchanges[place].challengeID = presented.credential?.challenge.id ?? ""
     exchanges[place].idempotency = key
+    if case .x402 = presented.dialect, route.signIn != nil, let payer = Address(view.payer) { exchanges[place].signInKey = Self.signInKey(payer, digest) }
     exchanges[place].chain = ChainReceipt(
       dialect: presented.dialect, chain: view.chainID, payer: Address(view.payer) ?? .zero, transaction: view.transaction)
     return .paid(PaidExchange(forwardAfter: hold.lsn, replyAfter: hold.lsn, epoch: hold.epoch, place: place))
   }
 
   /// What a payment buys: method, host, path, query and content; nil while the content is still to come.
-  private func requestDigest(_ request: borrowing PaidRequest) -> Digest32? {
+  func requestDigest(_ request: borrowing PaidRequest) -> Digest32? {
     let content: Digest32
     switch request.content {
     case .none: content = SHA256.hash([UInt8]())
@@ -193,7 +194,7 @@ extension Cashier {
   // MARK: answers
 
   /// Answers a payment that the chain did not take: nothing was charged, so the offers are made anew.
-  private mutating func refused(
+  mutating func refused(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ refusal: SettlementRefusal, _ dialect: ChainReceipt.Dialect, at now: Timestamp
   ) -> Answer {
     switch dialect {
@@ -232,17 +233,19 @@ extension Cashier {
 
   /// Appends what became of an exchange's payment to an answer that is no success; MPP's receipts say nothing of failures.
   func appendSettlement(_ place: UInt32, to fields: inout ByteBuffer, at now: Timestamp) {
-    guard let chain = exchanges[place].chain, case .x402 = chain.dialect else { return }
+    // Of a promise nothing has moved.
+    guard let chain = exchanges[place].chain, case .x402 = chain.dialect, exchanges[place].promise == nil else { return }
     appendChainReceipt(place, chain, to: &fields, at: now)
   }
 
   /// Appends the receipt of a payment on a chain: x402's field, or MPP's.
   func appendChainReceipt(_ place: UInt32, _ chain: ChainReceipt, to fields: inout ByteBuffer, at now: Timestamp) {
+    guard exchanges[place].promise == nil else { return }
     switch chain.dialect {
     case .x402(let version):
       SettlementResponse(
         isSuccess: true, payer: chain.payer.checksummed, transaction: chain.transaction, network: X402Network(chainID: chain.chain),
-        amount: .units(exchanges[place].amount)
+        amount: .units(exchanges[place].amount), extensions: signedReceipt(place, chain, version, at: now)
       ).appendField(version, to: &fields)
     case .mpp(let method):
       guard let ledger else { return }

@@ -16,7 +16,7 @@ extension Cashier {
   mutating func x402(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, _ field: PaymentPayload.Field, at now: Timestamp
   ) -> Verdict {
-    defer { chainReason = nil }
+    defer { (chainReason, identifier) = (nil, nil) }
     guard isAvailable else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     let sold = soldOnChains(index, at: now).filter { $0.printer != nil }
@@ -33,6 +33,8 @@ extension Cashier {
         return .answer(problem(.badRequest, detail: "The payment of x402 cannot be read: \(error.reason.rawValue)."))
       }
     }
+    if payload.scheme == .upto, let verdict = upto(request, index, payload, sold, at: now) { return verdict }
+    identifier = paymentName(payload)
     let presented = PresentedPayment(dialect: .x402(payload.version), digest: SHA256.hash(JCS.serialize(.object(payload.payment.json))), credential: nil)
     for id in Self.ids(payload, sold) {
       if let verdict = known(request, index, id, presented, at: now) { return verdict }
@@ -50,6 +52,7 @@ extension Cashier {
     do throws(ChainChargeError) {
       charge = try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, wallets: .all, now: now)
     } catch { return .answer(failed(request, index, error.x402Reason, at: now)) }
+    if let verdict = identify(request, index, payload, charge) { return verdict }
     var facilitated: [UInt8]?
     if offer.isFacilitated {
       var content = ByteBuffer()
@@ -76,7 +79,7 @@ extension Cashier {
 
   /// Whether a payment's unsigned `resource` is this request's. A query that leaves no room for the field is left out of the offer, and of
   /// what its payer echoes: the payment is bound to it nevertheless.
-  private func names(_ url: String, _ request: borrowing PaidRequest) -> Bool {
+  func names(_ url: String, _ request: borrowing PaidRequest) -> Bool {
     let own = resource(of: request).url
     guard url != own, request.query != nil, let mark = own.utf8.firstIndex(of: 0x3F) else { return url == own }
     return url == own[..<mark]
@@ -89,7 +92,7 @@ extension Cashier {
   }
 
   /// Counts a payment of x402 that failed, and answers it with the offers and the reason.
-  private mutating func failed(_ request: borrowing PaidRequest, _ index: RouteIndex, _ reason: X402Reason, at now: Timestamp) -> Answer {
+  mutating func failed(_ request: borrowing PaidRequest, _ index: RouteIndex, _ reason: X402Reason, at now: Timestamp) -> Answer {
     chainReason = reason
     return failed(request, index, .verificationFailed, at: now)
   }

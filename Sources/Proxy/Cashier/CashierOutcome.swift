@@ -45,6 +45,7 @@ extension Cashier {
     if let contentLength, exchanges[place].isMetered { exchanges[place].responseMeter?.expect(contentLength) }
     // Only a success carries a receipt, whatever statuses the route charges for.
     if (200...299).contains(status) || status == 101 {
+      rememberPayer(place, at: now)
       appendReceipt(place, to: &fields, at: now)
     } else {
       appendSettlement(place, to: &fields, at: now)
@@ -56,7 +57,7 @@ extension Cashier {
     }
     let limit = settings.limits.outcomeBytes
     // The key of a payment on a chain is the proxy's own idea: what streams is not held up for it, but copied as it passes.
-    let mayKeep = exchanges[place].chain == nil || (contentLength != nil && !isEventStream)
+    let mayKeep = exchanges[place].chain == nil || (contentLength != nil && !isEventStream && !exchange.metersResponse)
     if !mayKeep, status != 101, contentLength.map({ $0 <= UInt64(limit) }) ?? true, let key = exchanges[place].idempotency {
       exchange.keepsAnswer = true
       exchanges[place].copiedKey = key
@@ -243,6 +244,7 @@ extension Cashier {
       giveBack(place, cause: .upstreamFailed, at: now)
     }
     endOpenCharge(place, refund, at: now)
+    endPromise(place, exchange, end, &parts, at: now)
     parts.fieldLines = exchanges[place].corsLines
     if exchanges[place].chain != nil {
       var lines = ByteBuffer()

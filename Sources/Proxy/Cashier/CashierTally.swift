@@ -84,7 +84,7 @@ extension Cashier {
   }
 
   /// How much content a request has: here already, and announced.
-  private static func contentOctets(_ request: borrowing PaidRequest) -> (buffered: UInt64, announced: UInt64, isStreaming: Bool) {
+  static func contentOctets(_ request: borrowing PaidRequest) -> (buffered: UInt64, announced: UInt64, isStreaming: Bool) {
     switch request.content {
     case .none: (0, 0, false)
     case .buffered(let octets): (UInt64(octets.count), 0, false)
@@ -93,14 +93,14 @@ extension Cashier {
   }
 
   /// What must be paid at the start: the request, and one of each unit.
-  private static func least(_ facts: RequestFacts, _ content: (buffered: UInt64, announced: UInt64, isStreaming: Bool)) -> Quantities {
+  static func least(_ facts: RequestFacts, _ content: (buffered: UInt64, announced: UInt64, isStreaming: Bool)) -> Quantities {
     Quantities(
       requestOctets: content.buffered + (content.isStreaming ? 1 : 0), responseOctets: 1, events: 1, seconds: 1,
       inputTokens: facts.estimatedInput, outputTokens: min(1, facts.heldOutput), units: 1)
   }
 
   /// The worst case, as far as it is known.
-  private static func most(
+  static func most(
     _ facts: RequestFacts, _ content: (buffered: UInt64, announced: UInt64, isStreaming: Bool), units: UInt64
   ) -> Quantities {
     Quantities(
@@ -236,6 +236,7 @@ extension Cashier {
 
   /// Sees that the exchange's cost may come to `cost`, and debits the next step where it is time for that.
   private mutating func cover(_ exchange: borrowing PaidExchange, _ tally: Tally, _ cost: ExactCost?, at now: Timestamp) -> GrantResult {
+    if let seat = exchanges[exchange.place].promise { return coverPromised(exchange, tally, seat, cost, at: now) }
     guard let ledger, case .debited(let handle) = exchanges[exchange.place].payment, let cost else { return .stop }
     tally.tab.publish(durable: ledger.durable)
     // Looked at after the number: with another epoch the numbers of this exchange's debits mean nothing, and the relay ends it.

@@ -41,6 +41,9 @@ struct ExchangeRecord {
   var secondMeter: Meter?
   /// What a price of several counts needs; the meters are not there then.
   var tally: Tally?
+  /// What pays where a maximum was signed, and what was used is settled afterwards; `payment` is `ended` then.
+  var promise: PromiseSeat?
+  var isPromiseEnded = false
   /// The request asks for another protocol.
   var isUpgrade = false
   /// The session that pays; nil for a charge.
@@ -63,6 +66,8 @@ struct ExchangeRecord {
   var openCharge: Hold?
   /// The key whose outcome was stored at the head.
   var storedKey: OutcomeKey?
+  /// By what the payer may come back for the same again, once he was served.
+  var signInKey: OutcomeKey?
   /// The key of a response that is copied as it passes.
   var copiedKey: OutcomeKey?
   /// The length of the response that the upstream announced.
@@ -96,6 +101,8 @@ struct ExchangeRecord {
       responseMessageMeter = nil
       secondMeter = nil
       tally = nil
+      promise = nil
+      isPromiseEnded = false
       isMetered = false
     }
     isUpgrade = false
@@ -112,6 +119,7 @@ struct ExchangeRecord {
     openCharge = nil
     storedKey = nil
     copiedKey = nil
+    signInKey = nil
     announcedLength = nil
     isExhausted = false
     isAnnounced = false

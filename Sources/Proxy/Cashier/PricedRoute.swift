@@ -27,6 +27,8 @@ final class PricedRoute: Sendable {
   let rails: RouteRails
   /// By the printer's offers: what each needs to be kept.
   let offerFootings: [RouteRails.Footing]
+  /// For how long who has paid by x402 may come back; nil: not at all.
+  let signIn: Duration?
   let label: RouteLabel
   let merchant: String
   let freeMethods: MethodSet
@@ -78,6 +80,7 @@ final class PricedRoute: Sendable {
     readsContent = price.countsTokens
     unitsField = Array(route.usage.unitsField.lowercased().utf8)
     self.former = former
+    signIn = route.signIn
     intents = Self.intents(of: route, price)
     chargeStatus = route.chargeStatus
     settlement = route.settlement

@@ -13,7 +13,7 @@ struct RouteRails: Sendable {
     let token: ChainToken
     let recipient: Address
     /// Base units.
-    let amount: UInt128
+    var amount: UInt128
     /// The ledger's account for the chain's money: `usdc@eip155:8453`.
     let account: String
     /// Who settles: a facilitator, where the chain has one and the dialect is its own.
@@ -28,7 +28,7 @@ struct RouteRails: Sendable {
   /// Seconds that an authorization of x402 has to hold at least.
   private static let authorizationSeconds: UInt32 = 300
   /// The same.
-  static var authorizationTime: Duration { .seconds(Int64(authorizationSeconds)) }
+  static var authorizationTime: Duration { .seconds(Int64(max(authorizationSeconds, promiseSeconds))) }
 
   /// What x402 offers, and the same as its documents say it.
   private(set) var x402: [Offer] = []
@@ -44,15 +44,20 @@ struct RouteRails: Sendable {
   /// Whether nothing but chains pays for the route.
   let isAlone: Bool
 
-  /// Works a route's offers out at a price per request; none where the route is metered.
+  /// Seconds that a signed maximum has to hold at least: it is settled after the service.
+  private static let promiseSeconds: UInt32 = 900
+
+  /// Works a route's offers out; where it is metered, what x402 offers is a maximum, and MPP's charges are none.
   ///
   /// - Throws: where a name of the settings cannot be sent.
   init(_ route: Settings.Route, _ price: Price, _ settings: Settings) throws(PaymentError) {
     isAlone = !route.rails.contains(.prepaid)
     sessions = Self.sessions(of: route, price, settings)
-    guard !price.isMetered, price.chargeAmount > 0, let merchant = settings.merchants.first(where: { $0.id == route.merchant }) else { return }
+    let maximum = route.upto ?? (price.maximum < .max ? price.maximum : nil)
+    let isPromised = price.isMetered && !price.needsUpgrade
+    guard isPromised ? maximum != nil : !price.isMetered && price.chargeAmount > 0, let merchant = settings.merchants.first(where: { $0.id == route.merchant }) else { return }
     // Where sessions alone are to be sold, a charge is no way around them.
-    let isCharged = route.intents.contains(.charge) || sessions.isEmpty
+    let isCharged = !isPromised && (route.intents.contains(.charge) || sessions.isEmpty)
     for rail in route.rails {
       guard let index = rail.chain else { continue }
       let chain = settings.chains[index]
@@ -67,7 +72,13 @@ struct RouteRails: Sendable {
         case .prepaid: break
         case .x402:
           offer.isFacilitated = chain.facilitator != nil
-          add(offer)
+          if isPromised, let maximum {
+            offer.amount = maximum
+            let settler = chain.facilitator.map { settings.facilitators[$0].address } ?? chain.signerAddress
+            if let settler { addMaximum(offer, settler: settler) }
+          } else {
+            add(offer)
+          }
         case .evm:
           guard isCharged else { continue }
           charges.append((offer, .evm(Self.charge(offer, chain, route.description))))
@@ -84,7 +95,14 @@ struct RouteRails: Sendable {
     }
     guard !requirements.isEmpty else { return }
     do throws(X402Error) {
-      printer = try PaymentRequiredPrinter(offers: requirements, resource: ResourceInfo(description: route.description, serviceName: settings.info.title))
+      let identifier = settings.x402.identifier
+      var extensions = identifier == .none ? [] : [PaymentIdentifier.declaration(isRequired: identifier == .required)]
+      if let bazaar = route.bazaar { extensions.append(bazaar) }
+      let networks = requirements.map(\.network).reduce(into: []) { (list: inout [X402Network], next) in if !list.contains(next) { list.append(next) } }
+      let signIn = try route.signIn == nil ? nil : SignInWithX(origin: settings.origin, networks: networks)
+      printer = try PaymentRequiredPrinter(
+        offers: requirements, resource: ResourceInfo(description: route.description, serviceName: settings.info.title), extensions: extensions,
+        signIn: signIn, signsOffers: settings.x402.signs)
     } catch { throw .malformed(.request) }
   }
 
@@ -123,6 +141,21 @@ struct RouteRails: Sendable {
       )
     }
     return charged + sessions.indices.filter { sessions[$0].rail == rail }.map { (.session($0), sessions[$0].payment) }
+  }
+
+  /// Offers a token by the scheme upto, which Permit2 alone moves.
+  private mutating func addMaximum(_ offer: Offer, settler: Address) {
+    guard offer.token.supportsPermit2 else { return }
+    var extra: JSONObject = ["assetTransferMethod": .string(AssetTransferMethod.permit2.rawValue), "facilitatorAddress": .string(settler.checksummed)]
+    if let name = offer.token.name, let version = offer.token.version {
+      extra.set("name", .string(name))
+      extra.set("version", .string(version))
+    }
+    x402.append(offer)
+    requirements.append(
+      PaymentRequirements(
+        scheme: .upto, network: X402Network(chainID: offer.chain), amount: offer.amount, asset: offer.token.address.checksummed,
+        payTo: offer.recipient.checksummed, maxTimeoutSeconds: Self.promiseSeconds, extra: extra))
   }
 
   /// Offers a token by each of the ways that it can be moved.

@@ -59,6 +59,9 @@ final class ChainDesk: Sendable {
   }
 
   private let state = Mutex(State())
+  /// What payers call payments that are under way, and nonces of sign-ins that were used.
+  let identifiers = UsedNames<Digest32>(limit: 65_536)
+  let signIns = UsedNames<Timestamp>(limit: 65_536)
   private let ledger: Ledger
   private let services: ServiceClient
   private let notices: NoticeBoard

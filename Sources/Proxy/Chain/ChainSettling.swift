@@ -14,6 +14,8 @@ extension Chain {
 
   /// Settles a payment, or finds out why it cannot be.
   func settle(_ order: SettlementOrder) async -> SettlementWord {
+    if order.isPromise { return await look(at: order) }
+    if let content = order.facilitated, ledger.promise(order.id)?.state == .owed { return await settleOwed(order, content) }
     switch order.kind {
     case .payment: break
     case .deposit, .close, .question: return await escrow?.settle(order) ?? .unavailable

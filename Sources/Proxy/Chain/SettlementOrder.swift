@@ -32,6 +32,8 @@ struct SettlementOrder: Sendable {
   var since: UInt64?
   /// The claim's entry; nil where only the chain can tell whether there is anything to claim.
   var entry: AwaitedEntry?
+  /// Whether it is a promise, of which only is asked whether its payer can keep it: what it comes to is settled later.
+  var isPromise = false
 
   var id: Digest32 { payment.id }
 }

@@ -192,7 +192,7 @@ extension Worker {
   private func carriesCredential(_ octets: UnsafeRawBufferPointer) -> Bool {
     let present = requestHead.pointee.present
     guard present.has(.authorization) || !present.isDisjoint(with: .payment) else { return false }
-    if present.has(.paymentAuthorization) || present.has(.prepaidSession) { return true }
+    if present.has(.paymentAuthorization) || present.has(.prepaidSession) || present.has(.signInWithX) { return true }
     for field in requestHead.pointee.fields where field.name == .authorization {
       if PaymentScheme.occurs(in: field.value(in: octets)) { return true }
     }

@@ -62,6 +62,7 @@ extension Worker {
       guard beginPaidResponse(slot, index, octets) else { return }
     } else if connection.pointee.has(.carriesCredential) {
       fields.append("Cache-Control: private\r\n")
+      fields.append(Cashier.vary)
     }
     writeResponseHead(index, octets, framing: head.pointee.framing)
   }

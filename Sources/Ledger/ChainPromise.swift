@@ -1,0 +1,122 @@
+public import Bytes
+public import Encoding
+public import HTTP
+
+/// How far a promise has come. Raw values are the file format.
+public enum ChainPromiseState: UInt8, Sendable, Equatable, CaseIterable {
+  /// It holds, and nothing was served for it. A restart forgets it: nothing was ever sent out for it.
+  case promised = 1
+  /// A request that it pays for has not ended. A restart forgets it too: what a crash cut short is not charged.
+  case serving
+  /// It was served, and what was used is settled: the payment of the same name says how far that has come.
+  case owed
+  /// It was served, and nothing is owed any more: it is settled, or nothing was used.
+  case kept
+  /// It was served, and what is owed cannot be settled any more.
+  case lost
+}
+
+/// A signed maximum of which what was used is settled afterwards, as operators and those who serve for it see it.
+public struct ChainPromiseView: Sendable, Equatable {
+  public let id: Digest32
+  public let request: Digest32
+  public let state: ChainPromiseState
+  /// The payer's address, `0x` and lower case.
+  public let payer: String
+  /// The most that may be settled, in base units.
+  public let maximum: UInt128
+  /// What was used, in base units; 0 before it has been served.
+  public let amount: UInt128
+  public let currency: String
+  public let merchant: String
+  public let client: ClientAddress
+  /// It cannot be settled after this instant.
+  public let expires: Timestamp
+  /// The number of its first entry: what receipts and audit lines call it.
+  public let reference: LSN
+  /// Since when it is in its state.
+  public let since: Timestamp
+  /// The entry that made it what it is; 0 for one that was read back.
+  public let changed: LSN
+}
+
+/// What the ledger keeps of a promise.
+struct ChainPromise {
+  var request: Digest32
+  var payer: String
+  var maximum: UInt128
+  var amount: UInt128 = 0
+  var currency: UInt8
+  var merchant: UInt32
+  var route: RouteLabel
+  var client: ClientAddress
+  var expires: Timestamp
+  var reference: LSN
+  var state = ChainPromiseState.promised
+  var since: Timestamp
+  var changed: LSN = 0
+
+  /// How long what was lost stays on the operators' list.
+  static var retention: Duration { .seconds(30 * 86_400) }
+}
+
+/// Promises of payments on chains: a maximum is signed, a request is served, and what it used is settled afterwards, at most once.
+extension Ledger {
+  /// Takes a promise, of whose id neither a payment nor a promise is known; `amount` of the order is the maximum, and its proof is empty.
+  ///
+  /// - Throws: `claimInFlight` or `claimSettled` where it was used, `claimExpired` where its use may have been forgotten, `tooMany`, `overflow`,
+  ///   `unknownCurrency`, `malformedName`, `unavailable`.
+  public func promise(_ order: ChainPaymentOrder, at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.promise(order, at: now) }
+  }
+
+  /// Shows a promise; nil where it is unknown, and while the ledger is `unavailable`.
+  public func promise(_ id: Digest32) -> ChainPromiseView? {
+    state.withLock { $0.availability == .unavailable ? nil : $0.view(promise: id) }
+  }
+
+  /// Begins to serve for a promise, one request at a time.
+  ///
+  /// - Throws: `unknownPayment`; `paymentMismatch` for another request; `claimInFlight` while it is served; `claimSettled` where it was;
+  ///   `unavailable`.
+  public func serve(promise id: Digest32, request: Digest32, at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.serve(promise: id, request: request, at: now) }
+  }
+
+  /// Ends a service that costs nothing: the promise holds as before.
+  @discardableResult
+  public func renew(promise id: Digest32, epoch: UInt32, at now: Timestamp) -> LSN {
+    (try? debit { (state) throws(Refusal) in try state.renew(promise: id, epoch: epoch, at: now) }) ?? 0
+  }
+
+  /// Ends a service by what it used, in base units: above zero a payment of the promise's id is submitted, with what settling it needs. Zero
+  /// settles nothing, and uses the promise up.
+  ///
+  /// - Parameters:
+  ///   - proof: opaque, at most `LedgerLimit.proofOctets`.
+  ///   - epoch: of when the service began; of another one nothing is owed.
+  /// - Throws: `unknownPayment` where it is not being served, `tooMany(.proofOctets)`, `overflow` above the maximum, `unavailable`.
+  public func owe(_ amount: UInt128, promise id: Digest32, epoch: UInt32, proof: [UInt8], at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.owe(amount, promise: id, epoch: epoch, proof: proof, at: now) }
+  }
+
+  /// Forgets a promise for which nothing was served, since its payer cannot keep it; false where it is not there any more.
+  @discardableResult
+  public func forget(promise id: Digest32, at now: Timestamp) -> Bool {
+    (try? debit { (state) throws(Refusal) in try state.withdraw(promise: id, at: now) }) != nil
+  }
+
+  /// What a payer has promised in a currency and not paid yet, in base units, besides one promise.
+  public func promised(by payer: String, currency: String, besides id: Digest32) -> UInt128 {
+    state.withLock { $0.promised(by: payer, currency: currency, besides: id) }
+  }
+
+  /// Lists promises, newest first.
+  public func promises(_ states: Set<ChainPromiseState> = Set(ChainPromiseState.allCases), limit: Int = 1_000) -> [ChainPromiseView] {
+    let found = state.withLock { (state) -> [ChainPromiseView] in
+      guard state.availability != .unavailable else { return [] }
+      return state.promises.compactMap { states.contains($0.value.state) ? state.view(promise: $0.key) : nil }
+    }
+    return Array(found.sorted { $0.reference > $1.reference }.prefix(limit))
+  }
+}

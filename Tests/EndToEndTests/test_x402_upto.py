@@ -1,0 +1,313 @@
+"""Scheme upto of x402: a maximum is signed, the answer is metered as it passes, and what was used is settled afterwards. The official client pays; the proxy
+settles itself, or the official facilitator does."""
+
+import asyncio
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from x402 import x402Client, x402ClientSync
+from x402.http.clients import x402_requests, x402HttpxClient
+from x402.mechanisms.evm.upto import UptoEvmClientScheme
+
+from chain.wallet import MAXIMUM, PERMIT2, UPTO_WITNESS, hexadecimal, new_account, permit2_message, sign
+from paystage import NETWORK, Stage, packed, poll, unpacked
+
+UPTO_PROXY = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002"
+METERED = """
+[[route]]
+id = "octets"
+prefix = "/octets/"
+upstream = "api"
+price = "0.001 USDC per KB"
+rails = ["x402"]
+upto = "0.01 USDC"
+
+[[route]]
+id = "units"
+prefix = "/units/"
+upstream = "api"
+price = "0.0001 USDC per unit, at most 0.05 USDC"
+rails = ["x402"]
+
+[[route]]
+id = "events"
+prefix = "/events/"
+upstream = "api"
+price = "0.0005 USDC per event"
+rails = ["prepaid", "x402"]
+upto = "0.002 USDC"
+"""
+
+
+@pytest.fixture(scope="module")
+def own(binary, upstream, node, usdc, rich, tmp_path_factory):
+    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("own"), node, usdc, rich, routes=METERED)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def by_facilitator(binary, upstream, node, usdc, rich, facilitator, tmp_path_factory):
+    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path_factory.mktemp("by"), node, usdc, rich, routes=METERED)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(params=["own", "by_facilitator"])
+def stage(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(autouse=True)
+def calm(node):
+    yield
+    node.heal()
+    node.release()
+
+
+def payer(stage, units=1_000_000):
+    account = stage.payer(units=units, coins=1)
+    stage.token.run(account, "approve", PERMIT2, MAXIMUM)
+    return account
+
+
+def session(account):
+    return x402_requests(x402ClientSync().register(NETWORK, UptoEvmClientScheme(account)))
+
+
+def offer_of(stage, path):
+    (offer,) = [offer for offer in stage.offered(path) if offer["scheme"] == "upto"]
+    return offer
+
+
+def payment(stage, account, path, seconds=300, signer=None, **changes):
+    """A payment that is made by hand: the field's value."""
+    offer = {**offer_of(stage, path), **changes}
+    nonce, deadline = int.from_bytes(os.urandom(31), "big"), int(time.time()) + seconds
+    settler = changes.pop("settler", offer["extra"]["facilitatorAddress"])
+    values = {"to": offer["payTo"], "facilitator": settler, "validAfter": 0}
+    permitted = (offer["asset"], int(offer["amount"]))
+    message = permit2_message(stage.node.chain_id, permitted, UPTO_PROXY, nonce, deadline, UPTO_WITNESS, values)
+    terms = {
+        "permitted": {"token": offer["asset"], "amount": offer["amount"]},
+        "from": account.address,
+        "spender": UPTO_PROXY,
+        "nonce": str(nonce),
+        "deadline": str(deadline),
+        "witness": {"to": offer["payTo"], "facilitator": settler, "validAfter": "0"},
+    }
+    payload = {"signature": hexadecimal(sign(signer or account, message)), "permit2Authorization": terms}
+    return packed({"x402Version": 2, "accepted": offer, "payload": payload})
+
+
+def settles(stage, before, amount, seconds=20):
+    """Waits until the chain has what is owed, and the books say the same."""
+    poll(lambda: stage.received == before + amount, seconds, f"a settlement of {amount}")
+    poll(lambda: stage.booked == stage.received - stage.unbooked and stage.earned == stage.received, seconds, "the books")
+
+
+def told(response):
+    return unpacked(response.headers["PAYMENT-RESPONSE"])
+
+
+def test_the_offer_is_a_maximum(stage):
+    assert offer_of(stage, "/octets/a")["amount"] == "10000" and offer_of(stage, "/units/a")["amount"] == "50000"
+    extra = offer_of(stage, "/octets/a")["extra"]
+    assert extra["facilitatorAddress"] == (stage.signer or stage.facilitator).address and extra["assetTransferMethod"] == "permit2"
+    assert [offer["scheme"] for offer in stage.offered("/octets/a")] == ["upto"]
+
+
+# The official clients.
+
+
+@pytest.mark.parametrize("path, amount", [("/octets/bytes/3500", 3500), ("/units/units/7", 700), ("/events/events/2", 2000), ("/octets/chunked/1001", 1001)])
+def test_requests_pays_what_was_used(stage, path, amount):
+    account, before = payer(stage), stage.received
+    response = session(account).get(stage.farebox.origin + path, timeout=30)
+    assert response.status_code == 200, response.text
+    settles(stage, before, amount)
+    assert stage.token.call("balanceOf", account.address) == 1_000_000 - amount
+
+
+def test_httpx_pays_what_was_used(stage):
+    account, before = payer(stage), stage.received
+
+    async def run():
+        client = x402Client().register(NETWORK, UptoEvmClientScheme(account))
+        async with x402HttpxClient(client, timeout=30) as http:
+            return [await http.get(stage.farebox.origin + f"/units/units/{number}") for number in (1, 2)]
+
+    assert [response.status_code for response in asyncio.run(run())] == [200, 200]
+    settles(stage, before, 300)
+
+
+def test_a_post_is_bound_to_its_content(stage):
+    account, before, path = payer(stage), stage.received, "/units/units/3"
+    value = payment(stage, account, path)
+    assert stage.send(value, path, "POST", data=b"a").status_code == 200
+    assert stage.send(value, path, "POST", data=b"b").status_code == 409
+    settles(stage, before, 300)
+
+
+# The maximum.
+
+
+def test_content_stops_at_the_maximum(stage):
+    account, before, path = payer(stage), stage.received, "/octets/chunked/200000"
+    with pytest.raises(requests.RequestException):
+        stage.send(payment(stage, account, path), path)
+    # What would cost more than the maximum does not begin to leave, or is paid for as far as it did.
+    poll(lambda: not stage.farebox.command("payment", "list", "--open")["payments"], what="an end")
+    assert stage.received - before <= 10_000
+    settles(stage, before, stage.received - before)
+
+
+def test_an_event_stream_ends_at_the_maximum_between_two_events(stage):
+    account, before, path = payer(stage), stage.received, "/events/events/9"
+    response = stage.send(payment(stage, account, path), path)
+    assert response.status_code == 200 and response.content.endswith(b"\n\n") and response.content.count(b"event: tick") <= 4
+    settles(stage, before, 2000)
+
+
+def test_nothing_used_settles_nothing_and_uses_the_payment_up(own):
+    account, before, sent, path = payer(own), own.received, own.sent, "/units/units/0"
+    value = payment(own, account, path)
+    response = own.send(value, path)
+    assert response.status_code == 200
+    again = own.send(value, path)
+    assert again.status_code == 200 and told(again)["success"] and told(again)["amount"] == "0" and told(again)["transaction"] == ""
+    assert own.served(path) == 1 and own.received == before and own.sent == sent
+
+
+# What it does not cost.
+
+
+def test_an_upstreams_failure_costs_nothing_and_leaves_the_payment_good(stage, upstream):
+    account, before, path = payer(stage), stage.received, "/units/units/5"
+    value = payment(stage, account, path)
+    upstream.status = 503
+    assert stage.send(value, path).status_code == 503
+    upstream.status = None
+    assert stage.send(value, path).status_code == 200
+    settles(stage, before, 500)
+
+
+def test_who_cannot_pay_the_maximum_is_not_served(stage):
+    account, before, path = payer(stage, units=9_999), stage.received, "/octets/bytes/10"
+    response = stage.send(payment(stage, account, path), path)
+    assert response.status_code == 402 and told(response)["success"] is False
+    without = stage.payer(units=1_000_000)
+    response = stage.send(payment(stage, without, path), path)
+    assert response.status_code == 402 and stage.received == before and stage.served(path) == 0
+
+
+@pytest.mark.parametrize("changes, reason", [
+    ({"signer": new_account()}, "invalid_permit2_signature"), ({"amount": "9999"}, "invalid_payment_requirements"),
+    ({"settler": "0x" + "11" * 20}, "upto_facilitator_mismatch"), ({"seconds": 3}, "permit2_deadline_expired"),
+])
+def test_what_is_wrong_is_told(own, changes, reason):
+    path, before = "/octets/bytes/10", own.received
+    changes = dict(changes)
+    settler = changes.pop("settler", None)
+    value = payment(own, payer(own), path, **changes)
+    if settler:
+        value = named(own, payer(own), path, settler)
+    response = own.send(value, path)
+    assert response.status_code == 402 and unpacked(response.headers["PAYMENT-REQUIRED"])["error"] == reason
+    assert own.received == before and own.served(path) == 0
+
+
+def named(stage, account, path, settler):
+    members = unpacked(payment(stage, account, path))
+    members["payload"]["permit2Authorization"]["witness"]["facilitator"] = settler
+    return packed(members)
+
+
+# More than once.
+
+
+def test_a_repetition_gets_the_same_answer_and_learns_of_the_settlement(stage):
+    account, before, path = payer(stage), stage.received, f"/octets/{time.monotonic_ns()}/chunked/2000"
+    value = payment(stage, account, path)
+    first = stage.send(value, path)
+    settles(stage, before, 2000)
+    again = stage.send(value, path)
+    assert first.content == again.content and told(again)["success"] and told(again)["amount"] == "2000"
+    assert stage.node.rpc("eth_getTransactionReceipt", told(again)["transaction"])["status"] == "0x1"
+    assert stage.served(path) == 1 and stage.received == before + 2000
+
+
+def test_of_16_at_once_one_is_served_and_settled(own):
+    account, before, path = payer(own), own.received, f"/units/{time.monotonic_ns()}/units/9"
+    value = payment(own, account, path)
+    with ThreadPoolExecutor(16) as pool:
+        statuses = {response.status_code for response in pool.map(lambda _: own.send(value, path), range(16))}
+    assert statuses <= {200, 409} and 200 in statuses and own.served(path) == 1
+    settles(own, before, 900)
+
+
+def test_promises_are_covered_together(own):
+    """The payer's money covers one maximum, not two at once."""
+    account, before = payer(own, units=15_000), own.received
+    slow, quick = "/octets/slow/1500", "/octets/bytes/10"
+    first = own.sending(payment(own, account, slow), slow)
+    poll(lambda: own.served(slow), what="the first")
+    assert own.send(payment(own, account, quick), quick).status_code == 402
+    assert first.result(timeout=20).status_code == 200
+    settles(own, before, len(first.result().content))
+    assert own.send(payment(own, account, quick), quick).status_code == 200
+    settles(own, before, len(first.result().content) + 10)
+
+
+# Between service and settlement.
+
+
+def test_what_is_owed_is_settled_after_a_crash(own):
+    account, before, path = payer(own), own.received, "/units/units/11"
+    own.node.hold()
+    assert own.send(payment(own, account, path), path).status_code == 200
+    own.farebox.kill()
+    own.node.release()
+    own.farebox.start()
+    settles(own, before, 1100)
+
+
+def test_what_the_payer_takes_away_is_owed_until_it_comes_back(own):
+    account, before, path = payer(own, units=60_000), own.received, "/octets/slow/1500"
+    asked = own.served(path)
+    answer = own.sending(payment(own, account, path), path)
+    poll(lambda: own.served(path) > asked, what="the request")
+    own.token.run(account, "transfer", own.rich.address, 60_000)
+    assert answer.result(timeout=20).status_code == 200
+    time.sleep(1)
+    listed = own.farebox.command("payment", "list", "--open")["payments"]
+    assert [entry["amount"] for entry in listed if entry["payer"] == account.address.lower()] == ["13"] and own.received == before
+    own.token.run(own.rich, "mint", account.address, 1000)
+    settles(own, before, 13, seconds=40)
+
+
+def test_a_client_that_takes_trailers_is_told_in_one(own):
+    account, path = payer(own), "/octets/chunked/500"
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", own.farebox.port, timeout=20)
+    connection.putrequest("GET", path)
+    connection.putheader("PAYMENT-SIGNATURE", payment(own, account, path))
+    connection.putheader("TE", "trailers")
+    connection.endheaders()
+    before = own.received
+    raw = b""
+    while not raw.endswith(b"\r\n\r\n") or raw.count(b"\r\n\r\n") < 2:
+        piece = connection.sock.recv(65536)
+        if not piece:
+            break
+        raw += piece
+    connection.close()
+    (line,) = [line for line in raw.split(b"\r\n") if line.startswith(b"PAYMENT-RESPONSE: ")]
+    said = unpacked(line.split(b": ")[1])
+    assert said["amount"] == "500" and said["errorReason"] == "settlement_pending" and json.dumps(said)
+    settles(own, before, 500)
