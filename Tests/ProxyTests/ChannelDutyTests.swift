@@ -128,10 +128,10 @@ private func view(
       .topUp, channelID: id, id: id, amount: 77, expires: now, means: .transaction(raw: [1, 2], hash: id), transfers: [])
     let step = ChannelStep(transaction: transaction, channel: channel, escrow: escrow, minimumDeposit: 5)
     let view = ChainPaymentView(
-      id: id, request: id, state: .submitted, payer: "0xaa", amount: 77, currency: "usdc@eip155:42431", merchant: "shop", client: .none, expires: now,
+      id: id, request: id, state: .submitted, payer: "0xaa", recipient: "", presented: Digest32(), amount: 77, currency: "usdc@eip155:42431", merchant: "shop", client: .none, expires: now,
       challengeID: nil, transaction: nil, proof: SettlementOrder.proof(of: step), deposit: .topUp(channel: id), channel: id, reference: 1, since: now,
       changed: 1)
-    let order = try #require(SettlementOrder(view))
+    let order = try #require(SettlementOrder(view, epoch: 0))
     guard case .deposit(let read) = order.kind else {
       Issue.record("no deposit")
       return

@@ -49,7 +49,9 @@ extension Cashier {
         routes: [RouteTerms(routeID: route.id, priceVersion: sold.price.version, price: sold.price)]),
       idleTimeout: .seconds(Int64(clamping: presented.quote.details.idleTimeout)), maximumInFlight: route.maximumInFlight, route: route.label,
       client: request.client)
-    let step = ChannelStep(transaction: checked.transaction, channel: checked.channel, escrow: sold.offer.escrow, question: checked.question)
+    let step = ChannelStep(
+      transaction: checked.transaction, channel: checked.channel, escrow: sold.offer.escrow,
+      minimumDeposit: sold.offer.request.details.minimumDeposit, question: checked.question)
     let deposit = Deposit(step: step, deposit: .open(order), currency: sold.offer.offer.account, merchant: route.merchant, route: route.label)
     // Settled, and yet no channel: it was closed again, so long ago that nothing is known of it.
     return pay(deposit, request, index, credential, at: now) ?? .answer(problem(.sessionFinalized, challengeID: credential.challenge.id))
@@ -194,7 +196,7 @@ extension Cashier {
     if deposit.step.question != nil { return .awaitSettlement(order) }
     if case .hash = deposit.step.transaction.means { return .awaitSettlement(order) }
     do throws(Refusal) {
-      order.entry = try ledger.claim(payment, at: now)
+      order.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(payment, at: now) }
       return .awaitSettlement(order)
     } catch {
       switch error {

@@ -60,7 +60,9 @@ extension EscrowDesk {
       if let question = step.question, let word = await refusal(by: question) { return word }
       if case .hash(let hash) = step.transaction.means, let word = await waitUntilSeen(hash) { return word }
       if let word = await simulate(step) { return word }
-      do { order.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(order.payment, at: .now()) } } catch { return Self.refusal(.transactionReverted) }
+      do throws(Refusal) {
+        order.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(order.payment, at: .now()) }
+      } catch { return .declined(error) }
     }
     guard let entry = order.entry, await ledger.isDurable(entry) else { return .unknown }
     switch step.transaction.means {
@@ -283,7 +285,8 @@ extension EscrowDesk {
   }
 
   private static func refusal(_ error: ChannelError, _ transaction: Digest32? = nil) -> SettlementWord {
-    .refused(SettlementRefusal(reason: .transactionFailed, transaction: transaction, channel: error))
+    // What is told of it is the channel's rule; chain and payer are named by x402 alone.
+    .refused(SettlementRefusal(reason: .transactionFailed, chain: 0, payer: .zero, transaction: transaction, channel: error))
   }
 
   /// Waits before the next look: a tenth of a second at first, then twice as long each time, up to half a minute.
