@@ -35,6 +35,7 @@ public struct Administration: Sendable {
     case paymentWriteOff = "payment/write-off"
     case channelList = "channel/list"
     case channelShow = "channel/show"
+    case channelSettle = "channel/settle"
     case channelClose = "channel/close"
   }
 
@@ -154,7 +155,7 @@ public struct Administration: Sendable {
       guard let view = ledger.payment(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
       return AdministrationViews.json(view, at: now)
     case .channelList: return try channels(&arguments)
-    case .channelShow, .channelClose: return try channel(command, &arguments, at: now)
+    case .channelShow, .channelSettle, .channelClose: return try channel(command, &arguments, at: now)
     }
   }
 

@@ -23,6 +23,10 @@ public enum AdministrationError: Error, Sendable, Equatable {
   case keys(KeyRingError)
   /// The ledger is not kept by this process.
   case noLedger
+  /// No process that deals with chains runs.
+  case noDesk
+  /// The channel's chain is not configured with its escrow any more, or nobody can send to it.
+  case noEscrow
 
   /// What a member should have been.
   public enum Form: String, Sendable {
@@ -57,6 +61,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .stillClosing: "still-closing"
     case .keys: "keys"
     case .noLedger: "no-ledger"
+    case .noDesk: "not-running"
+    case .noEscrow: "no-escrow"
     }
   }
 
@@ -65,9 +71,9 @@ public enum AdministrationError: Error, Sendable, Equatable {
     switch self {
     case .unknownCommand: 404
     case .unknownMember, .missingMember, .malformedMember: 400
-    case .refused(.unavailable), .notDurable, .noLedger: 503
+    case .refused(.unavailable), .notDurable, .noLedger, .noDesk: 503
     case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference), .refused(.unknownPayment): 404
-    case .refused, .tooLittle, .stillClosing: 409
+    case .refused, .tooLittle, .stillClosing, .noEscrow: 409
     case .keys: 500
     }
   }
@@ -85,6 +91,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .stillClosing: "the session is closing; exchanges in flight have not ended yet"
     case .keys(let error): error.message
     case .noLedger: "this proxy keeps no ledger"
+    case .noDesk: "no proxy runs, and only one that runs sends anything to a chain"
+    case .noEscrow: "nobody sends to the channel's escrow: its chain is not configured with it, or has no signer"
     }
   }
 
@@ -96,6 +104,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .stillClosing: "ask again with `farebox session show`"
     case .keys(let error): error.advice
     case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .tooLittle, .noLedger: nil
+    case .noDesk: "start one with `farebox serve`"
+    case .noEscrow: "`farebox chain status` tells what is configured"
     }
   }
 
