@@ -7,8 +7,8 @@ import Proxy
 /// `farebox channel …`: sessions over payment channels, whose money lies in escrow on a chain until it is settled.
 struct ChannelCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "channel", abstract: "Watch and close payment channels, whose money lies in escrow on a chain.",
-    subcommands: [ChannelList.self, ChannelShow.self, ChannelClose.self])
+    commandName: "channel", abstract: "Watch, settle and close payment channels, whose money lies in escrow on a chain.",
+    subcommands: [ChannelList.self, ChannelShow.self, ChannelSettle.self, ChannelClose.self])
 }
 
 struct ChannelList: ParsableCommand {
@@ -58,6 +58,22 @@ struct ChannelShow: ParsableCommand {
   @OptionGroup var options: OperatorOptions
 
   func run() throws { try target.run(.channelShow, options) }
+}
+
+struct ChannelSettle: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "settle", abstract: "Settle a channel's last voucher now, before settle-amount and settle-after ask for it.",
+    discussion: "Costs gas. The money is in the books once the chain has confirmed the transaction; until then `farebox channel show` names it.")
+
+  @OptionGroup var target: ChannelArgument
+  @OptionGroup var options: OperatorOptions
+
+  func run() throws {
+    try target.run(.channelSettle, options) { answer in
+      if answer["underWay"] != nil { return "the settlement is on its way" }
+      return answer["unsettled"]?.stringValue == "0" ? "nothing is unsettled" : "the settlement is asked for, and not sent yet"
+    }
+  }
 }
 
 struct ChannelClose: ParsableCommand {

@@ -91,8 +91,8 @@ extension CommandFailure {
     switch error {
     case .unknownMember, .missingMember, .malformedMember, .unknownCommand:
       self.init(.usage, error.code, error.message, advice: error.advice)
-    case .refused(.unavailable), .notDurable, .noLedger: self.init(.unavailable, error.code, error.message, advice: error.advice)
-    case .refused, .tooLittle, .stillClosing, .unresolved: self.init(.refused, error.code, error.message, advice: error.advice)
+    case .refused(.unavailable), .notDurable, .noLedger, .noDesk: self.init(.unavailable, error.code, error.message, advice: error.advice)
+    case .refused, .tooLittle, .stillClosing, .noEscrow, .unresolved: self.init(.refused, error.code, error.message, advice: error.advice)
     case .keys(let error): self.init(error)
     }
   }

@@ -190,6 +190,10 @@ def test_a_token_that_is_not_what_was_configured_is_not_sold_for(binary, upstrea
     stage.close()
 
 
+# Who would settle upto: nobody is asked for it here.
+SETTLER = "0x" + "5e" * 20
+
+
 class Kinds(Service):
     """A facilitator that says what it settles, and that is something else."""
 
@@ -207,7 +211,7 @@ class Kinds(Service):
 @pytest.mark.parametrize("kinds", [[], [{"x402Version": 2, "scheme": "exact", "network": "eip155:1"}]], ids=["nothing", "another chain"])
 def test_what_the_facilitator_does_not_settle_is_not_offered(binary, upstream, node, usdc, rich, tmp_path, kinds):
     with Kinds(kinds) as service:
-        stage = Quiet(binary, upstream, tmp_path, node, usdc, rich, FACILITATOR.format(service.url))
+        stage = Quiet(binary, upstream, tmp_path, node, usdc, rich, FACILITATOR.format(service.url, SETTLER))
         status = poll(
             lambda: (found := json.loads(stage.farebox.run("chain", "status", "--json").stdout))["chains"][0].get("facilitator", {}).get("answers") is False and found,
             what="a look at the facilitator")

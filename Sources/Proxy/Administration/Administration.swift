@@ -35,6 +35,7 @@ public struct Administration: Sendable {
     case paymentWriteOff = "payment/write-off"
     case channelList = "channel/list"
     case channelShow = "channel/show"
+    case channelSettle = "channel/settle"
     case channelClose = "channel/close"
     case paymentResolve = "payment/resolve"
   }
@@ -159,7 +160,7 @@ public struct Administration: Sendable {
       guard let promise = ledger.promise(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
       return AdministrationViews.json(promise)
     case .channelList: return try channels(&arguments)
-    case .channelShow, .channelClose: return try channel(command, &arguments, at: now)
+    case .channelShow, .channelSettle, .channelClose: return try channel(command, &arguments, at: now)
     case .paymentResolve: return try resolve(&arguments, at: now)
     }
   }

@@ -20,13 +20,23 @@ extension Administration {
   func channel(_ command: Command, _ arguments: inout AdministrationArguments, at now: Timestamp) throws(AdministrationError) -> JSONObject {
     let id = try arguments.channel("channel")
     try arguments.finish()
-    return command == .channelClose ? try closeChannel(id, at: now) : try view(channel: id)
+    if command == .channelClose { return try closeChannel(id, at: now) }
+    return command == .channelSettle ? try settle(id) : try view(channel: id)
   }
 
   private func view(channel id: Digest32) throws(AdministrationError) -> JSONObject {
     if let view = ledger.channel(id) { return AdministrationViews.json(view) }
     if case .closed(let session) = ledger.closeResult(id), let channel = session.channel { return AdministrationViews.json(id, session, channel) }
     throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownSession)
+  }
+
+  /// Has the last voucher settled now, whatever the schedule says.
+  private func settle(_ id: Digest32) throws(AdministrationError) -> JSONObject {
+    guard let channel = ledger.channel(id) else { return try view(channel: id) }
+    guard channel.budget > channel.booked else { return AdministrationViews.json(channel) }
+    guard let chains else { throw .noDesk }
+    guard chains.settleNow(channel) else { throw .noEscrow }
+    return try wait(for: id) { $0.underWay != nil || $0.booked >= channel.budget || $0.phase == .closing }
   }
 
   /// Stops a channel, and has it closed on its chain.
@@ -39,6 +49,7 @@ extension Administration {
         return 0
       }
     }
+    chains?.closeNow(channel)
     return try wait(for: id) { _ in false }
   }
 

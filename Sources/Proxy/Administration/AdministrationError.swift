@@ -25,6 +25,10 @@ public enum AdministrationError: Error, Sendable, Equatable {
   case keys(KeyRingError)
   /// The ledger is not kept by this process.
   case noLedger
+  /// No process that deals with chains runs.
+  case noDesk
+  /// The channel's chain is not configured with its escrow any more, or nobody can send to it.
+  case noEscrow
 
   /// What a member should have been.
   public enum Form: String, Sendable {
@@ -61,6 +65,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .unresolved: "not-resolved"
     case .keys: "keys"
     case .noLedger: "no-ledger"
+    case .noDesk: "not-running"
+    case .noEscrow: "no-escrow"
     }
   }
 
@@ -69,9 +75,9 @@ public enum AdministrationError: Error, Sendable, Equatable {
     switch self {
     case .unknownCommand: 404
     case .unknownMember, .missingMember, .malformedMember: 400
-    case .refused(.unavailable), .notDurable, .noLedger: 503
+    case .refused(.unavailable), .notDurable, .noLedger, .noDesk: 503
     case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference), .refused(.unknownPayment): 404
-    case .refused, .tooLittle, .stillClosing, .unresolved: 409
+    case .refused, .tooLittle, .stillClosing, .noEscrow, .unresolved: 409
     case .keys: 500
     }
   }
@@ -90,6 +96,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .unresolved(let obstacle): obstacle.rawValue
     case .keys(let error): error.message
     case .noLedger: "this proxy keeps no ledger"
+    case .noDesk: "no proxy runs, and only one that runs sends anything to a chain"
+    case .noEscrow: "nobody sends to the channel's escrow: its chain is not configured with it, or has no signer"
     }
   }
 
@@ -101,6 +109,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .stillClosing: "ask again with `farebox session show`"
     case .keys(let error): error.advice
     case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .tooLittle, .unresolved, .noLedger: nil
+    case .noDesk: "start one with `farebox serve`"
+    case .noEscrow: "`farebox chain status` tells what is configured"
     }
   }
 

@@ -135,6 +135,12 @@ final class ChainDesk: Sendable {
   /// The escrow of a chain's sessions as it stands; nil where there is none, or nothing is known of it yet: no session can be sold then.
   func escrow(_ chain: UInt64) -> EscrowState? { state.withLock { $0.chains[chain] }?.escrow?.state }
 
+  /// Has a channel settled now, whatever its schedule says; false where nobody can.
+  func settleNow(_ channel: ChannelView) -> Bool { state.withLock { $0.chains[channel.chain] }?.escrow?.settleNow(channel.id) ?? false }
+
+  /// Has a channel that was told to close looked after at once.
+  func closeNow(_ channel: ChannelView) { state.withLock { $0.chains[channel.chain] }?.escrow?.closeNow(channel.id) }
+
   /// How many payments came to what.
   var counts: ChainCounts { state.withLock { $0.counts } }
 

@@ -46,6 +46,8 @@ final class EscrowDesk: Sendable {
     var resettled: Set<Digest32> = []
     /// The lowest amount of a voucher that the escrow did not take, by channel.
     var rejected: [Digest32: UInt128] = [:]
+    /// Channels that operators want settled whatever their schedule says.
+    var asked: Set<Digest32> = []
     var watch: Task<Void, Never>?
     var isStopped = false
     /// Why no sessions are sold, in words.
@@ -231,11 +233,36 @@ final class EscrowDesk: Sendable {
     }
   }
 
+  /// Settles what a channel's vouchers allow, whatever its schedule says; false where that cannot be begun.
+  func settleNow(_ id: Digest32) -> Bool {
+    let isFirst = held.withLock { held -> Bool? in
+      guard !held.isStopped else { return nil }
+      held.pauses[id] = nil
+      return held.asked.insert(id).inserted
+    }
+    guard let isFirst else { return false }
+    if isFirst {
+      Task { [self] in
+        // What looks after it at the moment may have looked already.
+        for _ in 0..<2 { await attend(id, isAsked: true)?.value }
+        held.withLock { held in _ = held.asked.remove(id) }
+      }
+    }
+    return true
+  }
+
+  /// Closes a channel that was told to close, without waiting for the next look.
+  func closeNow(_ id: Digest32) {
+    held.withLock { held in held.pauses[id] = nil }
+    _ = attend(id, isAsked: true)
+  }
+
   /// The schedule by which a channel is settled and closed.
   func schedule(of view: ChannelView) -> ChannelSchedule? {
     guard let settings = plan.settings.escrow else { return nil }
     let code = view.currency.split(separator: "@").first.map { String($0) } ?? ""
-    let amount = plan.settings.token(of: code).map { settings.settleAmount(of: $0.currency) } ?? .max
+    let isAsked = held.withLock { $0.asked.contains(view.id) }
+    let amount = isAsked ? 1 : plan.settings.token(of: code).map { settings.settleAmount(of: $0.currency) } ?? .max
     return ChannelSchedule(amount: amount, age: settings.settleAfter, idle: settings.closeIdleAfter)
   }
 
