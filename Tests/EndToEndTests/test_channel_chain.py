@@ -35,7 +35,7 @@ def test_what_is_owed_for_long_is_settled(stage):
     session.served()
     poll(lambda: session.standing.settled == 2 * PRICE, WATCH_SECONDS, "the settlement")
     poll(lambda: stage.booked == 2 * PRICE == stage.received, what="the settlement in the books")
-    (line,) = stage.audited("channel.settled", session)
+    (line,) = poll(lambda: stage.audited("channel.settled", session), what="the line")
     assert line["transaction"]
     # It goes on being sold, and its close adds what came afterwards.
     session.served()

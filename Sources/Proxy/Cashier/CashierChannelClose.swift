@@ -32,6 +32,8 @@ extension Cashier {
       }
     }
     guard !channelFailures.isFull(view.id, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
+    // The chain has ended it, and the books say so in a moment: what they say then is the answer.
+    if view.account.isFinalized { return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: 1)) }
     let seat = ChannelSeat(id: view.id, stored, challengeID: challengeID, minimumDelta: 0)
     var question: WalletQuestion?
     do throws(ChannelError) {

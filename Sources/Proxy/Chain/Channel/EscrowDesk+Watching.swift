@@ -157,7 +157,8 @@ extension EscrowDesk {
     switch funding {
     case .raw(let raw): try? await rpc.send(raw)
     case .call(let to, let data):
-      // Most likely the transaction itself comes back, for nodes keep it: another one would be undone then.
+      // Most likely the transaction itself comes back, for nodes keep it: another one would be undone then. So it is given until the next look.
+      guard now > since else { return }
       if let hash = view.openedBy, try await rpc.transaction(hash) != nil { return }
       guard (try? await rpc.call(to: to, data: data, from: submitter.address)) != nil else { return }
       let submitter = submitter
