@@ -20,6 +20,8 @@ public enum ChainPromiseState: UInt8, Sendable, Equatable, CaseIterable {
 public struct ChainPromiseView: Sendable, Equatable {
   public let id: Digest32
   public let request: Digest32
+  /// Digest of what the payer has presented: who brings anything else under this id is not served for it.
+  public let presented: Digest32
   public let state: ChainPromiseState
   /// The payer's address, `0x` and lower case.
   public let payer: String
@@ -43,6 +45,7 @@ public struct ChainPromiseView: Sendable, Equatable {
 /// What the ledger keeps of a promise.
 struct ChainPromise {
   var request: Digest32
+  var presented: Digest32
   var payer: String
   var maximum: UInt128
   var amount: UInt128 = 0
@@ -106,10 +109,14 @@ extension Ledger {
     (try? debit { (state) throws(Refusal) in try state.withdraw(promise: id, at: now) }) != nil
   }
 
-  /// What a payer has promised in a currency and not paid yet, in base units, besides one promise.
-  public func promised(by payer: String, currency: String, besides id: Digest32) -> UInt128 {
-    state.withLock { $0.promised(by: payer, currency: currency, besides: id) }
+  /// What a payer has promised in a currency and not paid yet, in base units, besides one promise. What was promised and not served for counts
+  /// until it has run out; of all where no instant is given.
+  public func promised(by payer: String, currency: String, besides id: Digest32, at now: Timestamp? = nil) -> UInt128 {
+    state.withLock { $0.promised(by: payer, currency: currency, besides: id, at: now) }
   }
+
+  /// Whether a payer was served for what could not be settled, and is remembered for it.
+  public func hasLost(by payer: String) -> Bool { state.withLock { $0.hasLost(by: payer) } }
 
   /// Lists promises, newest first.
   public func promises(_ states: Set<ChainPromiseState> = Set(ChainPromiseState.allCases), limit: Int = 1_000) -> [ChainPromiseView] {

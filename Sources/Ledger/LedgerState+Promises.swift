@@ -26,7 +26,7 @@ extension LedgerState {
     currencies[Int(currency)].expected += order.amount
     openPromises += 1
     promises[order.id] = ChainPromise(
-      request: order.request, payer: order.payer, maximum: order.amount, currency: currency, merchant: merchant, route: order.route,
+      request: order.request, presented: order.presented, payer: order.payer, maximum: order.amount, currency: currency, merchant: merchant, route: order.route,
       client: order.client, expires: order.expires, reference: lsn + 1, since: now)
     expiries.add(.promise(order.id), at: order.expires + ChainPayment.retention)
     return change(promise: order.id, to: .promised, at: now)
@@ -90,12 +90,13 @@ extension LedgerState {
   }
 
   /// What a payer has promised and not paid yet.
-  func promised(by payer: String, currency code: String, besides id: Digest32) -> UInt128 {
+  func promised(by payer: String, currency code: String, besides id: Digest32, at now: Timestamp?) -> UInt128 {
     guard let ids = promisesOfPayer[payer] else { return 0 }
     var sum: UInt128 = 0
     for other in ids where other != id {
       guard let promise = promises[other], currencies[Int(promise.currency)].code == code else { continue }
       switch promise.state {
+      case .promised where now.map { promise.expires <= $0 } ?? false: continue
       case .promised, .serving: sum = sum.addingReportingOverflow(promise.maximum).overflow ? .max : sum + promise.maximum
       case .owed: sum = sum.addingReportingOverflow(promise.amount).overflow ? .max : sum + promise.amount
       case .kept, .lost: continue
@@ -104,12 +105,14 @@ extension LedgerState {
     return sum
   }
 
-  /// Lists a promise among its payer's while it is one, and no longer.
+  func hasLost(by payer: String) -> Bool { promisesOfPayer[payer]?.contains { promises[$0]?.state == .lost } ?? false }
+
+  /// Lists a promise among its payer's while it is one, or was lost, and no longer.
   private mutating func list(promise id: Digest32) {
     guard let promise = promises[id] else { return }
     switch promise.state {
-    case .promised, .serving, .owed: promisesOfPayer[promise.payer, default: []].insert(id)
-    case .kept, .lost: strike(promise: id, of: promise.payer)
+    case .promised, .serving, .owed, .lost: promisesOfPayer[promise.payer, default: []].insert(id)
+    case .kept: strike(promise: id, of: promise.payer)
     }
   }
 
@@ -146,6 +149,7 @@ extension LedgerState {
     case .kept, .lost:
       let until = promise.state == .lost ? promise.since + ChainPromise.retention : promise.expires + ChainPayment.retention
       guard until <= now else { return expiries.add(.promise(id), at: until) }
+      strike(promise: id, of: promise.payer)
       promises[id] = nil
       redo.removeRecord(RecordKey(.promise, id))
       if promise.expires > horizon { horizon = promise.expires }
@@ -178,6 +182,7 @@ extension LedgerState {
     let place = redo.beginRecord(RecordKey(.promise, id))
     redo.put(promise.state.rawValue)
     redo.put(promise.request)
+    redo.put(promise.presented)
     redo.put(promise.payer)
     redo.put(promise.maximum)
     redo.put(promise.amount)
@@ -194,6 +199,7 @@ extension LedgerState {
   mutating func readPromise(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
     guard let state = ChainPromiseState(rawValue: try reader.integer()) else { throw .malformed(.promise) }
     let request = try reader.digest()
+    let presented = try reader.digest()
     let payer = try reader.string()
     let maximum: UInt128 = try reader.integer()
     let amount: UInt128 = try reader.integer()
@@ -205,7 +211,7 @@ extension LedgerState {
     let since = Timestamp(microseconds: try reader.integer())
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count, amount <= maximum else { throw .malformed(.promise) }
     promises[id] = ChainPromise(
-      request: request, payer: payer, maximum: maximum, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
+      request: request, presented: presented, payer: payer, maximum: maximum, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
       expires: expires, reference: reference, state: state, since: since)
     list(promise: id)
     switch state {
@@ -221,7 +227,7 @@ extension LedgerState {
   func view(promise id: Digest32) -> ChainPromiseView? {
     guard let promise = promises[id] else { return nil }
     return ChainPromiseView(
-      id: id, request: promise.request, state: promise.state, payer: promise.payer, maximum: promise.maximum, amount: promise.amount,
+      id: id, request: promise.request, presented: promise.presented, state: promise.state, payer: promise.payer, maximum: promise.maximum, amount: promise.amount,
       currency: currencies[Int(promise.currency)].code, merchant: merchants[Int(promise.merchant)].name, client: promise.client,
       expires: promise.expires, reference: promise.reference, since: promise.since, changed: promise.changed)
   }

@@ -40,9 +40,9 @@ extension Cashier {
       // While exchanges are in flight nobody knows what was spent: the last voucher covers it in any case.
       let spent = view.inFlight == 0 && view.phase == .open ? min(view.spent, view.budget) : 0
       question = try seat.key.close(
-        voucher, after: seat.voucher(view.voucher), standing: ChannelStanding(view.account), spent: spent, rules: seat.rules
+        voucher, after: seat.voucher(view.voucher), standing: ChannelStanding(view.account), spent: spent, rules: seat.rules, wallets: .refused
       ).question
-      if question == nil, voucher != seat.voucher(view.voucher) { question = try seat.key.verify(voucher) }
+      if question == nil, voucher != seat.voucher(view.voucher) { question = try seat.key.verify(voucher, wallets: .refused) }
     } catch {
       noteFailure(error, view.id)
       return .answer(refused(error, request, index, view, stored, presented, at: now))

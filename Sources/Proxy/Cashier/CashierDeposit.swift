@@ -41,6 +41,8 @@ extension Cashier {
       noteFailure(error, opening.channelID)
       return .answer(refusedDeposit(error, request, index, opening.channelID, credential, at: now))
     }
+    // A contract that says yes today may say no tomorrow, and some escrows ask none: vouchers are signed by keys.
+    guard checked.question == nil else { return .answer(refusedDeposit(.invalidSignature, request, index, opening.channelID, credential, at: now)) }
     let order = ChannelOrder(
       id: checked.channelID, challengeID: credential.challengeID, payer: checked.channel.payer.lowercase, chain: token.chain,
       descriptor: StoredChannel(escrow: sold.offer.escrow, channel: checked.channel).octets, voucher: AcceptedVoucher(checked.voucher),

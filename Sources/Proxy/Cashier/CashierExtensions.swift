@@ -19,6 +19,11 @@ extension Cashier {
     do throws(X402Error) { name = try PaymentIdentifier.read(payload) } catch {
       return .answer(problem(.badRequest, detail: "A payment-identifier is 16 to 128 of A-Z a-z 0-9 _ and -."))
     }
+    // Who has not signed with a key is not known before a contract was asked: a name of his is no claim to anything.
+    guard charge.signatureCheck == .recovered else {
+      identifier = nil
+      return nil
+    }
     guard name != nil, let key = paymentName(payload) else {
       guard settings.x402.identifier == .required, payload.version == .v2 else { return nil }
       return .answer(problem(.badRequest, detail: "A payment-identifier is required here."))

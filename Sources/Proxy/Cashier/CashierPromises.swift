@@ -1,4 +1,5 @@
 import Bytes
+import Crypto
 import Encoding
 import Ethereum
 import Gateway
@@ -40,8 +41,11 @@ extension Cashier {
     if let verdict = read(request, index) { return verdict }
     guard let digest = requestDigest(request) else { return .collectBody(limit: route.digestLimit) }
     let charge = payment.charge
+    let presented = SHA256.hash(JCS.serialize(.object(payload.payment.json)))
     let told = self.told.flatMap { $0.id == charge.id ? $0.word : nil }
-    switch told {
+    // What was served for is gone by its record below: nothing invites to pay for it again.
+    let isServed = ledger.promise(charge.id).map { $0.state != .promised } ?? false
+    switch isServed ? nil : told {
     case .refused(let refusal)?: return .answer(refused(request, index, refusal, .x402(.v2), at: now))
     case .declined(let refusal)?: return .answer(answer(refusal, request, index, nil, nil, at: now))
     case .unavailable?: return .answer(problem(.railUnavailable, retryAfter: Self.pendingRetry))
@@ -56,17 +60,24 @@ extension Cashier {
       guard ledger.payment(charge.id) == nil else { return .answer(problem(.paymentMismatch)) }
       guard isSelling else { return .answer(unavailable()) }
       guard isReachable(offer), chains.hasPlace(for: request.client) else { return .answer(problem(.railUnavailable, retryAfter: Self.pendingRetry)) }
-      return promise(request, index, offer, charge, seat, digest, at: now)
+      // What cannot be settled for want of time or place is told before anything is served.
+      guard now + PromiseSeat.least < seat.end else { return .answer(failed(request, index, X402Reason.permit2DeadlineExpired, at: now)) }
+      guard let proof = seat.proof(seat.maximum, since: .max), proof.count <= LedgerLimit.proofOctets.most else {
+        admission.failed(request.client, at: request.monotonic)
+        return .answer(problem(.badRequest, detail: "The payment is too long."))
+      }
+      return promise(request, index, offer, charge, seat, digest, presented, at: now)
     }
-    guard view.request == digest else { return .answer(problem(.paymentMismatch)) }
+    guard view.request == digest, view.presented == presented else { return .answer(problem(.paymentMismatch)) }
     let isSameClient = view.client.limitKey == request.client.limitKey
     switch view.state {
     case .promised:
       guard isSameClient else { return .answer(problem(.paymentInFlight, retryAfter: Self.pendingRetry)) }
       // Only what was looked at just now is served for: the payer may have spent his money meanwhile.
       guard case .settled? = told else {
-        return .awaitSettlement(order(seat, charge, terms(request, route, offer, charge, digest), entry: AwaitedEntry(lsn: view.changed)))
+        return .awaitSettlement(order(seat, charge, terms(request, route, offer, charge, digest, presented), entry: AwaitedEntry(lsn: view.changed)))
       }
+      guard now + PromiseSeat.least < seat.end else { return .answer(failed(request, index, X402Reason.permit2DeadlineExpired, at: now)) }
       return serve(request, index, offer, payment, seat, digest, at: now)
     case .serving: return .answer(problem(.paymentInFlight, retryAfter: 1))
     case .owed, .kept, .lost:
@@ -83,13 +94,13 @@ extension Cashier {
     _ payload: PaymentPayload, _ requirements: PaymentRequirements, _ offer: RouteRails.Offer, _ facilitator: Address, at now: Timestamp
   ) throws(ChainChargeError) -> UptoEVM {
     do throws(ChainChargeError) {
-      return try UptoEVM.check(payload, against: requirements, token: offer.token, facilitator: facilitator, wallets: .all, now: now)
+      return try UptoEVM.check(payload, against: requirements, token: offer.token, facilitator: facilitator, wallets: .refused, now: now)
     } catch {
       guard case .expired = error, case .uptoPermit2(let permit) = payload.payment else { throw error }
       // Past this no clock comes, and the arithmetic of instants would.
       let moment = Timestamp(seconds: Int64(min(permit.deadline, 1 << 40))) - .seconds(10)
       guard moment < now,
-        let payment = try? UptoEVM.check(payload, against: requirements, token: offer.token, facilitator: facilitator, wallets: .all, now: moment),
+        let payment = try? UptoEVM.check(payload, against: requirements, token: offer.token, facilitator: facilitator, wallets: .refused, now: moment),
         ledger?.promise(payment.charge.id) != nil
       else { throw error }
       return payment
@@ -97,10 +108,11 @@ extension Cashier {
   }
 
   private func terms(
-    _ request: borrowing PaidRequest, _ route: PricedRoute, _ offer: RouteRails.Offer, _ charge: ChainCharge, _ digest: Digest32
+    _ request: borrowing PaidRequest, _ route: PricedRoute, _ offer: RouteRails.Offer, _ charge: ChainCharge, _ digest: Digest32,
+    _ presented: Digest32
   ) -> ChainPaymentOrder {
     ChainPaymentOrder(
-      id: charge.id, request: digest, payer: charge.payer.lowercase, amount: charge.amount, currency: offer.account, merchant: route.merchant,
+      id: charge.id, request: digest, payer: charge.payer.lowercase, presented: presented, amount: charge.amount, currency: offer.account, merchant: route.merchant,
       route: route.label, client: request.client, expires: charge.expires)
   }
 
@@ -113,12 +125,10 @@ extension Cashier {
   /// Takes a new promise, and has the chain looked at.
   private mutating func promise(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ offer: RouteRails.Offer, _ charge: ChainCharge, _ seat: PromiseSeat,
-    _ digest: Digest32, at now: Timestamp
+    _ digest: Digest32, _ presented: Digest32, at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)] else { return .answer(unavailable()) }
-    let payment = terms(request, route, offer, charge, digest)
-    // A contract's signature is judged by the contract first.
-    guard charge.signatureCheck == .recovered else { return .awaitSettlement(order(seat, charge, payment, entry: nil)) }
+    let payment = terms(request, route, offer, charge, digest, presented)
     do throws(Refusal) {
       let entry = try ledger.awaited { () throws(Refusal) in try ledger.promise(payment, at: now) }
       return .awaitSettlement(order(seat, charge, payment, entry: entry))

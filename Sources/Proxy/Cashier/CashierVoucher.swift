@@ -38,7 +38,9 @@ extension Cashier {
     if let refused = refused(request, index, wallet: seat.payer, session: seat.id) { return .answer(refused) }
     let accepted = isAccepted ? nil : AcceptedVoucher(voucher)
     // What was settled stands on its chain for everybody to read: only who opened the channel knows the challenge that it was opened by.
-    let isProven = voucher.cumulativeAmount > view.account.settled || presented.credential.challengeID == view.challengeID
+    // So does what is being settled at the moment.
+    let isUnpublished = voucher.cumulativeAmount > view.account.settled && (view.underWay == nil || !isAccepted)
+    let isProven = isUnpublished || presented.credential.challengeID == view.challengeID
     guard !Self.asksForNothing(request) else {
       return .answer(take(accepted, view.handle, seat, request, index, isProven: isProven, at: now))
     }
@@ -78,7 +80,8 @@ extension Cashier {
     let effect: VoucherEffect
     do throws(ChannelError) {
       (effect, question) = try seat.key.check(
-        voucher, after: seat.voucher(view.voucher), standing: ChannelStanding(view.account), minimumDelta: seat.minimumDelta, rules: seat.rules)
+        voucher, after: seat.voucher(view.voucher), standing: ChannelStanding(view.account), minimumDelta: seat.minimumDelta, rules: seat.rules,
+        wallets: .refused)
     } catch {
       noteFailure(error, seat.id)
       return .verdict(.answer(refused(error, request, index, view, stored, presented, at: now)))
@@ -231,7 +234,7 @@ extension Cashier {
     else { return nil }
     guard !knownFailures.isFull(seat.id, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
     do throws(ChannelError) {
-      guard try seat.key.verify(voucher) == nil else { return nil }
+      guard try seat.key.verify(voucher, wallets: .refused) == nil else { return nil }
     } catch {
       knownFailures.count(seat.id, at: clock)
       guard let view = ledger?.channel(seat.id) else { return nil }

@@ -9,6 +9,8 @@ import Payments
 final class PromiseSeat {
   /// How long before the payer's signature runs out content stops: settling takes its time.
   static var margin: Duration { .seconds(60) }
+  /// For how long content may pass at least when serving begins.
+  static var least: Duration { .seconds(10) }
 
   let id: Digest32
   let chain: UInt64

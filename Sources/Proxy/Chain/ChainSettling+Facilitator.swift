@@ -44,6 +44,7 @@ extension Chain {
     var isValid = false
     var nextCall = Instant.now()
     var unheard = 0
+    var spentLooks = 0
   }
 
   private func prepare(_ order: SettlementOrder, _ facilitator: Facilitator, _ content: [UInt8]) async -> SettlementWord? {
@@ -64,7 +65,9 @@ extension Chain {
     dialogue.isValid = false
     switch await findLanded(order) {
     case .paid(let hash): return await settled(order, hash)
-    case .spent: return await release(order, order.refused(order.spentReason))
+    case .spent:
+      dialogue.spentLooks += 1
+      return dialogue.spentLooks < Self.spentLooks ? nil : await release(order, order.refused(order.spentReason))
     case .unused(forEver: true): return await release(order, order.refused(.transactionFailed))
     case .shallow: return nil
     case .unused, .unknown: break

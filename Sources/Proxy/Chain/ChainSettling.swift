@@ -9,6 +9,8 @@ import Payments
 extension Chain {
   /// How often a transaction whose nonce another program took is made anew.
   private static var attemptLimit: Int { 3 }
+  /// Looks that have to find a nonce used and no transaction that paid, before that is believed: one node may have a block that another lacks.
+  static var spentLooks: Int { 5 }
   /// How long after its authorization has ended a payment may still turn out to have settled.
   static var margin: Duration { .seconds(120) }
 
@@ -110,11 +112,14 @@ extension Chain {
     var round = 0
     // One node may be behind another.
     var looks = isPublic ? 2 : 1
+    var spentLooks = 0
     while !Task.isCancelled {
       switch await findLanded(order) {
       case .paid(let hash): return await settled(order, hash)
       case .shallow: guard Timestamp.now() < order.charge.expires + Self.margin else { return .unknown }
-      case .spent: return await release(order, order.refused(order.spentReason))
+      case .spent:
+        spentLooks += 1
+        if spentLooks == Self.spentLooks { return await release(order, order.refused(order.spentReason)) }
       case .unused:
         looks -= 1
         if looks == 0 { return await release(order, word) }

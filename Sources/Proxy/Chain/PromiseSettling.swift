@@ -17,7 +17,8 @@ extension Chain {
       if code.isEmpty { return order.refused(.invalidPermit2Signature) }
     }
     if let word = await asked(order) {
-      if case .refused = word, order.entry != nil { ledger.forget(promise: order.id, at: .now()) }
+      // Nothing was served for it: the payer may bring it again, or make another one.
+      if order.entry != nil { ledger.forget(promise: order.id, at: .now()) }
       return word
     }
     if order.entry == nil {
@@ -31,6 +32,10 @@ extension Chain {
 
   /// Asks the facilitator, or a node what settling the maximum would come to; nil where it would succeed.
   private func asked(_ order: SettlementOrder) async -> SettlementWord? {
+    // Nothing would be sent for whose payments were undone, and whoever was served for what he made impossible to settle is served no more.
+    guard !reverts.isBarred(order.charge.payer, isContract: order.charge.signatureCheck == .byContract), !ledger.hasLost(by: order.payment.payer) else {
+      return order.refused(.uptoTransactionFailed)
+    }
     if let content = order.facilitated {
       guard let facilitator else { return .unavailable }
       switch await facilitator.verify(content) {
@@ -39,7 +44,10 @@ extension Chain {
       case .unavailable: return .unavailable
       }
     }
-    guard let rpc else { return order.facilitated == nil ? .unavailable : nil }
+    guard let rpc else {
+      // A facilitator looks at each promise alone: without a node a payer has one at a time.
+      return order.facilitated == nil || promisedBeside(order) > 0 ? .unavailable : nil
+    }
     if order.facilitated == nil, case .call(let to, let data) = order.charge.means {
       do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter?.address) } catch {
         if case .reverted = error { return order.refused(.uptoTransactionFailed) }
@@ -52,13 +60,22 @@ extension Chain {
   /// Looks whether the payer's money covers all that he has promised here and not paid, and not this one alone.
   private func coversAll(_ order: SettlementOrder, _ rpc: ChainRPC) async -> SettlementWord? {
     guard let token = order.charge.transfers.first?.token else { return nil }
-    let others = ledger.promised(by: order.payment.payer, currency: order.payment.currency, besides: order.id)
+    let others = promisedBeside(order)
     let (sum, overflows) = others.addingReportingOverflow(order.charge.amount)
     guard others > 0, !overflows else { return overflows ? order.refused(.permit2InsufficientBalance) : nil }
-    guard let answer = try? await rpc.call(to: token, data: ERC20.balanceOf(order.charge.payer), from: nil), answer.count == 32,
-      let balance = Word256(bigEndian: answer)
-    else { return .unavailable }
-    return balance < Word256(sum) ? order.refused(.permit2InsufficientBalance) : nil
+    // What Permit2 may take counts like what there is: each promise alone would pass with an allowance for one.
+    let allowance = ERC20.allowance(owner: order.charge.payer, spender: Permit2.address)
+    for (question, reason) in [(ERC20.balanceOf(order.charge.payer), X402Reason.permit2InsufficientBalance), (allowance, .permit2AllowanceRequired)] {
+      guard let answer = try? await rpc.call(to: token, data: question, from: nil), answer.count == 32, let word = Word256(bigEndian: answer) else {
+        return .unavailable
+      }
+      if word < Word256(sum) { return order.refused(reason) }
+    }
+    return nil
+  }
+
+  private func promisedBeside(_ order: SettlementOrder) -> UInt128 {
+    ledger.promised(by: order.payment.payer, currency: order.payment.currency, besides: order.id, at: .now())
   }
 
   /// Has a facilitator settle what is owed: it is asked again until the payer's signature has run out.

@@ -100,7 +100,11 @@ extension EscrowDesk {
       }
       switch outcome {
       case .included(let receipt):
-        guard receipt.isSuccessful else { continue }
+        // What was simulated and undone all the same costs gas: once is enough.
+        guard receipt.isSuccessful else {
+          if let landed = await findLanded(order, step), case .settled = landed { return landed }
+          return await release(order, Self.refusal(.transactionReverted, receipt.transactionHash))
+        }
         keep(.call(to: to, data: data), of: step.transaction.channelID)
         return await complete(order, step, receipt)
       case .displaced, .failed(.reverted): break

@@ -37,11 +37,14 @@ extension EscrowDesk {
       // What was taken back may be an opening, a settlement, or the request of a close.
       told.contains(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
     }
-    guard await readAll(due, isReorganised: isReorganised, head) else { return false }
-    watch.head = head
-    watch.cursor = head.number
+    let isComplete = await readAll(due, isReorganised: isReorganised, head)
+    if isComplete {
+      watch.head = head
+      watch.cursor = head.number
+    }
+    // Also where one of them could not be read: the others' closes wait for nobody.
     await startWhatIsDue()
-    return true
+    return isComplete
   }
 
   /// Whether blocks that were seen are not a part of the chain any more; nil where nobody can tell.
@@ -83,18 +86,19 @@ extension EscrowDesk {
   /// Reads channels, a few at once; false where one of them could not be read.
   private func readAll(_ views: [ChannelView], isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)) async -> Bool {
     await withTaskGroup(of: Bool.self) { group in
-      var isComplete = true
+      var failures = 0
       var rest = views[...]
       for _ in 0..<Self.readWidth {
         guard let view = rest.popFirst() else { break }
         group.addTask { await self.renew(view, isReorganised: isReorganised, head) }
       }
       while let isRead = await group.next() {
-        if !isRead { isComplete = false }
-        guard isComplete, !Task.isCancelled, let view = rest.popFirst() else { continue }
+        if !isRead { failures += 1 }
+        // A channel that cannot be read keeps nobody from the others; a node that does not answer does.
+        guard failures < Self.readWidth, !Task.isCancelled, let view = rest.popFirst() else { continue }
         group.addTask { await self.renew(view, isReorganised: isReorganised, head) }
       }
-      return isComplete && rest.isEmpty
+      return failures == 0 && rest.isEmpty
     }
   }
 
