@@ -232,7 +232,7 @@ def test_an_operator_says_what_became_of_a_payment(binary, upstream, node, usdc,
     (known,) = poll(lambda: open_payments(stage), what="the payment")
     facilitator.fail("error", 1000, "/verify")
     assert answer.result(timeout=40).status_code == 503 and stage.booked == 0
-    (transaction,) = transfers_to(stage)
+    (transaction,) = poll(lambda: transfers_to(stage), what="the transfer")
     done = stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction)
     assert done.returncode == 0, done.stderr
     response = stage.send(payment, "/paid/told")

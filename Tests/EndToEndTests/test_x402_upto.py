@@ -175,12 +175,12 @@ def test_an_event_stream_ends_at_the_maximum_between_two_events(stage):
 
 def test_nothing_used_settles_nothing_and_uses_the_payment_up(own):
     account, before, sent, path = payer(own), own.received, own.sent, "/units/units/0"
-    value = payment(own, account, path)
+    value, asked = payment(own, account, path), own.served(path)
     response = own.send(value, path)
     assert response.status_code == 200
     again = own.send(value, path)
     assert again.status_code == 200 and told(again)["success"] and told(again)["amount"] == "0" and told(again)["transaction"] == ""
-    assert own.served(path) == 1 and own.received == before and own.sent == sent
+    assert own.served(path) == asked + 1 and own.received == before and own.sent == sent
 
 
 # What it does not cost.
