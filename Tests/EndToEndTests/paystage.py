@@ -318,3 +318,13 @@ def changed(value, **changes):
         known = members["payload"].get(name)
         members["payload"][name] = hexadecimal(change(bytes.fromhex(known[2:]))) if callable(change) else change
     return credential(members["challenge"], members["payload"], members["source"])
+
+
+def assert_is_later(answer):
+    """What a payer is told whose payment may still settle, if he is told anything."""
+    try:
+        response = answer.result(timeout=60)
+    except requests.ConnectionError:
+        return
+    assert response.status_code in (502, 503), (response.status_code, response.text)
+    assert "PAYMENT-REQUIRED" not in response.headers and "WWW-Authenticate" not in response.headers

@@ -9,7 +9,7 @@ import requests
 from chain.contracts import Reverted
 from chain.wallet import MAXIMUM
 from channelstage import DEPOSIT, WATCH_SECONDS, ChannelStage, channel_receipt, problem, session_challenges
-from paystage import GWEI, PRICE, poll
+from paystage import GWEI, PRICE, assert_is_later, poll
 
 GRACE = 900
 
@@ -34,16 +34,6 @@ def calm(stage, node, usdc, rich, upstream):
     if stage.farebox.process.poll() is not None:
         stage.farebox.start()
     stage.wait_for_offers(WATCH_SECONDS)
-
-
-def assert_is_later(answer):
-    """What a payer is told whose transaction may still land, if he is told anything."""
-    try:
-        response = answer.result(timeout=60)
-    except requests.ConnectionError:
-        return
-    assert response.status_code in (502, 503), (response.status_code, response.text)
-    assert "WWW-Authenticate" not in response.headers and "PAYMENT-REQUIRED" not in response.headers
 
 
 def open_until_done(stage, value, path, seconds=WATCH_SECONDS):

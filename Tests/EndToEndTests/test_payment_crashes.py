@@ -12,7 +12,7 @@ from eth_utils import to_checksum_address
 from chain.credentials import EvmWallet
 from chain.loopback import Faults, Service
 from chain.wallet import hexadecimal, new_account
-from paystage import COIN, GWEI, PRICE, SOLD_BY_ITSELF, Account, Stage, made, path_of, poll, settlement
+from paystage import COIN, GWEI, PRICE, SOLD_BY_ITSELF, Account, Stage, assert_is_later, made, path_of, poll, settlement
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +64,6 @@ def pending(stage, payment, path):
     answer = stage.sending(payment, path)
     (waiting,) = poll(lambda: stage.pooled, what="a transaction")
     return answer, waiting
-
-
-def assert_is_later(answer):
-    """What a payer is told whose payment may still settle, if he is told anything."""
-    try:
-        response = answer.result(timeout=40)
-    except requests.ConnectionError:
-        return
-    assert response.status_code in (502, 503), (response.status_code, response.text)
-    assert "PAYMENT-REQUIRED" not in response.headers and "WWW-Authenticate" not in response.headers
 
 
 # The proxy ends.
