@@ -40,7 +40,11 @@ final class ScriptedUpstream: Sendable {
     _ = try LoopThread(name: "upstream") { [self] in
       while true {
         let connection = accept(descriptor, nil, nil)
-        guard connection >= 0 else { return }
+        guard connection >= 0 else {
+          // Closed here alone: elsewhere, this thread might go on to accept from whoever got the descriptor's number next.
+          Glibc.close(descriptor)
+          return
+        }
         let number = accepted.add(1, ordering: .sequentiallyConsistent).newValue
         let wire = Wire(descriptor: connection)
         _ = try? LoopThread(name: "upstream-\(number)") { script(wire, number) }
@@ -51,7 +55,6 @@ final class ScriptedUpstream: Sendable {
   /// Stops accepting; connections go on.
   func close() {
     shutdown(listener, Int32(SHUT_RDWR))
-    Glibc.close(listener)
   }
 
   /// Answers every request alike, for as long as the connection lasts; the script gets each head.

@@ -2,6 +2,7 @@ import Bytes
 import Configuration
 import Encoding
 import Gateway
+import Glibc
 import HTTP
 import IO
 import Metering
@@ -64,10 +65,30 @@ private final class Notices: Sendable {
   }
 }
 
-private func unusedPort() throws -> UInt16 {
-  let upstream = try ScriptedUpstream { _, _ in }
-  upstream.close()
-  return upstream.port
+/// A port that refuses connections. It stays bound, so that nobody else (the proxy under test above all, which would then be
+/// its own upstream) is given it meanwhile.
+private final class RefusingPort: Sendable {
+  let number: UInt16
+  private let descriptor: Int32
+
+  init() throws {
+    descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+    var count = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let (descriptor, length) = (descriptor, count)
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) }
+    }
+    try #require(bound == 0)
+    _ = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &count) }
+    }
+    number = UInt16(bigEndian: address.sin_port)
+  }
+
+  deinit { Glibc.close(descriptor) }
 }
 
 extension RelayFixture {
@@ -143,7 +164,9 @@ extension RelayFixture {
   @Test(arguments: ["GET", "POST"])
   func whatNeverLeftGoesToAnotherServer(method: String) throws {
     let farm = try Farm(1)
-    let relay = try relay([.init(.host("127.0.0.1", port: try unusedPort()))] + farm.settings())
+    let dead = try RefusingPort()
+    defer { withExtendedLifetime(dead) {} }
+    let relay = try relay([.init(.host("127.0.0.1", port: dead.number))] + farm.settings())
     for _ in 0..<4 {
       let wire = try relay.connect()
       #expect(try wire.request("\(method) /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").status == 200)
@@ -170,7 +193,9 @@ extension RelayFixture {
 
   @Test func noMoreRetriesThanConfigured() throws {
     let farm = try Farm(1)
-    let dead = try (0..<3).map { _ in Settings.Upstream.Server(.host("127.0.0.1", port: try unusedPort()), weight: 256) }
+    let ports = try (0..<3).map { _ in try RefusingPort() }
+    defer { withExtendedLifetime(ports) {} }
+    let dead = ports.map { Settings.Upstream.Server(.host("127.0.0.1", port: $0.number), weight: 256) }
     for (retries, status) in [(0, 502), (2, 502), (3, 200)] {
       let relay = try relay(dead + farm.settings()) {
         $0.upstreams[0].retries = retries
@@ -207,7 +232,9 @@ extension RelayFixture {
 
   @Test func withoutAServerThatIsUpRequestsAreRefusedAtOnce() throws {
     let notices = Notices()
-    let relay = try relay([.init(.host("127.0.0.1", port: try unusedPort()))], notices: notices) { settings in
+    let dead = try RefusingPort()
+    defer { withExtendedLifetime(dead) {} }
+    let relay = try relay([.init(.host("127.0.0.1", port: dead.number))], notices: notices) { settings in
       var health = Settings.Upstream.Health()
       (health.path, health.interval, health.rise) = (nil, .seconds(3), 2)
       settings.upstreams[0].health = health
