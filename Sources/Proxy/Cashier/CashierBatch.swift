@@ -285,8 +285,8 @@ extension Cashier {
     case .refused(let refusal):
       switch refusal.channel {
       case .amountNotIncreasing: return corrected(request, index, presented, .batchCumulativeAmountMismatch, nil, at: now)
-      case .closeRequested: return busy(request, index, at: now)
-      case .amountExceedsDeposit: return failed(request, index, X402Reason.batchCumulativeExceedsBalance, at: now)
+      // What its payer is about to take away pays for nothing.
+      case .closeRequested, .amountExceedsDeposit: return failed(request, index, X402Reason.batchCumulativeExceedsBalance, at: now)
       default:
         let reason = refusal.transaction == nil ? X402Reason.batchDepositSimulationFailed : .batchDepositTransactionFailed
         return failed(request, index, reason, at: now)
