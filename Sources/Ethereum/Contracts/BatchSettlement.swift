@@ -189,6 +189,8 @@ extension BatchSettlement {
   /// Asks for the next refund's nonce.
   public static let refundNonce = ABIFunction("refundNonce", [.bytes32], returns: [.uint256])
 
+  /// Tells that a receiver was paid all that was claimed for him: receiver, token, who has asked for it, amount.
+  public static let settled = ABIEvent("Settled", [.indexed(.address), .indexed(.address), .indexed(.address), .plain(uint128)])
   /// Makes several calls in one, all or none; answers what each has answered.
   public static let multicall = ABIFunction("multicall", [.array(.bytes)], returns: [.array(.bytes)])
 

@@ -97,6 +97,8 @@ extension Cashier {
     exchanges[place].payment = .debited(view.handle)
     exchanges[place].context = DebitContext(route: route.label, client: request.client, writesLine: false, units: 1)
     exchanges[place].amount = presented.offer.amount
+    exchanges[place].wallet = Digest32()
+    exchanges[place].reference = 0
     exchanges[place].currency = presented.offer.account
     exchanges[place].recipient = presented.offer.recipient.checksummed
     exchanges[place].batch = BatchSeat(

@@ -68,17 +68,25 @@ extension ChannelDescriptor {
   }
 }
 
+/// What a transaction does for a channel of batch-settlement.
+public enum BatchErrand: Sendable, Hashable {
+  /// Takes what was charged, pays it out, and gives the rest back to the payer.
+  case close
+  /// Takes what was charged, and pays it out.
+  case settle
+  /// Takes what was charged: the rest is done one by one, where a contract does not do several things at once.
+  case claim
+}
+
 extension ChannelTransaction {
-  /// The call that takes what was charged and pays it out, and gives the rest back to the payer where that is asked for; nil where there is
-  /// nothing to do. What is claimed is paid out in the same transaction: neither happens without the other.
+  /// The call that does an errand; nil where there is nothing to do. What is claimed is paid out in the same transaction but by `claim` alone.
   ///
   /// - Parameters:
   ///   - voucher: the last one.
   ///   - charged: all in all, in base units; no more of it is claimed than is signed and lies there.
-  ///   - refunds: whether the rest is given back.
   /// - Throws: `malformedState` for a channel that is none.
   public static func batch(
-    _ voucher: SessionVoucher, charged: UInt128, refunds: Bool, channel: ChannelDescriptor, standing: BatchStanding, escrow: SessionEscrow
+    _ errand: BatchErrand, _ voucher: SessionVoucher, charged: UInt128, channel: ChannelDescriptor, standing: BatchStanding, escrow: SessionEscrow
   ) throws(ChannelError) -> ChannelTransaction? {
     guard let config = channel.config else { throw .malformedState }
     let due = max(min(charged, voucher.cumulativeAmount, standing.balance), standing.totalClaimed)
@@ -89,14 +97,22 @@ extension ChannelTransaction {
           VoucherClaim(
             channel: config, maxClaimableAmount: voucher.cumulativeAmount, signature: voucher.contractSignature, totalClaimed: due)
         ]))
-      calls.append(BatchSettlement.settle(receiver: channel.payee, token: channel.token))
+      if errand != .claim { calls.append(BatchSettlement.settle(receiver: channel.payee, token: channel.token)) }
     }
     let rest = standing.balance - due
-    if refunds, rest > 0 { calls.append(BatchSettlement.refund(config, amount: rest)) }
-    guard !calls.isEmpty else { return nil }
+    if errand == .close, rest > 0 { calls.append(BatchSettlement.refund(config, amount: rest)) }
+    guard let first = calls.first else { return nil }
     return ChannelTransaction(
-      refunds ? .close : .settle, channelID: voucher.channelID, amount: due,
-      means: .call(to: escrow.address, data: BatchSettlement.multicall(calls)), transfers: [])
+      errand == .close ? .close : .settle, channelID: voucher.channelID, amount: due,
+      means: .call(to: escrow.address, data: calls.count == 1 ? first : BatchSettlement.multicall(calls)), transfers: [])
+  }
+
+  /// Whether a transaction's logs say that all that was claimed for who a channel pays was paid out.
+  public static func paysOut(_ logs: [Log], of channel: ChannelDescriptor, escrow: SessionEscrow) -> Bool {
+    logs.contains { log in
+      log.address == escrow.address && !log.isRemoved && log.topics.count > 2 && log.topics[0] == BatchSettlement.settled.topic
+        && log.topics[1] == Word256(channel.payee).octets && log.topics[2] == Word256(channel.token).octets
+    }
   }
 }
 

@@ -174,12 +174,12 @@ extension EscrowDesk {
     _ view: ChannelView, _ stored: StoredChannel, _ seen: BatchStanding, isClose: Bool
   ) async throws(ChainError) -> Progress {
     var isRefused = false
-    // What was earned does not wait for what goes back.
-    for refunds in isClose ? [true, false] : [false] {
+    // What was earned does not wait for what goes back, nor for a contract that does several things at once.
+    for errand in isClose ? [BatchErrand.close, .settle, .claim] : [.settle, .claim] {
       guard
         let transaction = try? ChannelTransaction.batch(
-          view.voucher.signed(of: view.id), charged: view.debited, refunds: refunds, channel: stored.channel, standing: seen,
-          escrow: stored.escrow), case .call(let to, let data) = transaction.means
+          errand, view.voucher.signed(of: view.id), charged: view.debited, channel: stored.channel, standing: seen, escrow: stored.escrow),
+        case .call(let to, let data) = transaction.means
       else { continue }
       do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter.address) } catch {
         guard case .reverted = error else { throw error }
@@ -187,8 +187,9 @@ extension EscrowDesk {
         continue
       }
       let isUrgent = view.cause == .forced || view.account.closeRequestedAt != 0
-      let outcome = await submitter.submit(.channel(view.id, isClose: isClose), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
-      return try await take(outcome, view, stored, isClose: isClose, nil)
+      let ends = isClose && errand != .claim
+      let outcome = await submitter.submit(.channel(view.id, isClose: ends), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
+      return try await take(outcome, view, stored, isClose: ends, nil)
     }
     if isRefused { return .failed("a call of the contract of batch-settlement would be undone") }
     guard isClose else { return .done }
@@ -198,11 +199,13 @@ extension EscrowDesk {
     return try await end(view, captured: max(seen.totalClaimed, view.booked), refunded: 0, nil)
   }
 
-  /// Books what a transaction of ours has done, as of its block: whatever it claims it pays out as well.
+  /// Books what a transaction of ours has done, as of its block: what is claimed counts once it has been paid out.
   func concludeBatch(
     _ view: ChannelView, _ stored: StoredChannel, _ receipt: TransactionReceipt, isClose: Bool
   ) async throws(ChainError) -> Progress {
     let seen = try await readBatch(stored, view.id, atBlock: receipt.blockNumber)
+    let isPaid = seen.isSwept || ChannelTransaction.paysOut(receipt.logs, of: stored.channel, escrow: stored.escrow)
+    guard seen.totalClaimed <= view.booked || isPaid else { return try abandon(view) }
     note(resettled: view.id)
     guard isClose else { return try await book(view, seen, receipt.transactionHash) }
     let refunded = view.account.deposit - min(view.account.deposit, seen.balance)

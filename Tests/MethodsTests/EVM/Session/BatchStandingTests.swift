@@ -34,13 +34,13 @@ import Testing
   }
 
   /// The functions that a transaction calls, with the amounts of claims and refunds.
-  private func calls(_ charged: UInt128, signed: UInt128, refunds: Bool, _ seen: BatchStanding) throws -> [String] {
+  private func calls(_ errand: BatchErrand, _ charged: UInt128, signed: UInt128, _ seen: BatchStanding) throws -> [String] {
     let voucher = SessionVoucher(channelID: channel.id(in: escrow), cumulativeAmount: signed, signature: [UInt8](repeating: 1, count: 65))
-    guard let transaction = try ChannelTransaction.batch(voucher, charged: charged, refunds: refunds, channel: channel, standing: seen, escrow: escrow),
+    guard let transaction = try ChannelTransaction.batch(errand, voucher, charged: charged, channel: channel, standing: seen, escrow: escrow),
       case .call(let to, let data) = transaction.means
     else { return [] }
-    #expect(to == BatchSettlement.address && transaction.step == (refunds ? .close : .settle))
-    let calls = try #require(try BatchSettlement.multicall.arguments(of: data).first?.elements).compactMap(\.bytesValue)
+    #expect(to == BatchSettlement.address && transaction.step == (errand == .close ? .close : .settle))
+    let calls = (try? BatchSettlement.multicall.arguments(of: data).first?.elements)?.compactMap(\.bytesValue) ?? [data]
     return try calls.map { call in
       if let claims = try? BatchSettlement.claim.arguments(of: call).first?.elements {
         return "claim \(try #require(claims.first?.elements?[2].uintValue?.uint128))"
@@ -52,14 +52,15 @@ import Testing
 
   @Test func whatIsClaimedIsPaidOutAtOnce() throws {
     let seen = try standing(balance: 1_000, claimed: 100)
-    #expect(try calls(300, signed: 400, refunds: false, seen) == ["claim 300", "settle"])
-    #expect(try calls(300, signed: 400, refunds: true, seen) == ["claim 300", "settle", "refund 700"])
-    #expect(try calls(100, signed: 400, refunds: false, seen) == [])
-    #expect(try calls(100, signed: 400, refunds: true, seen) == ["refund 900"])
-    #expect(try calls(50, signed: 400, refunds: true, seen) == ["refund 900"])
+    #expect(try calls(.settle, 300, signed: 400, seen) == ["claim 300", "settle"])
+    #expect(try calls(.claim, 300, signed: 400, seen) == ["claim 300"])
+    #expect(try calls(.close, 300, signed: 400, seen) == ["claim 300", "settle", "refund 700"])
+    #expect(try calls(.settle, 100, signed: 400, seen) == [])
+    #expect(try calls(.close, 100, signed: 400, seen) == ["refund 900"])
+    #expect(try calls(.close, 50, signed: 400, seen) == ["refund 900"])
     // Never more than is signed, and than is there.
-    #expect(try calls(500, signed: 400, refunds: false, seen) == ["claim 400", "settle"])
-    #expect(try calls(2_000, signed: 3_000, refunds: true, seen) == ["claim 1000", "settle"])
-    #expect(try calls(100, signed: 100, refunds: true, try standing(balance: 100, claimed: 100)) == [])
+    #expect(try calls(.settle, 500, signed: 400, seen) == ["claim 400", "settle"])
+    #expect(try calls(.close, 2_000, signed: 3_000, seen) == ["claim 1000", "settle"])
+    #expect(try calls(.close, 100, signed: 100, try standing(balance: 100, claimed: 100)) == [])
   }
 }
