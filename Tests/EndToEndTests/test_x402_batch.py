@@ -15,7 +15,9 @@ from x402.mechanisms.evm.batch_settlement.client.scheme import BatchSettlementEv
 from x402.mechanisms.evm.batch_settlement.client.storage import InMemoryClientChannelStorage
 from x402.mechanisms.evm.signers import EthAccountSigner, EthAccountSignerWithRPC
 
+from chain import contracts
 from chain.contracts import Contract
+from chain.node import Node
 from chain.wallet import MAXIMUM, PERMIT2, ZERO, authorization, hexadecimal, new_account, sign, token_domain, typed
 from eth_abi import encode
 from eth_utils import keccak
@@ -605,6 +607,40 @@ def test_the_official_client_deposits_by_permit2(binary, upstream, node, usdc, r
         assert (channel["spent"], channel["deposit"]) == (str(12 * PRICE), str(20 * PRICE))
         settle_all(stage)
         assert stage.received == stage.earned == 12 * PRICE
+    finally:
+        stage.close()
+
+
+@pytest.fixture
+def plain_node(rich, tmp_path, monkeypatch):
+    """A chain whose contract forgets who has called where several calls are made at once."""
+    from vyper.cli.vyper_compile import compile_files
+
+    source = (contracts.SOURCES / "BatchSettlement.vy").read_text()
+    path = tmp_path / "Plain.vy"
+    path.write_text(source.replace(", is_delegate_call=True", ""))
+    assert path.read_text() != source
+    code = list(compile_files([str(path)], ["bytecode_runtime"], paths=[str(contracts.SOURCES), str(tmp_path)]).values())[0]["bytecode_runtime"]
+    genesis = contracts.genesis() | {contracts.ADDRESSES["batch-settlement"]: {"code": bytes.fromhex(code[2:])}}
+    monkeypatch.setattr(contracts, "genesis", lambda: genesis)
+    with Node(accounts={rich.address: 10**24}) as node:
+        yield node
+
+
+def test_a_contract_that_does_one_thing_at_a_time(binary, upstream, plain_node, rich, tmp_path):
+    contract, usdc = Contract(plain_node.rpc, "BatchSettlement", "batch-settlement"), Contract(plain_node.rpc, "Token", "usdc")
+    stage = stage_of(binary, upstream, tmp_path / "plain", plain_node, usdc, rich)
+    try:
+        payer = Payer(stage)
+        payer.open()
+        payer.pay()
+        settle_all(stage)
+        assert contract.call("channels", payer.id) == (DEPOSIT, 2 * PRICE) and stage.received == 2 * PRICE
+        payer.pay()
+        stage.farebox.command("channel", "close", hexadecimal(payer.id), "--yes")
+        poll(lambda: contract.call("channels", payer.id) == (3 * PRICE, 3 * PRICE), WATCH_SECONDS, "the close")
+        poll(lambda: not channels(stage), WATCH_SECONDS, "the end")
+        assert stage.received == stage.earned == 3 * PRICE and usdc.call("balanceOf", payer.account.address) == 1_000_000 - 3 * PRICE
     finally:
         stage.close()
 
