@@ -468,6 +468,34 @@ def test_a_crash_while_a_claim_is_on_its_way_books_it_once(stage, contract):
     poll(lambda: stage.booked == stage.received - stage.unbooked, what="the books")
 
 
+def test_a_crash_while_a_refund_is_on_its_way_pays_it_once(stage, contract):
+    settle_all(stage)
+    payer, received = Payer(stage), stage.received
+    payer.open()
+    units = stage.token.call("balanceOf", payer.account.address)
+    refunding = payer.payment("refund", payer.voucher(PRICE))
+    # More than what is left is nobody's, and a part of it is not given.
+    assert refusal(payer.send(payer.payment("refund", payer.voucher(PRICE), amount=str(DEPOSIT)))) == "refund_amount_invalid"
+    assert refusal(payer.send(payer.payment("refund", payer.voucher(PRICE), amount="1"))) == "refund_amount_invalid"
+    correction(payer.send(payer.payment("refund", payer.voucher(2 * PRICE))))
+    stage.node.hold()
+    answer = stage.sending(refunding, "/batch/a")
+    poll(lambda: stage.pooled, what="the refund")
+    assert refusal(payer.send(payer.payment("voucher", payer.voucher(2 * PRICE)))) == "channel_busy"
+    stage.farebox.kill()
+    with pytest.raises(requests.RequestException):
+        answer.result(timeout=20)
+    stage.node.release()
+    stage.farebox.start()
+    poll(lambda: not channels(stage, payer=payer.account.address.lower()), WATCH_SECONDS, "the end")
+    poll(lambda: offer_of(stage), 20, "the offer")
+    told = settlement(payer.send(refunding))
+    assert told["success"] and told["amount"] == str(DEPOSIT - PRICE) and told["extra"]["channelState"]["chargedCumulativeAmount"] == str(PRICE)
+    assert stage.token.call("balanceOf", payer.account.address) == units + DEPOSIT - PRICE and stage.received == received + PRICE
+    assert contract.call("channels", payer.id) == (PRICE, PRICE)
+    poll(lambda: stage.booked == stage.received - stage.unbooked, what="the books")
+
+
 # Ends.
 
 

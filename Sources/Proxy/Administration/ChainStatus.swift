@@ -125,9 +125,8 @@ struct ChainStatus {
     let totals = ledger.channelTotals().filter { $0.currency.hasSuffix("@\(chain.reference)") }
     let batch = appendBatch(chain, live, to: &object)
     guard let escrow = chain.escrow else {
-      guard chain.batch == nil else { return batch }
-      let count = totals.reduce(0) { $0 + $1.open + $1.suspended + $1.closing }
-      return count == 0 ? [] : ["no escrow is configured, and nobody looks after its channels (\(count)): write escrow again until they are closed"]
+      let count = chain.batch == nil ? totals.reduce(0) { $0 + $1.open + $1.suspended + $1.closing } - batchChannels(chain) : 0
+      return count == 0 ? batch : batch + ["no escrow is configured, and nobody looks after its channels (\(count)): write escrow again until they are closed"]
     }
     var problems = batch
     var view: JSONObject = ["escrow": .string(escrow.address.checksummed)]
@@ -148,7 +147,10 @@ struct ChainStatus {
   ///
   /// - Returns: what needs an operator.
   private func appendBatch(_ chain: Settings.Chain, _ live: Chain?, to object: inout JSONObject) -> [String] {
-    guard let batch = chain.batch else { return [] }
+    guard let batch = chain.batch else {
+      let count = batchChannels(chain)
+      return count == 0 ? [] : ["batch is not configured, and nobody looks after its channels (\(count)): write batch again until they are closed"]
+    }
     var problems: [String] = []
     var view: JSONObject = ["contract": .string(batch.address.checksummed), "withdrawDelaySeconds": .integer(Int(batch.withdrawDelay / .seconds(1)))]
     if let state = live?.batch?.state {
@@ -162,6 +164,10 @@ struct ChainStatus {
     view.set("channels", Self.json(ledger.channelTotals().filter { $0.currency.hasSuffix("@\(chain.reference)") }))
     object.set("batch", .object(view))
     return problems
+  }
+
+  private func batchChannels(_ chain: Settings.Chain) -> Int {
+    ledger.openChannels(chain: chain.id).count { StoredChannel($0.descriptor)?.escrow.rules == .batch }
   }
 
   private static func json(_ totals: [ChannelTotals]) -> JSONValue {

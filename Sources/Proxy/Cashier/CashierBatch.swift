@@ -197,13 +197,14 @@ extension Cashier {
   /// Debits what the voucher of a request was held for.
   mutating func charge(_ place: UInt32, _ seat: BatchSeat, at now: Timestamp) -> LSN {
     guard let ledger else { return Self.never }
-    exchanges[place].payment = .ended
     do throws(Refusal) {
       let entry = try ledger.charge(seat.handle, seat.amount, context: exchanges[place].context, at: now)
+      exchanges[place].payment = .ended
       seat.isCharged = true
       return entry
     } catch {
-      // The ledger was read back: nothing is delivered that it does not know of.
+      // The ledger takes nothing, or was read back: nothing is delivered that it does not know of, and the channel is free again.
+      giveBack(place, cause: .upstreamFailed, at: now)
       return Self.never
     }
   }
