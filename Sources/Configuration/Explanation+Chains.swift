@@ -176,7 +176,7 @@ extension Settings.Route {
   /// With what the route is paid and when chains' money moves, where that is not prepaid alone.
   func railTerms(_ settings: Settings) -> String {
     guard rails != [.prepaid] else { return "" }
-    let words = "; by " + rails.map { $0.words(settings) }.joined(separator: ", ")
+    let words = "; by " + rails.map { $0.words(settings) }.joined(separator: ", ") + (batch ? ", by x402's vouchers too" : "")
     guard rails.contains(where: { $0.chain != nil }) else { return words }
     return words + ": on a chain before the upstream is asked"
   }

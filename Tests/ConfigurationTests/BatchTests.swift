@@ -51,6 +51,7 @@ private let cases = [
     let text = Explanation(outcome).text
     #expect(text.contains("           channels of x402's batch-settlement in \(BatchSettlement.address.checksummed), whose withdrawals wait 2 h\n"))
     #expect(text.contains("           claimed when 2.5 USDC or 3 h are owed; closed after 3 d without use\n"))
+    #expect(text.contains("; by x402:base, by x402's vouchers too"))
     let json = try #require(Explanation(outcome).json["chains"]?.arrayValue?.first?["batch"])
     #expect(json["withdrawDelaySeconds"] == 7200 && json["settleAmounts"]?["usdc"]?.stringValue == "2500000")
   }

@@ -86,11 +86,13 @@ extension EscrowDesk {
     }
   }
 
-  /// Reads one channel as of the block that was seen, and tells the ledger what is new.
+  /// Reads one channel, and tells the ledger what is new.
   func renewBatch(
     _ former: ChannelView, _ stored: StoredChannel, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32), at now: Instant
   ) async throws(ChainError) {
-    let seen = try await readBatch(stored, former.id, atBlock: head.number)
+    var seen = try await readBatch(stored, former.id)
+    // A node that lags shows less than there is: that counts as of a block that is known.
+    if isReorganised || seen.balance < former.account.deposit { seen = try await readBatch(stored, former.id, atBlock: head.number) }
     // What rests on a later block is newer than this.
     guard let view = ledger.channel(former.id), view.account.block <= head.number || isReorganised else { return }
     let isLess = seen.balance < view.account.deposit
