@@ -24,7 +24,7 @@ extension ConfigurationReader {
     readSubmission(table, preset, &chain)
     checkSettler(table, chain)
     chain.tokens = tokens(table, preset, kind: chain.kind)
-    chain.escrow = escrow(table, preset, chain)
+    readEscrows(table, preset, &chain)
     guard let name else { return }
     if settings.chains.contains(where: { $0.name == name }) { table.report(.duplicate, "name") }
     if settings.chains.count == Settings.Chain.limit { table.report(.outOfRange, "name", expected: "at most \(Settings.Chain.limit) chains") }

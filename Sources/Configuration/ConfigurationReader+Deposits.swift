@@ -29,7 +29,7 @@ extension ConfigurationReader {
       route.minimumDeposit = minimum ?? 0
       route.suggestedDeposit = suggested ?? 0
     }
-    if !route.intents.contains(.session) {
+    if !route.intents.contains(.session), !route.batch {
       for key in ["minimum-deposit", "suggested-deposit"] where table.has(key) {
         table.report(.conflict, key, expected: "a route that sells sessions")
       }

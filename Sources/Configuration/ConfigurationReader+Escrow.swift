@@ -5,17 +5,50 @@ import Payments
 extension ConfigurationReader {
   private static let escrowKeys = ["settle-amount", "settle-after", "close-idle-after"]
 
+  /// Reads where a chain's channels deposit, of MPP's sessions and of x402's batch-settlement.
+  func readEscrows(_ table: TableReader, _ preset: ChainPreset?, _ chain: inout Settings.Chain) {
+    let delay = table.duration("batch", in: .seconds(900)...(.seconds(2_592_000)))
+    let bounds = escrowBounds(table, chain)
+    chain.escrow = escrow(table, preset, chain, bounds)
+    guard table.has("batch") else { return }
+    if chain.kind == .tempo { table.report(.conflict, "batch", expected: "a chain that is not of type = \"tempo\": its contract is none of that chain's") }
+    if !table.has("rpc") || !table.has("signer") {
+      table.report(.conflict, "batch", expected: "rpc and signer beside it: channels are watched and claimed by this proxy, which signs as their receiverAuthorizer")
+    }
+    guard let delay else { return }
+    var batch = Settings.Escrow(address: BatchSettlement.address, rules: .batch)
+    batch.withdrawDelay = delay
+    bounds.apply(to: &batch)
+    chain.batch = batch
+  }
+
+  /// When what was signed is taken, and when channels that nobody uses are closed: the same for both kinds of channels.
+  private struct EscrowBounds {
+    let amounts: [String: UInt128]
+    let after: Duration?
+    let idle: Duration?
+
+    func apply(to escrow: inout Settings.Escrow) {
+      escrow.settleAmounts = amounts
+      escrow.settleAfter = after ?? escrow.settleAfter
+      escrow.closeIdleAfter = idle ?? escrow.closeIdleAfter
+    }
+  }
+
+  private func escrowBounds(_ table: TableReader, _ chain: Settings.Chain) -> EscrowBounds {
+    let longest = Duration.seconds(365 * 86_400)
+    return EscrowBounds(
+      amounts: settleAmounts(table, chain), after: table.duration("settle-after", in: .seconds(1)...longest),
+      idle: table.duration("close-idle-after", in: .seconds(1)...longest))
+  }
+
   /// Reads where a chain's sessions deposit; nil where none are sold on it.
-  func escrow(_ table: TableReader, _ preset: ChainPreset?, _ chain: Settings.Chain) -> Settings.Escrow? {
+  private func escrow(_ table: TableReader, _ preset: ChainPreset?, _ chain: Settings.Chain, _ bounds: EscrowBounds) -> Settings.Escrow? {
     let written = address(table, "escrow")
     let rules = escrowRules(table, preset, chain)
-    let amounts = settleAmounts(table, chain)
-    let longest = Duration.seconds(365 * 86_400)
-    let after = table.duration("settle-after", in: .seconds(1)...longest)
-    let idle = table.duration("close-idle-after", in: .seconds(1)...longest)
     let known = rules.flatMap { preset?.escrows[$0] }.flatMap { Address($0) }
     guard table.has("escrow") || known != nil else {
-      for key in Self.escrowKeys + ["escrow-protocol"] where table.has(key) {
+      for key in (table.has("batch") ? [] : Self.escrowKeys) + ["escrow-protocol"] where table.has(key) {
         table.report(.conflict, key, expected: "escrow beside it: the contract that holds the deposits of sessions, such as escrow = \"0x…\"")
       }
       return nil
@@ -30,9 +63,7 @@ extension ConfigurationReader {
       table.report(.conflict, "escrow", expected: "the escrow's contract: this is the token's, \(token.currency.symbol)")
     }
     var escrow = Settings.Escrow(address: address, rules: rules)
-    escrow.settleAmounts = amounts
-    escrow.settleAfter = after ?? escrow.settleAfter
-    escrow.closeIdleAfter = idle ?? escrow.closeIdleAfter
+    bounds.apply(to: &escrow)
     return escrow
   }
 

@@ -35,7 +35,7 @@ extension ConfigurationReader {
   /// Makes the keys known where nothing is sold.
   static func skipRails(_ table: TableReader) {
     _ = table.node("rails")
-    for key in ["upto", "sign-in", "bazaar"] { _ = table.node(key) }
+    for key in ["upto", "batch", "sign-in", "bazaar"] { _ = table.node(key) }
   }
 
   /// Reads the rails of a priced route; after its intents, and before what follows from them.
@@ -50,11 +50,36 @@ extension ConfigurationReader {
       }
       route.rails = rails
       readMaximum(table, &route)
+      readBatch(table, &route)
       checkSold(table, &route)
     } else if table.has("upto") {
       table.report(.conflict, "upto", expected: "\"x402\" among the rails: it bounds what a payment by x402 covers")
       _ = table.node("upto")
     }
+    if !table.has("rails"), table.boolean("batch") == true {
+      table.report(.conflict, "batch", expected: "\"x402\" among the rails: batch-settlement is a scheme of x402")
+    }
+  }
+
+  /// Reads whether requests are also paid by the vouchers of channels.
+  private func readBatch(_ table: TableReader, _ route: inout Settings.Route) {
+    guard table.boolean("batch") == true else { return }
+    let chains = route.rails.compactMap { rail -> Settings.Chain? in if case .x402(let chain) = rail { settings.chains[chain] } else { nil } }
+    guard !chains.isEmpty else {
+      table.report(.conflict, "batch", expected: "\"x402\" among the rails: batch-settlement is a scheme of x402")
+      return
+    }
+    guard !route.prices.allSatisfy(\.isMetered) else {
+      table.report(.conflict, "batch", expected: "a price per request: what is metered is not known when its answer says what was charged")
+      return
+    }
+    guard !chains.contains(where: { unsound.contains("chain \($0.name)") }) else { return }
+    guard chains.contains(where: { $0.batch != nil }) else {
+      let name = chains.first?.name ?? ""
+      table.report(.unpayable, "batch", expected: "batch = \"1 d\" in [[chain]] \"\(name)\": how long payers' withdrawals from their channels wait")
+      return
+    }
+    route.batch = true
   }
 
   /// Reads one word of `rails`: all rails that it stands for.

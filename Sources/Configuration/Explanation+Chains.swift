@@ -12,6 +12,7 @@ extension Settings {
       terms += chain.payees(self)
       terms += chain.settlers(self)
       terms += chain.escrowTerms(self)
+      terms += chain.batchTerms
       lines += terms.map { "           " + $0 }
     }
     return lines
@@ -69,6 +70,16 @@ extension Settings.Chain {
     return lines
   }
 
+  /// How channels of batch-settlement are kept.
+  fileprivate var batchTerms: [String] {
+    guard let batch else { return [] }
+    let amounts = tokens.map { "\($0.currency.format(batch.settleAmount(of: $0.currency))) \($0.currency.symbol)" }
+    return [
+      "channels of x402's batch-settlement in \(batch.words), whose withdrawals wait \(Quantity.words(batch.withdrawDelay))",
+      "claimed when \(amounts.joined(separator: ", ")) or \(Quantity.words(batch.settleAfter)) are owed; closed after \(Quantity.words(batch.closeIdleAfter)) without use",
+    ]
+  }
+
   /// The same for programs.
   func json(_ settings: Settings) -> JSONValue {
     var object: JSONObject = [
@@ -85,6 +96,7 @@ extension Settings.Chain {
       object.set("resubmitAfterSeconds", .integer(Int(resubmitAfter / .seconds(1))))
     }
     if let escrow { object.set("escrow", escrow.json(tokens)) }
+    if let batch { object.set("batch", batch.json(tokens)) }
     return .object(object)
   }
 }
@@ -98,6 +110,7 @@ extension Settings.Escrow {
       "closeIdleAfterSeconds": .integer(Int(closeIdleAfter / .seconds(1))),
     ]
     if let name = rules.name { object.set("protocol", .string(name)) }
+    if rules == .batch { object.set("withdrawDelaySeconds", .integer(Int(withdrawDelay / .seconds(1)))) }
     var amounts: JSONObject = [:]
     for token in tokens { amounts.set(token.currency.code, .string(String(settleAmount(of: token.currency)))) }
     object.set("settleAmounts", .object(amounts))
@@ -163,7 +176,7 @@ extension Settings.Route {
   /// With what the route is paid and when chains' money moves, where that is not prepaid alone.
   func railTerms(_ settings: Settings) -> String {
     guard rails != [.prepaid] else { return "" }
-    let words = "; by " + rails.map { $0.words(settings) }.joined(separator: ", ")
+    let words = "; by " + rails.map { $0.words(settings) }.joined(separator: ", ") + (batch ? ", by x402's vouchers too" : "")
     guard rails.contains(where: { $0.chain != nil }) else { return words }
     return words + ": on a chain before the upstream is asked"
   }

@@ -107,6 +107,7 @@ public struct Explanation: Sendable {
     object.set("merchant", .string(route.merchant))
     if route.settlement != Settings.Settlement() { object.set("settlement", .string(String(route.settlement.terms.dropFirst(2)))) }
     object.set("rails", .array(route.rails.map { .string($0.words(settings)) }))
+    if route.batch { object.set("batch", true) }
     object.set("sell", .array(route.intentNames.map { .string($0) }))
     if route.intents.contains(.session) {
       object.set("minimumDeposit", .string(String(route.minimumDeposit)))

@@ -28,6 +28,8 @@ extension Settings {
     public var rails: [Rail] = [.prepaid]
     /// The most that one request may cost where what is metered is paid by x402 (scheme upto), in base units; nil: the price's maximum.
     public var upto: UInt128?
+    /// Whether what is sold per request is also paid by x402's scheme batch-settlement, on the chains that take its channels.
+    public var batch = false
     /// For how long who has paid by x402 may ask for the same again, when he signs in by his wallet (extension sign-in-with-x); nil: not at all.
     public var signIn: Duration?
     /// What facilitators' catalogues say of the route (extension bazaar).

@@ -96,6 +96,8 @@ extension Settings {
     public var tokens: [Token] = []
     /// What holds the deposits of sessions; nil where none are sold on the chain.
     public var escrow: Escrow?
+    /// How channels of x402's scheme batch-settlement are kept; nil where none are taken on the chain.
+    public var batch: Escrow?
 
     /// Makes a chain without nodes and tokens.
     public init(name: String, id: UInt64) {

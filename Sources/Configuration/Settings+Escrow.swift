@@ -12,11 +12,13 @@ extension Settings {
       case tempoV1
       /// Those of `tempo`, `sessionProtocol` "v2".
       case tempoV2
+      /// Those of x402's scheme batch-settlement.
+      case batch
 
       /// The value of `escrow-protocol`; nil where there is no choice.
       public var name: String? {
         switch self {
-        case .evm: nil
+        case .evm, .batch: nil
         case .tempoV1: "v1"
         case .tempoV2: "v2"
         }
@@ -36,6 +38,8 @@ extension Settings {
     public var settleAfter = Duration.seconds(86_400)
     /// A channel that nothing was bought with for this long is closed.
     public var closeIdleAfter = Duration.seconds(7 * 86_400)
+    /// How long a payer's withdrawal from a channel of batch-settlement waits; elsewhere the contract says it.
+    public var withdrawDelay = Duration.zero
 
     /// Makes an escrow with the usual bounds.
     public init(address: Address, rules: Rules) {

@@ -75,11 +75,15 @@ public struct ChannelOrder: Sendable, Hashable {
   public var maximumInFlight: UInt32
   public var route: RouteLabel
   public var client: ClientAddress
+  /// Whether the id may be opened again once the channel was closed, as contracts allow whose channels never end. What was settled before the
+  /// opening is not booked then: it was by whoever had the channel, which may have been this ledger.
+  public var isResumable: Bool
 
   public init(
     id: Digest32, challengeID: Digest32, payer: String, chain: UInt64, descriptor: [UInt8], voucher: AcceptedVoucher, terms: SessionTerms,
-    idleTimeout: Duration, maximumInFlight: UInt32 = 64, route: RouteLabel = .none, client: ClientAddress = .none
+    idleTimeout: Duration, maximumInFlight: UInt32 = 64, route: RouteLabel = .none, client: ClientAddress = .none, isResumable: Bool = false
   ) {
+    self.isResumable = isResumable
     self.id = id
     self.challengeID = challengeID
     self.payer = payer
@@ -130,6 +134,8 @@ public struct ChannelView: Sendable, Hashable {
   public let budget: UInt128
   /// ceil of what was debited, with what is held for exchanges in flight.
   public let spent: UInt128
+  /// ceil of what was debited and is written down, without what exchanges in flight have ahead.
+  public let debited: UInt128
   /// The part of `account.settled` that is confirmed, and booked.
   public let booked: UInt128
   public let inFlight: UInt32

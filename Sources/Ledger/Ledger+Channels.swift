@@ -198,7 +198,7 @@ extension LedgerState {
       handle: SessionHandle(index: UInt32(index), generation: balance.generation, epoch: epoch), id: more.id, chain: channel.chain,
       payer: channel.payer, currency: more.terms.currency, merchant: more.terms.merchant, descriptor: channel.descriptor,
       voucher: channel.voucher, previous: channel.previous, closing: channel.closing, account: channel.account,
-      phase: Self.phase(balance.phase), budget: balance.deposit, spent: balance.committed.ceiling, booked: balance.arrived,
+      phase: Self.phase(balance.phase), budget: balance.deposit, spent: balance.committed.ceiling, debited: balance.settled.ceiling, booked: balance.arrived,
       inFlight: balance.inFlight, unsettledSince: channel.unsettledSince, underWay: channel.underWay,
       isCloseUnderWay: channel.isCloseUnderWay, openedBy: channel.openedBy, cause: more.cause, lastUse: max(used, channel.lastUse),
       idleTimeout: .microseconds(balance.idleMicroseconds), opened: channel.opened, terms: more.terms, challengeID: channel.challengeID,

@@ -88,7 +88,7 @@ extension LedgerState {
   static func deposit(_ reader: inout RecordReader) throws(LedgerError) -> EscrowDeposit {
     switch try reader.integer(UInt8.self) {
     case 0: return .topUp(channel: try reader.digest())
-    case 1:
+    case let kind where kind == 1 || kind == 2:
       let id = try reader.digest()
       let challengeID = try reader.digest()
       let payer = try reader.string()
@@ -100,7 +100,7 @@ extension LedgerState {
         ChannelOrder(
           id: id, challengeID: challengeID, payer: payer, chain: chain, descriptor: descriptor, voucher: voucher, terms: terms,
           idleTimeout: .microseconds(try reader.integer(Int64.self)), maximumInFlight: try reader.integer(),
-          client: ClientAddress(high: try reader.integer(), low: try reader.integer())))
+          client: ClientAddress(high: try reader.integer(), low: try reader.integer()), isResumable: kind == 2))
     default: throw .malformed(.payment)
     }
   }
@@ -135,7 +135,7 @@ extension ByteBuffer {
       put(UInt8(0))
       put(channel)
     case .open(let order):
-      put(UInt8(1))
+      put(UInt8(order.isResumable ? 2 : 1))
       put(order.id)
       put(order.challengeID)
       put(order.payer)

@@ -41,7 +41,7 @@ extension LedgerState {
       }
       if balances[index].phase == .closing || channel(slot: index)?.account.isFinalized ?? true { throw .sessionClosing }
     case .open(let order):
-      guard sessionIndex[order.id] == nil, closed[order.id] == nil else { throw .sessionExists }
+      guard sessionIndex[order.id] == nil, order.isResumable || closed[order.id] == nil else { throw .sessionExists }
       guard openings[order.id] == nil else { throw .claimInFlight }
       guard order.terms.currency == payment.currency, order.terms.merchant == payment.merchant else { throw .wrongTerms }
       guard Self.isName(order.payer) else { throw .malformedName }
@@ -90,9 +90,10 @@ extension LedgerState {
   private mutating func open(
     _ order: ChannelOrder, _ account: ChannelAccount, _ payment: ChainPayment, _ id: Digest32, transaction: Digest32?, at now: Timestamp
   ) throws(Refusal) -> LSN {
-    guard sessionIndex[order.id] == nil, closed[order.id] == nil else { throw .sessionExists }
+    guard sessionIndex[order.id] == nil, order.isResumable || closed[order.id] == nil else { throw .sessionExists }
     guard order.voucher.amount <= account.deposit, order.voucher.amount >= account.settled else { throw .beyondDeposit }
-    guard fits(account.settled, payment.currency) else { throw .overflow }
+    guard order.isResumable || fits(account.settled, payment.currency) else { throw .overflow }
+    if closed.removeValue(forKey: order.id) != nil { redo.removeRecord(RecordKey(.closed, order.id)) }
     var balance = SessionBalance()
     balance.number = lsn + 1
     balance.phase = .open
@@ -105,6 +106,7 @@ extension LedgerState {
     // What was settled before this ledger knew the channel was spent before it, too.
     balance.settled = ExactCost(whole: account.settled)
     balance.total = balance.settled
+    if order.isResumable { balance.arrived = account.settled }
     var channel = Channel(
       id: order.id, chain: order.chain, payer: order.payer, descriptor: order.descriptor, challengeID: order.challengeID,
       openedBy: transaction, opened: now, account: account, voucher: order.voucher, lastUse: now)
@@ -127,7 +129,7 @@ extension LedgerState {
       chain.transaction = transaction
     })
     hasNews = true
-    return account.settled == 0 ? last : book(index, account.settled, transaction: nil, at: now)
+    return account.settled == balance.arrived ? last : book(index, account.settled, transaction: nil, at: now)
   }
 
   /// Marks a deposit as used up by the entry that follows.
@@ -162,7 +164,7 @@ extension LedgerState {
 
   /// Refuses a voucher that a channel cannot take as its budget.
   @inline(__always)
-  private func check(_ voucher: AcceptedVoucher, slot index: Int) throws(Refusal) {
+  func check(_ voucher: AcceptedVoucher, slot index: Int) throws(Refusal) {
     guard balances[index].isChannel, let channel = channels[Int(balances[index].channel)] else { throw .wrongBudgetSource }
     guard !balances[index].isEnding else { throw .sessionClosing }
     guard voucher.amount > balances[index].deposit else { return }
@@ -171,7 +173,7 @@ extension LedgerState {
   }
 
   /// Makes a voucher the last one; the entry that follows makes it durable.
-  private mutating func take(_ voucher: AcceptedVoucher, slot index: Int, at now: Timestamp) {
+  mutating func take(_ voucher: AcceptedVoucher, slot index: Int, at now: Timestamp) {
     balances[index].deposit = voucher.amount
     balances[index].required = 0
     balances[index].lastUse = tick

@@ -21,7 +21,7 @@ private func view(
   ChannelView(
     handle: SessionHandle(index: 0, generation: 0, epoch: 0), id: id, chain: 8453, payer: "0x00", currency: "usdc@eip155:8453", merchant: "shop",
     descriptor: [], voucher: voucher(last), previous: previous.map { voucher($0) }, closing: closing.map { voucher($0) },
-    account: ChannelAccount(deposit: 10_000, settled: settled), phase: phase, budget: last, spent: spent, booked: settled, inFlight: inFlight,
+    account: ChannelAccount(deposit: 10_000, settled: settled), phase: phase, budget: last, spent: spent, debited: spent, booked: settled, inFlight: inFlight,
     unsettledSince: since, underWay: nil, isCloseUnderWay: false, openedBy: nil, cause: nil, lastUse: lastUse, idleTimeout: .seconds(600), opened: now,
     terms: SessionTerms(realm: "api.example.com", currency: "usdc@eip155:8453", merchant: "shop", routes: []), challengeID: id, changed: 0)
 }
@@ -55,6 +55,20 @@ private func view(
     #expect(schedule.duty(of: view(last: 1, spent: 1), ChannelStanding(deposit: 10_000, closeRequestedAt: 5), at: now) == .end(.forced))
     #expect(schedule.duty(of: view(last: 1, spent: 1, inFlight: 3), ChannelStanding(deposit: 10_000, isFinalized: true), at: now) == .end(.forced))
     #expect(schedule.duty(of: view(last: 1, spent: 1, phase: .suspended), ChannelStanding(deposit: 10_000, closeRequestedAt: 5), at: now) == .nothing)
+  }
+
+  /// Of batch-settlement what was charged counts, whatever is signed.
+  @Test func ofBatchesWhatWasChargedIsClaimed() {
+    #expect(schedule.batchDuty(of: view(last: 5_000, spent: 999), quiet, at: now) == .nothing)
+    #expect(schedule.batchDuty(of: view(last: 5_000, spent: 1_000), quiet, at: now) == .settle)
+    #expect(schedule.batchDuty(of: view(last: 1_500, spent: 1_500), ChannelStanding(deposit: 10_000, settled: 501), at: now) == .nothing)
+    #expect(schedule.batchDuty(of: view(last: 5, spent: 0), quiet, at: now + .seconds(3_600)) == .nothing)
+    #expect(schedule.batchDuty(of: view(last: 5, spent: 5), quiet, at: now + .seconds(3_600)) == .settle)
+    #expect(schedule.batchDuty(of: view(last: 5, spent: 5), quiet, at: now + .seconds(86_400)) == .end(.idle))
+    #expect(schedule.batchDuty(of: view(last: 5, spent: 5), ChannelStanding(deposit: 10_000, closeRequestedAt: 5), at: now) == .end(.forced))
+    #expect(schedule.batchDuty(of: view(last: 5, spent: 5, phase: .closing, inFlight: 1), quiet, at: now) == .wait)
+    #expect(schedule.batchDuty(of: view(last: 5, spent: 5, phase: .closing), quiet, at: now) == .close)
+    #expect(schedule.batchDuty(of: view(last: 5_000, spent: 5_000, phase: .suspended), quiet, at: now) == .nothing)
   }
 
   @Test func whatIsClosingWaitsForItsExchanges() {

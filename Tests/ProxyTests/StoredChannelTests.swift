@@ -14,7 +14,7 @@ struct StoredChannelTests {
       escrow: SessionEscrow(rules: rules, chain: 0x0102_0304_0506_0708, address: address(1)),
       channel: ChannelDescriptor(
         payer: address(2), payee: address(3), operator: address(4), token: address(5), salt: word(6), authorizedSigner: address(7),
-        expiringNonceHash: word(8)))
+        expiringNonceHash: word(8), withdrawDelay: rules == .batch ? 900 : 0))
   }
 
   @Test(arguments: ChannelProtocol.allCases)

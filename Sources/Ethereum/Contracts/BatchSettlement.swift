@@ -189,6 +189,26 @@ extension BatchSettlement {
   /// Asks for the next refund's nonce.
   public static let refundNonce = ABIFunction("refundNonce", [.bytes32], returns: [.uint256])
 
+  /// Tells that a receiver was paid all that was claimed for him: receiver, token, who has asked for it, amount.
+  public static let settled = ABIEvent("Settled", [.indexed(.address), .indexed(.address), .indexed(.address), .plain(uint128)])
+  /// Makes several calls in one, all or none; answers what each has answered.
+  public static let multicall = ABIFunction("multicall", [.array(.bytes)], returns: [.array(.bytes)])
+
+  /// Encodes `multicall`.
+  public static func multicall(_ calls: [[UInt8]]) -> [UInt8] { multicall.call(.array(calls.map { .bytes($0) })) }
+
+  /// Encodes `channels`.
+  public static func channels(_ channelID: Digest32) -> [UInt8] { channels.call(.fixedBytes(channelID)) }
+
+  /// Encodes `pendingWithdrawals`.
+  public static func pendingWithdrawals(_ channelID: Digest32) -> [UInt8] { pendingWithdrawals.call(.fixedBytes(channelID)) }
+
+  /// Encodes `receivers`.
+  public static func receivers(receiver: Address, token: Address) -> [UInt8] { receivers.call(.address(receiver), .address(token)) }
+
+  /// Encodes `refundNonce`.
+  public static func refundNonce(_ channelID: Digest32) -> [UInt8] { refundNonce.call(.fixedBytes(channelID)) }
+
   /// Encodes `deposit`.
   public static func deposit(
     _ channel: ChannelConfig, amount: UInt128, collector: Address, collectorData: [UInt8]

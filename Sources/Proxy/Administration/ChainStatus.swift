@@ -123,11 +123,12 @@ struct ChainStatus {
   /// - Returns: what needs an operator.
   private func appendSessions(_ chain: Settings.Chain, _ live: Chain?, to object: inout JSONObject) -> [String] {
     let totals = ledger.channelTotals().filter { $0.currency.hasSuffix("@\(chain.reference)") }
+    let batch = appendBatch(chain, live, to: &object)
     guard let escrow = chain.escrow else {
-      let count = totals.reduce(0) { $0 + $1.open + $1.suspended + $1.closing }
-      return count == 0 ? [] : ["no escrow is configured, and nobody looks after its channels (\(count)): write escrow again until they are closed"]
+      let count = chain.batch == nil ? totals.reduce(0) { $0 + $1.open + $1.suspended + $1.closing } - batchChannels(chain) : 0
+      return count == 0 ? batch : batch + ["no escrow is configured, and nobody looks after its channels (\(count)): write escrow again until they are closed"]
     }
-    var problems: [String] = []
+    var problems = batch
     var view: JSONObject = ["escrow": .string(escrow.address.checksummed)]
     if let name = escrow.rules.name { view.set("protocol", .string(name)) }
     if let state = live?.escrow?.state {
@@ -137,17 +138,46 @@ struct ChainStatus {
     }
     if let fault = live?.escrow?.fault { problems.append("no sessions are sold, for the escrow \(escrow.address.checksummed) cannot be used: \(fault)") }
     if let count = live?.escrow?.failingCount, count > 0 { problems.append("channels (\(count)) could not be settled or closed, and are tried again: see the log") }
-    view.set(
-      "channels",
-      .array(
-        totals.map { total in
-          [
-            "account": .string(total.currency), "open": .integer(total.open), "suspended": .integer(total.suspended), "closing": .integer(total.closing),
-            "earned": .string(String(total.earned)), "claimable": .string(String(total.claimable)),
-          ]
-        }))
+    view.set("channels", Self.json(totals))
     object.set("sessions", .object(view))
     return problems
+  }
+
+  /// Tells how the chain's channels of batch-settlement stand; sums are of all channels of the chain.
+  ///
+  /// - Returns: what needs an operator.
+  private func appendBatch(_ chain: Settings.Chain, _ live: Chain?, to object: inout JSONObject) -> [String] {
+    guard let batch = chain.batch else {
+      let count = batchChannels(chain)
+      return count == 0 ? [] : ["batch is not configured, and nobody looks after its channels (\(count)): write batch again until they are closed"]
+    }
+    var problems: [String] = []
+    var view: JSONObject = ["contract": .string(batch.address.checksummed), "withdrawDelaySeconds": .integer(Int(batch.withdrawDelay / .seconds(1)))]
+    if let state = live?.batch?.state {
+      view.set("watched", .bool(state.isWatched))
+      if !state.isWatched { problems.append("channels of batch-settlement cannot be watched: nothing is sold by them") }
+    }
+    if let fault = live?.batch?.fault { problems.append("nothing is sold by batch-settlement, for its contract cannot be used: \(fault)") }
+    if let count = live?.batch?.failingCount, count > 0 {
+      problems.append("channels of batch-settlement (\(count)) could not be claimed or closed, and are tried again: see the log")
+    }
+    view.set("channels", Self.json(ledger.channelTotals().filter { $0.currency.hasSuffix("@\(chain.reference)") }))
+    object.set("batch", .object(view))
+    return problems
+  }
+
+  private func batchChannels(_ chain: Settings.Chain) -> Int {
+    ledger.openChannels(chain: chain.id).count { StoredChannel($0.descriptor)?.escrow.rules == .batch }
+  }
+
+  private static func json(_ totals: [ChannelTotals]) -> JSONValue {
+    .array(
+      totals.map { total in
+        [
+          "account": .string(total.currency), "open": .integer(total.open), "suspended": .integer(total.suspended), "closing": .integer(total.closing),
+          "earned": .string(String(total.earned)), "claimable": .string(String(total.claimable)),
+        ]
+      })
   }
 
   // MARK: what was sent

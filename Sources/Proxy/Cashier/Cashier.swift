@@ -25,6 +25,8 @@ struct Cashier: ~Copyable {
   var told: ToldPayment?
   /// Why the payment that was presented did not hold, as x402 names it.
   var chainReason: X402Reason?
+  /// What its payer is told who has lost count of his channel (batch-settlement).
+  var correction: ChannelCorrection?
   /// What the payer of the request that is being decided about calls his payment, with who he is; nil where he says nothing.
   var identifier: Digest32?
   /// What is known of the price of the request that is being decided about.

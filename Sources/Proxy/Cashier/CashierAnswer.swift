@@ -101,7 +101,9 @@ extension Cashier {
 
   /// Adds what the route offers in x402 to the 402 that has been printed.
   private mutating func appendX402(_ request: borrowing PaidRequest, _ route: PricedRoute, at now: Timestamp) {
-    guard var printer = route.rails.printer, route.rails.x402.contains(where: { isReachable($0) }) else { return }
+    guard var printer = keepsBatches(route.rails) ? route.rails.printer : route.rails.plainPrinter,
+      route.rails.x402.contains(where: { isReachable($0) })
+    else { return }
     if settings.x402.signs { printer.offerReceipt = offerReceipt }
     var origin = ByteBuffer()
     appendOrigin(of: request, to: &origin)
@@ -109,7 +111,7 @@ extension Cashier {
       let occasion = PaymentRequiredOccasion(
         origin: origin, path: request.path, query: request.query, now: now, nonce: printer.signIn == nil ? (0, 0) : signInNonce(Self.nonce().0), reason: chainReason)
       // A URL that leaves no room for the field is offered by the other dialects alone.
-      guard (try? printer.appendField(occasion, to: &fields)) != nil, printer.speaksV1 else { return }
+      guard (try? printer.appendField(occasion, correction: correction, to: &fields)) != nil, printer.speaksV1 else { return }
       // Version 1 reads the body: its members stand behind those of the problem document.
       body.truncate(to: body.count - 1)
       body.append(byte: 0x2C)

@@ -16,7 +16,7 @@ extension Cashier {
   mutating func x402(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, _ field: PaymentPayload.Field, at now: Timestamp
   ) -> Verdict {
-    defer { (chainReason, identifier) = (nil, nil) }
+    defer { (chainReason, identifier, correction) = (nil, nil, nil) }
     guard isAvailable else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     let sold = soldOnChains(index, at: now).filter { $0.printer != nil }
@@ -33,6 +33,7 @@ extension Cashier {
         return .answer(problem(.badRequest, detail: "The payment of x402 cannot be read: \(error.reason.rawValue)."))
       }
     }
+    if payload.scheme == .batchSettlement, let verdict = batch(request, index, payload, sold, at: now) { return verdict }
     if payload.scheme == .upto, let verdict = upto(request, index, payload, sold, at: now) { return verdict }
     identifier = paymentName(payload)
     let presented = PresentedPayment(dialect: .x402(payload.version), digest: SHA256.hash(JCS.serialize(.object(payload.payment.json))), credential: nil)

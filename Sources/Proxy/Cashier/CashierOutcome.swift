@@ -31,6 +31,7 @@ extension Cashier {
     fields.append("Cache-Control: private\r\n")
     fields.append(Self.vary)
     fields.append(exchanges[place].corsLines)
+    if let seat = exchanges[place].batch { return .reply(after: answered(place, seat, to: &fields, at: now)) }
     guard exchanges[place].isCharged else {
       appendSettlement(place, to: &fields, at: now)
       exchange.metersRequest = false
@@ -251,6 +252,11 @@ extension Cashier {
       appendSettlement(place, to: &lines, at: now)
       parts.fieldLines += lines.array()
     }
+    if let seat = exchanges[place].batch, exchanges[place].status == 0 {
+      var lines = ByteBuffer()
+      seat.response.appendField(.v2, to: &lines)
+      parts.fieldLines += lines.array()
+    }
     if keepsSummaries { summary = PaidSummary(exchanges[place]) }
     exchanges.giveBack(place)
     return parts
@@ -307,6 +313,7 @@ extension Cashier {
       return FinalParts()
     }
     exchanges[place].isCharged = true
+    if let seat = exchanges[place].batch { return FinalParts(after: charge(place, seat, at: now)) }
     if case .held = exchanges[place].payment {
       return FinalParts(after: settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now))
     }

@@ -77,7 +77,7 @@ extension Cashier {
   /// Whether an escrow is the one that is used on its chain, and would show a forced close in time. Vouchers need nothing else: a chain that does
   /// not answer for a moment stops no stream.
   func isWatched(_ escrow: SessionEscrow) -> Bool {
-    guard let state = chains?.escrow(escrow.chain) else { return false }
+    guard let state = escrow.rules == .batch ? chains?.batch(escrow.chain) : chains?.escrow(escrow.chain) else { return false }
     return state.isWatched && state.escrow == escrow
   }
 }

@@ -44,6 +44,8 @@ struct ExchangeRecord {
   /// What pays where a maximum was signed, and what was used is settled afterwards; `payment` is `ended` then.
   var promise: PromiseSeat?
   var isPromiseEnded = false
+  /// What pays where a channel's voucher says what one request makes of the sum (batch-settlement).
+  var batch: BatchSeat?
   /// The request asks for another protocol.
   var isUpgrade = false
   /// The session that pays; nil for a charge.
@@ -106,6 +108,7 @@ struct ExchangeRecord {
       isMetered = false
     }
     isUpgrade = false
+    batch = nil
     session = nil
     payer = nil
     chain = nil
@@ -174,11 +177,11 @@ struct ExchangeRecord {
   }
 
   /// What is held for the exchange beside its debits.
-  var held: ExactCost { tally?.tab.held ?? .zero }
+  var held: ExactCost { tally?.tab.held ?? batch.map { ExactCost(whole: $0.amount) } ?? .zero }
 
   /// What was debited for the exchange.
   var debited: ExactCost {
-    guard isMetered else { return requestCost }
+    guard isMetered else { return batch == nil ? requestCost : .zero }
     if let tally { return tally.tab.debited }
     let sum = Self.sum(requestCost, requestMeter?.debitedCost, responseMeter?.debitedCost)
     guard isUpgrade else { return sum }

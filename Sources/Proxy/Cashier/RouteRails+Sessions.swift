@@ -72,6 +72,7 @@ extension RouteRails {
       details.paysFees = !kinds.isEmpty
       details.credentialTypes = kinds + [.hash]
     case .tempoV1, .tempoV2: details.paysFees = chain.canSponsor
+    case .batch: break
     }
     return details
   }

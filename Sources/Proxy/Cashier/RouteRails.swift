@@ -35,6 +35,10 @@ struct RouteRails: Sendable {
   private(set) var requirements: [PaymentRequirements] = []
   /// Prints x402's part of a 402; nil where nothing is offered by it.
   private(set) var printer: PaymentRequiredPrinter?
+  /// The same without batch-settlement, for as long as its channels cannot be watched; nil where that leaves nothing.
+  private(set) var plainPrinter: PaymentRequiredPrinter?
+  /// How many of the offers, the last ones, are those of batch-settlement.
+  private var batchCount = 0
   /// MPP's charges on chains, and what they ask for.
   private(set) var charges: [(offer: Offer, request: ChargeRequest)] = []
   /// The rail of each of them.
@@ -93,6 +97,7 @@ struct RouteRails: Sendable {
         }
       }
     }
+    if route.batch, !price.isMetered { addBatches(route, price, merchant, settings) }
     guard !requirements.isEmpty else { return }
     do throws(X402Error) {
       let identifier = settings.x402.identifier
@@ -102,6 +107,12 @@ struct RouteRails: Sendable {
       let signIn = try route.signIn == nil ? nil : SignInWithX(origin: settings.origin, networks: networks)
       printer = try PaymentRequiredPrinter(
         offers: requirements, resource: ResourceInfo(description: route.description, serviceName: settings.info.title), extensions: extensions,
+        signIn: signIn, signsOffers: settings.x402.signs)
+      plainPrinter = printer
+      guard batchCount > 0 else { return }
+      let plain = Array(requirements.dropLast(batchCount))
+      plainPrinter = plain.isEmpty ? nil : try PaymentRequiredPrinter(
+        offers: plain, resource: ResourceInfo(description: route.description, serviceName: settings.info.title), extensions: extensions,
         signIn: signIn, signsOffers: settings.x402.signs)
     } catch { throw .malformed(.request) }
   }
@@ -156,6 +167,47 @@ struct RouteRails: Sendable {
       PaymentRequirements(
         scheme: .upto, network: X402Network(chainID: offer.chain), amount: offer.amount, asset: offer.token.address.checksummed,
         payTo: offer.recipient.checksummed, maxTimeoutSeconds: Self.promiseSeconds, extra: extra))
+  }
+
+  /// Whether an offer is one of batch-settlement.
+  func isBatch(_ place: Int) -> Bool { place >= x402.count - batchCount }
+
+  /// The offers of batch-settlement.
+  var batches: ArraySlice<Offer> { x402.suffix(batchCount) }
+
+  /// A deposit has to pay for so many requests at least: it costs us gas, as its claim does.
+  private static let depositedRequests: UInt128 = 10
+  /// Seconds that a deposit's authorization has to hold at least.
+  private static let depositSeconds: UInt32 = 600
+
+  /// Offers what is sold per request by the vouchers of channels too, behind all other offers.
+  private mutating func addBatches(_ route: Settings.Route, _ price: Price, _ merchant: Settings.Merchant, _ settings: Settings) {
+    let (ten, overflows) = price.chargeAmount.multipliedReportingOverflow(by: Self.depositedRequests)
+    let least = max(PricedRoute.deposits(route, price).minimum, overflows ? price.chargeAmount : ten)
+    for case .x402(let index) in route.rails {
+      let chain = settings.chains[index]
+      guard let batch = chain.batch, let authorizer = chain.signerAddress, let recipient = merchant.addresses[chain.name] else { continue }
+      for token in chain.tokens where token.currency == price.currency {
+        let known = ChainToken(token, chain: chain.id)
+        guard known.supportsEIP3009 || known.supportsPermit2 else { continue }
+        let method = known.supportsEIP3009 ? AssetTransferMethod.eip3009 : .permit2
+        var extra: JSONObject = [
+          "receiverAuthorizer": .string(authorizer.checksummed), "withdrawDelay": .integer(UInt64(clamping: batch.withdrawDelay.components.seconds)),
+          "assetTransferMethod": .string(method.rawValue), "minDeposit": .string(String(least)),
+        ]
+        if let name = known.name, let version = known.version {
+          extra.set("name", .string(name))
+          extra.set("version", .string(version))
+        }
+        batchCount += 1
+        x402.append(
+          Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: Self.account(token.currency, chain: chain.id), isFacilitated: false))
+        requirements.append(
+          PaymentRequirements(
+            scheme: .batchSettlement, network: X402Network(chainID: chain.id), amount: price.chargeAmount, asset: known.address.checksummed,
+            payTo: recipient.checksummed, maxTimeoutSeconds: Self.depositSeconds, extra: extra))
+      }
+    }
   }
 
   /// Offers a token by each of the ways that it can be moved.

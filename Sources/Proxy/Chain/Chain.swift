@@ -17,6 +17,8 @@ final class Chain: Sendable {
   let facilitator: Facilitator?
   /// nil where no sessions are sold.
   let escrow: EscrowDesk?
+  /// The same for channels of x402's batch-settlement.
+  let batch: EscrowDesk?
   /// Whose payments have cost gas and brought nothing.
   let reverts = PaidReverts()
   private let reachable = Atomic<Bool>(false)
@@ -39,9 +41,13 @@ final class Chain: Sendable {
     if plan.settings.kind == .evm || plan.settings.escrow != nil, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
       let submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
       self.submitter = submitter
-      escrow = plan.escrow.map { EscrowDesk($0, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, notices: notices) }
+      func desk(_ escrow: SessionEscrow) -> EscrowDesk {
+        EscrowDesk(escrow, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, notices: notices)
+      }
+      escrow = plan.escrow.map(desk)
+      batch = plan.batch.map(desk)
     } else {
-      (submitter, escrow) = (nil, nil)
+      (submitter, escrow, batch) = (nil, nil, nil)
     }
   }
 
@@ -55,6 +61,7 @@ final class Chain: Sendable {
   func start() async {
     await submitter?.restore()
     escrow?.start()
+    batch?.start()
     let tasks = [
       Task { [self] in
         while !Task.isCancelled {
@@ -77,6 +84,7 @@ final class Chain: Sendable {
     for task in tasks { task.cancel() }
     await submitter?.stop()
     await escrow?.stop()
+    await batch?.stop()
   }
 
   /// Finds out whether payments can be settled. One bad answer closes no shop: it is asked again first.

@@ -135,11 +135,23 @@ final class ChainDesk: Sendable {
   /// The escrow of a chain's sessions as it stands; nil where there is none, or nothing is known of it yet: no session can be sold then.
   func escrow(_ chain: UInt64) -> EscrowState? { state.withLock { $0.chains[chain] }?.escrow?.state }
 
+  /// The contract of a chain's channels of batch-settlement, in the same way.
+  func batch(_ chain: UInt64) -> EscrowState? { state.withLock { $0.chains[chain] }?.batch?.state }
+
+  /// The number of a channel's next refund (batch-settlement), as it was read last.
+  func refundNonce(_ chain: UInt64, _ channel: Digest32) -> UInt128 { state.withLock { $0.chains[chain] }?.batch?.refundNonce(of: channel) ?? 0 }
+
+  /// Who looks after a channel; nil where nobody does.
+  private func desk(of channel: ChannelView) -> EscrowDesk? {
+    guard let chain = state.withLock({ $0.chains[channel.chain] }) else { return nil }
+    return StoredChannel(channel.descriptor)?.escrow.rules == .batch ? chain.batch : chain.escrow
+  }
+
   /// Has a channel settled now, whatever its schedule says; false where nobody can.
-  func settleNow(_ channel: ChannelView) -> Bool { state.withLock { $0.chains[channel.chain] }?.escrow?.settleNow(channel.id) ?? false }
+  func settleNow(_ channel: ChannelView) -> Bool { desk(of: channel)?.settleNow(channel.id) ?? false }
 
   /// Has a channel that was told to close looked after at once.
-  func closeNow(_ channel: ChannelView) { state.withLock { $0.chains[channel.chain] }?.escrow?.closeNow(channel.id) }
+  func closeNow(_ channel: ChannelView) { desk(of: channel)?.closeNow(channel.id) }
 
   /// How many payments came to what.
   var counts: ChainCounts { state.withLock { $0.counts } }

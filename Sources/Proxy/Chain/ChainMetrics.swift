@@ -52,6 +52,8 @@ enum ChainMetricsText {
     for chain in chains { value("gas_spent_wei", "chain", chain.plan.name, spent(on: chain.plan.id, senders)) }
     head("escrow_watched", "gauge", "Whether the forced close of a channel would be seen in time: 0 withdraws the chain's sessions.")
     for chain in chains { if let escrow = chain.escrow { value("escrow_watched", "chain", chain.plan.name, escrow.state?.isWatched == true ? 1 : 0) } }
+    head("batch_watched", "gauge", "Whether the withdrawal from a channel of batch-settlement would be seen in time: 0 withdraws these offers.")
+    for chain in chains { if let batch = chain.batch { value("batch_watched", "chain", chain.plan.name, batch.state?.isWatched == true ? 1 : 0) } }
     let totals = ledger.channelTotals()
     head("channels_open", "gauge", "Channels that sessions run over, by the account that they pay into.")
     for total in totals { value("channels_open", "account", total.currency, UInt128(total.open + total.suspended)) }

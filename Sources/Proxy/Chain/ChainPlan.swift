@@ -54,6 +54,9 @@ struct ChainPlan: Sendable, Equatable {
     settings.escrow.map { SessionEscrow(rules: ChannelProtocol($0.rules), chain: id, address: $0.address) }
   }
 
+  /// The contract of x402's batch-settlement; nil where no channels of it are taken.
+  var batch: SessionEscrow? { settings.batch.map { _ in SessionEscrow.batch(chain: id) } }
+
   var id: UInt64 { settings.id }
   var name: String { settings.name }
   var confirmations: UInt64 { UInt64(max(1, settings.confirmations)) }

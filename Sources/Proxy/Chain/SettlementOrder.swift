@@ -34,8 +34,19 @@ struct SettlementOrder: Sendable {
   var entry: AwaitedEntry?
   /// Whether it is a promise, of which only is asked whether its payer can keep it: what it comes to is settled later.
   var isPromise = false
+  /// Whether the channel that is closed is one of batch-settlement.
+  var closesBatch = false
 
   var id: Digest32 { payment.id }
+
+  /// Whether it is about a channel of batch-settlement.
+  var isBatch: Bool {
+    switch kind {
+    case .deposit(let step): step.escrow.rules == .batch
+    case .close: closesBatch
+    case .payment, .question: false
+    }
+  }
 }
 
 /// What is said to a request that waits for its payment.

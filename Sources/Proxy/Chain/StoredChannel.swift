@@ -10,6 +10,8 @@ struct StoredChannel: Sendable, Hashable {
   private static let version: UInt8 = 1
   /// Version, rules, chain, six addresses and two words.
   private static let octetCount = 2 + 8 + 6 * 20 + 2 * 32
+  /// Behind them, of batch-settlement alone, the delay of withdrawals.
+  private static let delayCount = 8
 
   init(escrow: SessionEscrow, channel: ChannelDescriptor) {
     self.escrow = escrow
@@ -18,7 +20,9 @@ struct StoredChannel: Sendable, Hashable {
 
   /// Reads what the ledger kept; nil where no version of this program wrote it.
   init?(_ octets: [UInt8]) {
-    guard octets.count == Self.octetCount, octets[0] == Self.version, let rules = Self.rules(octets[1]) else { return nil }
+    guard octets.count >= Self.octetCount, octets[0] == Self.version, let rules = Self.rules(octets[1]),
+      octets.count == Self.octetCount + (rules == .batch ? Self.delayCount : 0)
+    else { return nil }
     let chain = octets[2..<10].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
     var next = 10
     func address() -> Address? {
@@ -34,7 +38,8 @@ struct StoredChannel: Sendable, Hashable {
     else { return nil }
     escrow = SessionEscrow(rules: rules, chain: chain, address: contract)
     channel = ChannelDescriptor(
-      payer: payer, payee: payee, operator: agent, token: token, salt: salt, authorizedSigner: signer, expiringNonceHash: hash)
+      payer: payer, payee: payee, operator: agent, token: token, salt: salt, authorizedSigner: signer, expiringNonceHash: hash,
+      withdrawDelay: octets[Self.octetCount...].reduce(UInt64(0)) { $0 << 8 | UInt64($1) })
   }
 
   /// What the ledger keeps.
@@ -47,6 +52,7 @@ struct StoredChannel: Sendable, Hashable {
     }
     octets.append(contentsOf: channel.salt.bytes)
     octets.append(contentsOf: channel.expiringNonceHash.bytes)
+    if escrow.rules == .batch { withUnsafeBytes(of: channel.withdrawDelay.bigEndian) { octets.append(contentsOf: $0) } }
     return octets
   }
 
@@ -55,6 +61,7 @@ struct StoredChannel: Sendable, Hashable {
     case .evm: 1
     case .tempoV1: 2
     case .tempoV2: 3
+    case .batch: 4
     }
   }
 

@@ -112,6 +112,7 @@ extension ChannelTransaction {
       do {
         data = try ChannelReserve.settle(channel.reserve, cumulativeAmount: amount, signature: voucher.contractSignature)
       } catch { throw .depositTooLarge }
+    case .batch: throw .protocolMismatch
     }
     return ChannelTransaction(
       .settle, channelID: voucher.channelID, amount: amount, means: .call(to: escrow.address, data: data),
@@ -139,6 +140,7 @@ extension ChannelTransaction {
           channel.reserve, cumulativeAmount: voucher.cumulativeAmount, captureAmount: closing.captured,
           signature: voucher.contractSignature)
       } catch { throw .depositTooLarge }
+    case .batch: throw .protocolMismatch
     }
     var transfers: [ExpectedTransfer] = []
     if closing.captured > standing.settled {

@@ -18,11 +18,13 @@ public struct ChannelDescriptor: Sendable, Hashable {
   public let authorizedSigner: Address
   /// What names the transaction that opened the channel (Tempo's v2); zeros elsewhere.
   public let expiringNonceHash: Digest32
+  /// The seconds that a withdrawal of the payer's waits (batch-settlement); zero elsewhere, where the escrow says it.
+  public let withdrawDelay: UInt64
 
   /// Takes the members.
   public init(
     payer: Address, payee: Address, operator: Address = .zero, token: Address, salt: Digest32, authorizedSigner: Address = .zero,
-    expiringNonceHash: Digest32 = Digest32()
+    expiringNonceHash: Digest32 = Digest32(), withdrawDelay: UInt64 = 0
   ) {
     self.payer = payer
     self.payee = payee
@@ -31,6 +33,7 @@ public struct ChannelDescriptor: Sendable, Hashable {
     self.salt = salt
     self.authorizedSigner = authorizedSigner
     self.expiringNonceHash = expiringNonceHash
+    self.withdrawDelay = withdrawDelay
   }
 
   /// Who signs vouchers: the authorized signer, or the payer where there is none.
@@ -44,6 +47,8 @@ public struct ChannelDescriptor: Sendable, Hashable {
         payer: payer, payee: payee, token: token, salt: salt, authorizedSigner: authorizedSigner, escrow: escrow.address,
         chainID: escrow.chain)
     case .tempoV2: reserve.channelID(escrow: escrow.address, chainID: escrow.chain)
+    // A delay that does not fit is none that a channel can have.
+    case .batch: config?.channelID(in: escrow.domain) ?? Digest32()
     }
   }
 

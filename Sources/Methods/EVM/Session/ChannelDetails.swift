@@ -58,7 +58,7 @@ public struct ChannelDetails: Sendable, Hashable {
     case .evm:
       credentialTypes = try Self.types(members)
       permit2 = members[.permit2Contract] == nil ? nil : try members.address(.permit2Contract)
-    case .tempoV1: break
+    case .tempoV1, .batch: break
     case .tempoV2:
       `operator` = members[.operator] == nil ? nil : try members.address(.operator)
       snapshot = members[.sessionSnapshot] == nil ? nil : try ChannelSnapshot(try members.members(.sessionSnapshot), rules: rules)
@@ -121,7 +121,7 @@ public struct ChannelDetails: Sendable, Hashable {
     case .evm:
       if let credentialTypes { object.set("credentialTypes", .array(credentialTypes.map { .string($0.rawValue) })) }
       if let permit2 { object.set("permit2Contract", .string(permit2.checksummed)) }
-    case .tempoV1: break
+    case .tempoV1, .batch: break
     case .tempoV2:
       if let `operator` { object.set("operator", .string(`operator`.checksummed)) }
       if let snapshot { object.set("sessionSnapshot", .object(snapshot.object)) }

@@ -9,12 +9,15 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
   case tempoV1
   /// The escrow in Tempo's chain itself, draft-tempo-session-00, `sessionProtocol` "v2".
   case tempoV2
+  /// The contract of x402's scheme batch-settlement, whose channels no session of MPP's uses.
+  case batch
 
   /// The payment method whose sessions these are.
   public var method: String {
     switch self {
     case .evm: "evm"
     case .tempoV1, .tempoV2: "tempo"
+    case .batch: "x402"
     }
   }
 
@@ -24,7 +27,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
   /// The value of `methodDetails.sessionProtocol`; nil where there is no such member.
   var sessionProtocol: String? {
     switch self {
-    case .evm: nil
+    case .evm, .batch: nil
     case .tempoV1: "v1"
     case .tempoV2: "v2"
     }
@@ -33,7 +36,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
   /// The greatest deposit and voucher, in base units.
   public var amountLimit: UInt128 {
     switch self {
-    case .evm, .tempoV1: .max
+    case .evm, .tempoV1, .batch: .max
     case .tempoV2: ChannelReserve.maximumAmount
     }
   }
@@ -43,6 +46,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
     switch self {
     case .evm, .tempoV1: ChannelEscrow.voucherTypeHash
     case .tempoV2: ChannelReserve.voucherTypeHash
+    case .batch: BatchSettlement.voucherTypeHash
     }
   }
 
@@ -51,7 +55,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
   /// draft-evm-session-00 "Idempotency" asks for the one, draft-tempo-session-00 "Idempotency" for the other.
   public var takesLowerVouchers: Bool {
     switch self {
-    case .evm: true
+    case .evm, .batch: true
     case .tempoV1, .tempoV2: false
     }
   }
@@ -60,7 +64,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
   public var capturesExactly: Bool {
     switch self {
     case .evm, .tempoV1: false
-    case .tempoV2: true
+    case .tempoV2, .batch: true
     }
   }
 
@@ -70,6 +74,7 @@ public enum ChannelProtocol: Sendable, Hashable, CaseIterable {
     case .evm: ChannelEscrow.domain(chainID: chain, escrow: escrow).prepared
     case .tempoV1: ChannelEscrow.domain(name: ChannelEscrow.tempoDomainName, chainID: chain, escrow: escrow).prepared
     case .tempoV2: ChannelReserve.domain(chainID: chain, escrow: escrow).prepared
+    case .batch: BatchSettlement.domain(chainID: chain, contract: escrow).prepared
     }
   }
 }

@@ -27,7 +27,7 @@ extension ChannelSession {
     guard signed.sender == channel.payer, account ?? channel.payer == channel.payer else { throw .payment(.sourceMismatch) }
     let amount: UInt128
     switch rules {
-    case .evm: throw .protocolMismatch
+    case .evm, .batch: throw .protocolMismatch
     case .tempoV1:
       let values = try arguments(ChannelEscrow.topUp, of: signed, context)
       guard values[0].fixedBytesValue == topUp.channelID, let more = values[1].uintValue?.uint128 else {
@@ -75,7 +75,7 @@ extension ChannelSession {
     // The reserve takes an operator in the second place.
     let shift: Int
     switch rules {
-    case .evm: throw .protocolMismatch
+    case .evm, .batch: throw .protocolMismatch
     case .tempoV1: (values, shift) = (try arguments(ChannelEscrow.open, of: signed, context), 0)
     case .tempoV2: (values, shift) = (try arguments(ChannelReserve.open, of: signed, context), 1)
     }

@@ -122,6 +122,7 @@ public struct ChannelSession: Sendable, Hashable {
     switch rules {
     case .evm: (details.credentialTypes ?? [.hash]).contains(kind) && kind != .transaction
     case .tempoV1, .tempoV2: kind == .transaction
+    case .batch: false
     }
   }
 

@@ -25,6 +25,7 @@ public struct ChannelStanding: Sendable, Hashable {
     switch rules {
     case .evm, .tempoV1: ChannelEscrow.getChannel(channelID)
     case .tempoV2: ChannelReserve.getChannelState(channelID)
+    case .batch: BatchSettlement.channels(channelID)
     }
   }
 
@@ -50,6 +51,8 @@ public struct ChannelStanding: Sendable, Hashable {
       // The state knows no parties: the id that was asked for follows from them.
       guard deposit > 0 else { throw .channelNotFound }
       self.init(deposit: deposit, settled: settled, closeRequestedAt: closeRequestedAt)
+    // Its state takes more than one question: ``BatchStanding``.
+    case .batch: throw .protocolMismatch
     }
     guard settled <= deposit else { throw .malformedState }
   }

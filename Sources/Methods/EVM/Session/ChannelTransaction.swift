@@ -141,7 +141,8 @@ extension ChannelEvent {
 
     init(_ rules: ChannelProtocol) {
       switch rules {
-      case .evm, .tempoV1:
+      // The contract of batch-settlement tells other events, which say nothing that reading it does not.
+      case .evm, .tempoV1, .batch:
         isReserve = false
         opened = ChannelEscrow.channelOpened
         toppedUp = ChannelEscrow.toppedUp

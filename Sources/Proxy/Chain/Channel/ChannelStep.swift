@@ -16,6 +16,8 @@ struct ChannelStep: Sendable {
   var minimumDeposit: UInt128 = 0
   /// What the voucher's signer has to be asked first, where that is a contract; nil where a key signed.
   var question: WalletQuestion?
+  /// What has to be claimed already for the voucher to fit that came with the deposit (batch-settlement); nil where that is known otherwise.
+  var claimed: UInt128?
 
   /// The deposit as a payment is settled.
   var charge: ChainCharge {
@@ -39,8 +41,10 @@ extension SettlementOrder {
   }
 
   /// The close of a channel, which the ledger has begun by an entry. Waiters know it by the channel's id.
-  static func close(channel: Digest32, chain: UInt64, entry: LSN) -> SettlementOrder {
-    bare(.close(channel), id: channel, chain: chain, entry: entry)
+  static func close(channel: Digest32, chain: UInt64, isBatch: Bool = false, entry: LSN) -> SettlementOrder {
+    var order = bare(.close(channel), id: channel, chain: chain, entry: entry)
+    order.closesBatch = isBatch
+    return order
   }
 
   /// The question to a voucher's signer. Waiters know it by what was signed and the signature: another signature is another question.
@@ -98,6 +102,7 @@ extension ChannelProtocol {
     case .evm: self = .evm
     case .tempoV1: self = .tempoV1
     case .tempoV2: self = .tempoV2
+    case .batch: self = .batch
     }
   }
 }

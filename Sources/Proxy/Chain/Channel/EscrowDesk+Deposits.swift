@@ -183,6 +183,7 @@ extension EscrowDesk {
   /// Asks a node what the deposit would come to; nil where it would succeed, or its payer pays for trying.
   private func simulate(_ step: ChannelStep) async -> SettlementWord? {
     do throws(ChainError) {
+      if step.escrow.rules == .batch, let error = try await objectionToBatch(step) { return Self.refusal(error) }
       switch step.transaction.means {
       case .call(let to, let data): _ = try await rpc.call(to: to, data: data, from: submitter.address)
       case .transaction(let raw, _):
@@ -203,6 +204,10 @@ extension EscrowDesk {
     let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
     if let hash = ledger.payment(order.id)?.transaction, case .receipt(let receipt) = await rpc.look(for: hash), receipt.isSuccessful {
       return await isDeep(receipt) ? await complete(order, step, receipt) : nil
+    }
+    if step.escrow.rules == .batch {
+      guard let hasLanded = await hasBatchLanded(step) else { return nil }
+      return hasLanded ? await complete(order, step, nil) : .unavailable
     }
     guard let sight = try? await readConfirmed(stored, step.transaction.channelID) else { return nil }
     guard case .standing(let standing) = sight else { return .unavailable }
@@ -225,7 +230,9 @@ extension EscrowDesk {
     let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
     for round in 0..<Self.lagLimit where !Task.isCancelled {
       do throws(ChainError) {
-        if case .standing(let standing) = try await read(stored, step.transaction.channelID) {
+        // A balance is as of the deposit's block: a node that lags would tell another.
+        let block = stored.escrow.rules == .batch ? receipt?.blockNumber : nil
+        if case .standing(let standing) = try await read(stored, step.transaction.channelID, atBlock: block) {
           return try await book(order, step, standing, receipt)
         }
         // A transaction that succeeded and made no such channel did something else. A node may lag behind the one that had the receipt.

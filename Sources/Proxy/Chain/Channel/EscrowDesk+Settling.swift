@@ -8,7 +8,7 @@ import Methods
 // another version of a transaction need nothing of their own.
 extension EscrowDesk {
   /// What one step has come to.
-  private enum Progress {
+  enum Progress {
     /// Something has changed: look again.
     case again
     /// Look again in a moment.
@@ -51,6 +51,7 @@ extension EscrowDesk {
 
   private func step(_ view: ChannelView, _ stored: StoredChannel) async throws(ChainError) -> Progress {
     if let hash = view.underWay { return try await follow(view, stored, hash) }
+    if stored.escrow.rules == .batch { return try await stepBatch(view, stored) }
     guard case .standing(let standing) = try await read(stored, view.id) else { return try await stepWithoutChannel(view, stored) }
     if standing.isFinalized { return try await concludeFinalized(view, stored) }
     if standing.settled > view.booked { return try await bookSettled(view, stored) }
@@ -75,7 +76,7 @@ extension EscrowDesk {
   }
 
   /// Stops selling on a channel.
-  private func begin(_ view: ChannelView, _ cause: CloseCause) async throws(ChainError) -> Progress {
+  func begin(_ view: ChannelView, _ cause: CloseCause) async throws(ChainError) -> Progress {
     if cause == .forced { notices.tell(.channelForced(channel: HexData.text(view.id))) }
     do {
       let entry = try ledger.beginClose(view.handle, cause: cause, voucher: nil, at: .now())
@@ -116,7 +117,7 @@ extension EscrowDesk {
     }
   }
 
-  private func take(
+  func take(
     _ outcome: ChainSubmitter.Outcome, _ view: ChannelView, _ stored: StoredChannel, isClose: Bool, _ amount: UInt128?
   ) async throws(ChainError) -> Progress {
     switch outcome {
@@ -132,7 +133,7 @@ extension EscrowDesk {
     }
   }
 
-  private func abandon(_ view: ChannelView) throws(ChainError) -> Progress {
+  func abandon(_ view: ChannelView) throws(ChainError) -> Progress {
     do { _ = try ledger.abandoned(channel: view.id, at: .now()) } catch { throw .ledgerUnavailable }
     return .again
   }
@@ -160,6 +161,7 @@ extension EscrowDesk {
   private func conclude(
     _ view: ChannelView, _ stored: StoredChannel, _ receipt: TransactionReceipt, isClose: Bool
   ) async throws(ChainError) -> Progress {
+    if stored.escrow.rules == .batch { return try await concludeBatch(view, stored, receipt, isClose: isClose) }
     let sight = try await read(stored, view.id)
     guard isClose else {
       guard case .standing(let standing) = sight else { return .later }
@@ -206,7 +208,7 @@ extension EscrowDesk {
   }
 
   /// Books the end of a channel.
-  private func end(_ view: ChannelView, captured: UInt128, refunded: UInt128, _ hash: Digest32?) async throws(ChainError) -> Progress {
+  func end(_ view: ChannelView, captured: UInt128, refunded: UInt128, _ hash: Digest32?) async throws(ChainError) -> Progress {
     if view.phase != .closing { return try await begin(view, .forced) }
     guard ledger.channel(view.id)?.inFlight == 0 else { return .later }
     do {

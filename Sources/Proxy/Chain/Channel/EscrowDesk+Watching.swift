@@ -29,8 +29,9 @@ extension EscrowDesk {
     guard let block = try? await rpc.header(.latest) else { return false }
     let head = (number: block.number, hash: block.hash)
     guard let isReorganised = await isReorganised(watch, head) else { return false }
-    let channels = ledger.openChannels(chain: plan.id)
+    let channels = ledger.openChannels(chain: plan.id).filter(keeps)
     forgetOthers(than: Set(channels.map(\.id)))
+    if escrow.rules == .batch { noteDelays(of: channels) }
     guard let told = await told(&watch, channels, head.number, isReorganised: isReorganised) else { return false }
     let interval = Duration.seconds(Int64(clamping: gracePeriod / (watch.speaks ? 4 : 8)))
     let due = channels.filter { view in
@@ -66,6 +67,7 @@ extension EscrowDesk {
     if isReorganised { from = min(from, head) - min(min(from, head), Self.reorganisationDepth) }
     guard from <= head else { return [] }
     guard head - from < Self.logSpan else { return Set(channels.map(\.id)) }
+    if escrow.rules == .batch { return await toldOfBatch(&watch, channels, from: from, through: head) }
     let escrows = Set(channels.compactMap { StoredChannel($0.descriptor)?.escrow.address }).union([escrow.address])
     let payee = Word256(submitter.address).octets
     do throws(ChainError) {
@@ -107,6 +109,11 @@ extension EscrowDesk {
     guard let stored = StoredChannel(view.descriptor) else { return true }
     do throws(ChainError) {
       let now = Instant.now()
+      if stored.escrow.rules == .batch {
+        try await renewBatch(view, stored, isReorganised: isReorganised, head, at: now)
+        note(read: view.id, at: now)
+        return true
+      }
       switch try await read(stored, view.id) {
       case .standing(let standing):
         try await take(standing, view, isReorganised: isReorganised, head)
@@ -144,7 +151,7 @@ extension EscrowDesk {
   }
 
   /// A channel's opening was taken back: nothing is sold on it until it is there again, and what deposited is sent once more.
-  private func vanish(_ view: ChannelView, at now: Instant) async throws(ChainError) {
+  func vanish(_ view: ChannelView, at now: Instant) async throws(ChainError) {
     let since = note(vanished: view.id, at: now)
     do {
       if view.phase == .open {
@@ -175,14 +182,14 @@ extension EscrowDesk {
 
   /// Begins to close and settle what is due; closes come first.
   private func startWhatIsDue() async {
-    for view in ledger.closingChannels() where view.chain == plan.id { _ = attend(view.id, isAsked: true) }
+    for view in ledger.closingChannels() where view.chain == plan.id && keeps(view) { _ = attend(view.id, isAsked: true) }
     let now = Timestamp.now()
-    for view in ledger.openChannels(chain: plan.id) {
+    for view in ledger.openChannels(chain: plan.id) where keeps(view) {
       guard let schedule = schedule(of: view) else { continue }
       let account = view.account
       let standing = ChannelStanding(
         deposit: account.deposit, settled: max(account.settled, view.booked), closeRequestedAt: account.closeRequestedAt, isFinalized: account.isFinalized)
-      let isDue = view.underWay != nil || hasToResettle(view.id) || account.settled > view.booked || schedule.duty(of: view, standing, at: now) != .nothing
+      let isDue = view.underWay != nil || hasToResettle(view.id) || account.settled > view.booked || duty(of: view, standing, schedule, at: now) != .nothing
       guard isDue else { continue }
       _ = attend(view.id, isAsked: view.phase == .closing || account.isEnding)
     }

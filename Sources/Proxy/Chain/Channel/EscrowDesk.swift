@@ -48,6 +48,8 @@ final class EscrowDesk: Sendable {
     var rejected: [Digest32: UInt128] = [:]
     /// Channels that operators want settled whatever their schedule says.
     var asked: Set<Digest32> = []
+    /// The numbers of channels' next refunds.
+    var refundNonces: [Digest32: UInt128] = [:]
     var watch: Task<Void, Never>?
     var isStopped = false
     /// Why no sessions are sold, in words.
@@ -113,6 +115,7 @@ final class EscrowDesk: Sendable {
 
   /// Asks the escrow how long a forced close takes; false where it has to be asked again.
   private func prepare() async -> Bool {
+    if escrow.rules == .batch { return await prepareBatch() }
     do throws(ChainError) {
       guard try await !rpc.code(of: escrow.address).isEmpty || escrow.rules == .tempoV2 else {
         blame("there is no contract at \(escrow.address.checksummed)")
@@ -132,7 +135,7 @@ final class EscrowDesk: Sendable {
     return false
   }
 
-  private func blame(_ fault: String?) {
+  func blame(_ fault: String?) {
     held.withLock { $0.fault = fault }
     if let fault { notices.tell(.escrowFails(escrow: escrow.address.checksummed, cause: fault)) }
   }
@@ -141,6 +144,12 @@ final class EscrowDesk: Sendable {
 
   /// Seconds between a forced close and its end.
   var gracePeriod: UInt64 { held.withLock { $0.gracePeriod } ?? SessionEscrow.leastGracePeriod }
+
+  func note(gracePeriod seconds: UInt64) { held.withLock { $0.gracePeriod = seconds } }
+
+  func refundNonce(of id: Digest32) -> UInt128? { held.withLock { $0.refundNonces[id] } }
+
+  func note(refundNonce nonce: UInt128, of id: Digest32) { held.withLock { $0.refundNonces[id] = nonce } }
 
   /// Whether a channel was not read for a time, or never.
   func isUnread(_ id: Digest32, for time: Duration, at now: Instant) -> Bool {
@@ -157,6 +166,7 @@ final class EscrowDesk: Sendable {
       held.fundings = held.fundings.filter { ids.contains($0.key) }
       held.suspendedAt = held.suspendedAt.filter { ids.contains($0.key) }
       held.rejected = held.rejected.filter { ids.contains($0.key) }
+      held.refundNonces = held.refundNonces.filter { ids.contains($0.key) }
       held.resettled.formIntersection(ids)
     }
   }
@@ -259,7 +269,7 @@ final class EscrowDesk: Sendable {
 
   /// The schedule by which a channel is settled and closed.
   func schedule(of view: ChannelView) -> ChannelSchedule? {
-    guard let settings = plan.settings.escrow else { return nil }
+    guard let settings = escrow.rules == .batch ? plan.settings.batch : plan.settings.escrow else { return nil }
     let code = view.currency.split(separator: "@").first.map { String($0) } ?? ""
     let isAsked = held.withLock { $0.asked.contains(view.id) }
     let amount = isAsked ? 1 : plan.settings.token(of: code).map { settings.settleAmount(of: $0.currency) } ?? .max
@@ -279,6 +289,7 @@ final class EscrowDesk: Sendable {
   ///
   /// - Parameter block: an earlier one than the newest.
   func read(_ stored: StoredChannel, _ id: Digest32, atBlock block: UInt64? = nil) async throws(ChainError) -> Sight {
+    if stored.escrow.rules == .batch { return .standing(try await readBatch(stored, id, atBlock: block).standing) }
     let rules = stored.escrow.rules
     let question = ChannelStanding.question(id, rules: rules)
     let answer: [UInt8]

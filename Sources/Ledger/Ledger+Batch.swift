@@ -1,0 +1,45 @@
+public import Encoding
+import Metering
+
+/// Channels whose vouchers each say what one request makes the sum to be (x402's scheme batch-settlement): one request at a time, and what it
+/// costs is debited once it has succeeded.
+extension Ledger {
+  /// Takes a voucher whose signature was verified, and holds what its request costs: `charge` or `finish` has to follow. A restart frees it.
+  ///
+  /// - Parameters:
+  ///   - amount: base units.
+  /// - Throws: `channelBusy` while another request is in flight, and where the voucher is not what was debited and `amount`; what `accept` throws.
+  public func begin(
+    _ handle: SessionHandle, paying amount: UInt128, by voucher: AcceptedVoucher, at now: Timestamp
+  ) throws(Refusal) -> LSN {
+    try apply { (state) throws(Refusal) in try state.begin(handle, paying: amount, by: voucher, at: now) }
+  }
+
+  /// Debits what was held for a request that has succeeded, and ends it; a channel that is closing still pays that.
+  public func charge(_ handle: SessionHandle, _ amount: UInt128, context: DebitContext, at now: Timestamp) throws(Refusal) -> LSN {
+    try apply { (state) throws(Refusal) in
+      let cost = ExactCost(whole: amount)
+      _ = try state.extend(handle, fromHeld: cost, held: cost, at: now)
+      return state.finish(handle, debited: cost, used: cost, held: .zero, units: 1, context: context, at: now)
+    }
+  }
+}
+
+extension LedgerState {
+  mutating func begin(
+    _ handle: SessionHandle, paying amount: UInt128, by voucher: AcceptedVoucher, at now: Timestamp
+  ) throws(Refusal) -> LSN {
+    let index = try openSlot(handle)
+    try check(voucher, slot: index)
+    let cost = ExactCost(whole: amount)
+    guard balances[index].inFlight == 0, balances[index].held == .zero, let due = balances[index].total.adding(cost),
+      due.ceiling == voucher.amount
+    else { throw .channelBusy }
+    if voucher.amount > balances[index].deposit { take(voucher, slot: index, at: now) }
+    balances[index].held = cost
+    balances[index].inFlight += 1
+    balances[index].lastUse = tick
+    touchBalance(index)
+    return advance(at: now)
+  }
+}
