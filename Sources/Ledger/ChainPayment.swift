@@ -14,6 +14,8 @@ public struct ChainPaymentOrder: Sendable {
   public var recipient: String
   /// Digest of what the payer has presented: who brings anything else under this id is not the payer.
   public var presented: Digest32
+  /// What its payer calls it, together with who he is: of all that he calls so, one is taken. nil: nothing.
+  public var name: Digest32?
   /// Base units.
   public var amount: UInt128
   /// The account's code, as `usdc@eip155:8453`.
@@ -33,8 +35,8 @@ public struct ChainPaymentOrder: Sendable {
   public var deposit: EscrowDeposit?
 
   public init(
-    id: Digest32, request: Digest32, payer: String, recipient: String = "", presented: Digest32 = Digest32(), amount: UInt128, currency: String,
-    merchant: String, route: RouteLabel = .none, client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
+    id: Digest32, request: Digest32, payer: String, recipient: String = "", presented: Digest32 = Digest32(), name: Digest32? = nil, amount: UInt128,
+    currency: String, merchant: String, route: RouteLabel = .none, client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
     deposit: EscrowDeposit? = nil
   ) {
     self.id = id
@@ -42,6 +44,7 @@ public struct ChainPaymentOrder: Sendable {
     self.payer = payer
     self.recipient = recipient
     self.presented = presented
+    self.name = name
     self.amount = amount
     self.currency = currency
     self.merchant = merchant
@@ -119,6 +122,7 @@ struct ChainPayment {
   var payer: String
   var recipient: String
   var presented: Digest32
+  var name: Digest32?
   var amount: UInt128
   var currency: UInt8
   var merchant: UInt32
@@ -144,6 +148,8 @@ struct ChainPayment {
   static let depositMark: UInt8 = 1 << 7
   /// Marks those whose recipient and credential the record has.
   static var presentedMark: UInt8 { 0x40 }
+  /// Marks those whose payer has a name for them.
+  static var namedMark: UInt8 { 0x20 }
 
   /// How long payments are kept after they can no longer settle, or after they were served.
   static var retention: Duration { .seconds(86_400) }

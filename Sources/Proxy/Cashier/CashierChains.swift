@@ -52,7 +52,7 @@ extension Cashier {
     do throws(ChainChargeError) {
       charge = try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, wallets: .all, now: now)
     } catch { return .answer(failed(request, index, error.x402Reason, at: now)) }
-    if let verdict = identify(request, index, payload, charge) { return verdict }
+    if let verdict = identify(request, index, payload, charge, presented, at: now) { return verdict }
     var facilitated: [UInt8]?
     if offer.isFacilitated {
       var content = ByteBuffer()
