@@ -28,6 +28,10 @@ extension Settings {
     public var rails: [Rail] = [.prepaid]
     /// The most that one request may cost where what is metered is paid by x402 (scheme upto), in base units; nil: the price's maximum.
     public var upto: UInt128?
+    /// What of a charge on a chain goes to others than the merchant, in order.
+    public var splits: [Split] = []
+    /// The memo that a payer's transfer to the merchant must have on Tempo.
+    public var memo: Memo?
     /// For how long who has paid by x402 may ask for the same again, when he signs in by his wallet (extension sign-in-with-x); nil: not at all.
     public var signIn: Duration?
     /// What facilitators' catalogues say of the route (extension bazaar).

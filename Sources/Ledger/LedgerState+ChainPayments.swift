@@ -18,6 +18,7 @@ extension LedgerState {
     guard order.expires > horizon else { throw .claimExpired }
     if let challenge = order.challengeID { try checkClaim(challenge, expires: order.expires) }
     guard Self.isName(order.payer), order.recipient.isEmpty || Self.isName(order.recipient) else { throw .malformedName }
+    guard order.splits.count <= ChainSplit.limit, order.splits.allSatisfy({ Self.isName($0.recipient) }) else { throw .malformedName }
     guard order.proof.count <= LedgerLimit.proofOctets.most else { throw .tooMany(.proofOctets) }
     guard payments.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
     guard openPayments.count < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
@@ -28,7 +29,7 @@ extension LedgerState {
     if order.deposit == nil { currencies[Int(currency)].expected += order.amount }
     if case .open(let opening) = order.deposit { openings[opening.id] = order.id }
     payments[order.id] = ChainPayment(
-      request: order.request, payer: order.payer, recipient: order.recipient, presented: order.presented, name: order.name, amount: order.amount,
+      request: order.request, payer: order.payer, recipient: order.recipient, presented: order.presented, name: order.name, amount: order.amount, splits: order.splits,
       currency: currency, merchant: merchant, route: order.route, client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
       deposit: order.deposit, channel: order.deposit?.channel, reference: lsn + 1)
     open(payment: order.id)
@@ -337,7 +338,7 @@ extension LedgerState {
   func view(payment id: Digest32) -> ChainPaymentView? {
     guard let payment = payments[id] else { return nil }
     return ChainPaymentView(
-      id: id, request: payment.request, state: payment.state, payer: payment.payer, recipient: payment.recipient, presented: payment.presented, amount: payment.amount,
+      id: id, request: payment.request, state: payment.state, payer: payment.payer, recipient: payment.recipient, presented: payment.presented, amount: payment.amount, splits: payment.splits,
       currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, client: payment.client, expires: payment.expires,
       challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, deposit: payment.deposit,
       channel: payment.channel, reference: payment.reference,

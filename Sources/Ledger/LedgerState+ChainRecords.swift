@@ -8,10 +8,17 @@ extension LedgerState {
     guard let payment = payments[id] else { return }
     let place = redo.beginRecord(RecordKey(.payment, id))
     redo.put(payment.state.rawValue | (payment.channel == nil ? 0 : ChainPayment.depositMark) | ChainPayment.presentedMark
-      | (payment.name == nil ? 0 : ChainPayment.namedMark))
+      | (payment.name == nil ? 0 : ChainPayment.namedMark) | (payment.splits.isEmpty ? 0 : ChainPayment.splitMark))
     redo.put(payment.recipient)
     redo.put(payment.presented)
     if let name = payment.name { redo.put(name) }
+    if !payment.splits.isEmpty {
+      redo.put(UInt8(payment.splits.count))
+      for split in payment.splits {
+        redo.put(split.recipient)
+        redo.put(split.amount)
+      }
+    }
     redo.put(payment.request)
     redo.put(payment.payer)
     redo.put(payment.amount)
@@ -36,7 +43,7 @@ extension LedgerState {
 
   mutating func readPayment(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
     let marked: UInt8 = try reader.integer()
-    guard let state = ChainPaymentState(rawValue: marked & ~(ChainPayment.depositMark | ChainPayment.presentedMark | ChainPayment.namedMark)) else {
+    guard let state = ChainPaymentState(rawValue: marked & ~ChainPayment.marks) else {
       throw .malformed(.payment)
     }
     // Older programs wrote neither.
@@ -44,6 +51,11 @@ extension LedgerState {
     let recipient = isPresented ? try reader.string() : ""
     let presented = isPresented ? try reader.digest() : Digest32()
     let name = marked & ChainPayment.namedMark != 0 ? try reader.digest() : nil
+    var splits: [ChainSplit] = []
+    if marked & ChainPayment.splitMark != 0 {
+      let count: UInt8 = try reader.integer()
+      for _ in 0..<count { splits.append(ChainSplit(recipient: try reader.string(), amount: try reader.integer())) }
+    }
     let request = try reader.digest()
     let payer = try reader.string()
     let amount: UInt128 = try reader.integer()
@@ -71,7 +83,7 @@ extension LedgerState {
       }
     }
     payments[id] = ChainPayment(
-      request: request, payer: payer, recipient: recipient, presented: presented, name: name, amount: amount, currency: currency, merchant: merchant,
+      request: request, payer: payer, recipient: recipient, presented: presented, name: name, amount: amount, splits: splits, currency: currency, merchant: merchant,
       route: .none, client: client, expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
       transaction: transaction, hold: hold, until: until, since: since)
     try place(id, amount, currency, state)

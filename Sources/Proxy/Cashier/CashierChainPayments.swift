@@ -141,7 +141,7 @@ extension Cashier {
     }
     let payment = ChainPaymentOrder(
       id: charge.id, request: digest, payer: charge.payer.lowercase, recipient: offer.recipient.checksummed, presented: presented.digest,
-      name: identifier, amount: charge.amount, currency: offer.account, merchant: route.merchant, route: route.label, client: request.client, expires: charge.expires,
+      name: identifier, amount: offer.own, splits: offer.splits, currency: offer.account, merchant: route.merchant, route: route.label, client: request.client, expires: charge.expires,
       challengeID: credential?.challengeID, proof: proof)
     var order = SettlementOrder(payment: payment, chain: offer.chain, charge: charge, facilitated: facilitated, since: chains.block(offer.chain), entry: nil)
     // A contract's signature is judged by the contract first: nothing is claimed for what may be rubbish.
@@ -174,7 +174,7 @@ extension Cashier {
     let place = exchanges.take()
     remember(request, index, at: place)
     exchanges[place].payment = .held(hold)
-    exchanges[place].amount = view.amount
+    exchanges[place].amount = view.splits.reduce(view.amount) { $0.addingReportingOverflow($1.amount).partialValue }
     exchanges[place].wallet = Digest32()
     exchanges[place].reference = view.reference
     exchanges[place].currency = view.currency
@@ -192,7 +192,7 @@ extension Cashier {
     let content: Digest32
     switch request.content {
     case .none: content = SHA256.hash([UInt8]())
-    case .buffered(let octets): content = SHA256.hash(octets)
+    case .buffered(let octets): content = request.question.map { SHA256.hash($0) } ?? SHA256.hash(octets)
     case .streaming: return nil
     }
     var hash = SHA256()
