@@ -35,7 +35,7 @@ extension ConfigurationReader {
   /// Makes the keys known where nothing is sold.
   static func skipRails(_ table: TableReader) {
     _ = table.node("rails")
-    for key in ["upto", "batch", "sign-in", "bazaar"] { _ = table.node(key) }
+    for key in ["upto", "batch", "sign-in", "bazaar", "memo", "split"] { _ = table.node(key) }
   }
 
   /// Reads the rails of a priced route; after its intents, and before what follows from them.
@@ -209,8 +209,11 @@ extension ConfigurationReader {
     let chains = route.rails.filter { $0.chain != nil }
     // What is wrong with a chain was said already.
     guard !chains.contains(where: { $0.chain.map { unsound.contains("chain \(settings.chains[$0].name)") } ?? false }) else { return }
-    if !chains.isEmpty, route.selector == .mcp || route.pricer != nil {
-      table.report(.conflict, "rails", expected: "\"prepaid\" alone: calls of MCP, and prices that are asked for, are not sold on chains yet")
+    if !chains.isEmpty, route.pricer != nil {
+      table.report(.conflict, "rails", expected: "\"prepaid\" alone: prices that are asked for are not sold on chains yet")
+    }
+    if route.selector == .mcp, chains.contains(where: { if case .x402 = $0 { false } else { true } }) || !chains.isEmpty && prices.contains(where: \.isMetered) {
+      table.report(.conflict, "rails", expected: "\"prepaid\", and \"x402\" with prices per call: calls of MCP are sold by nothing else")
     }
     // What is metered is sold by x402 up to a maximum.
     let isMetered = prices.contains(where: \.isMetered)

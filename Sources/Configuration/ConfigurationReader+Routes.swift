@@ -225,6 +225,7 @@ extension ConfigurationReader {
     readIntents(table, &route)
     readRails(table, &route)
     readExtensions(table, &route)
+    readSplits(table, &route)
     readDeposits(table, route.price, &route)
     readVariantDeposits(table, &route)
   }
@@ -276,7 +277,8 @@ extension ConfigurationReader {
   /// Reports keys that a free route has no use for: whoever wrote one most likely meant to sell.
   private func reportPaidOnly(_ table: TableReader) {
     for key in ["merchant", "sell", "free-methods", "digest", "digest-limit", "payment-authorization", "charge-status", "idle-timeout",
-      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum", "rails", "upto", "batch", "sign-in", "bazaar"] where table.has(key) {
+      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum", "rails", "upto", "batch", "sign-in", "bazaar",
+      "memo", "split"] where table.has(key) {
       table.report(.conflict, key, expected: "a priced route: this one is free")
     }
   }

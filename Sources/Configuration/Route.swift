@@ -30,6 +30,10 @@ extension Settings {
     public var upto: UInt128?
     /// Whether what is sold per request is also paid by x402's scheme batch-settlement, on the chains that take its channels.
     public var batch = false
+    /// What of a charge on a chain goes to others than the merchant, in order.
+    public var splits: [Split] = []
+    /// The memo that a payer's transfer to the merchant must have on Tempo.
+    public var memo: Memo?
     /// For how long who has paid by x402 may ask for the same again, when he signs in by his wallet (extension sign-in-with-x); nil: not at all.
     public var signIn: Duration?
     /// What facilitators' catalogues say of the route (extension bazaar).

@@ -147,6 +147,7 @@ struct AuditPieces: ~Copyable {
       line.append(decimal: entry.spent)
       line.append("\"" as StaticString)
     }
+    words?.chain?.appendBeforeTime(to: &line)
     appendTime(entry.time, to: &line)
     words?.chain?.appendAfterTime(to: &line)
     if entry.kind.saysUnits {

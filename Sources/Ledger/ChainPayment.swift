@@ -2,6 +2,22 @@ public import Bytes
 public import Encoding
 public import HTTP
 
+/// What of a payment goes to somebody else than the merchant, and stands in no account here.
+public struct ChainSplit: Sendable, Hashable {
+  /// The address, `0x` and lower case.
+  public var recipient: String
+  /// Base units.
+  public var amount: UInt128
+
+  public init(recipient: String, amount: UInt128) {
+    self.recipient = recipient
+    self.amount = amount
+  }
+
+  /// The most that one payment has.
+  static var limit: Int { 10 }
+}
+
 /// What claiming a payment on a chain asks for.
 public struct ChainPaymentOrder: Sendable {
   /// Names the thing that may be used once: an authorization, a nonce, a signed transaction, a transaction's hash.
@@ -14,8 +30,12 @@ public struct ChainPaymentOrder: Sendable {
   public var recipient: String
   /// Digest of what the payer has presented: who brings anything else under this id is not the payer.
   public var presented: Digest32
-  /// Base units.
+  /// What its payer calls it, together with who he is: of all that he calls so, one is taken. nil: nothing.
+  public var name: Digest32?
+  /// Base units: the merchant's part.
   public var amount: UInt128
+  /// What goes to others besides.
+  public var splits: [ChainSplit]
   /// The account's code, as `usdc@eip155:8453`.
   public var currency: String
   /// The merchant account to credit.
@@ -33,8 +53,8 @@ public struct ChainPaymentOrder: Sendable {
   public var deposit: EscrowDeposit?
 
   public init(
-    id: Digest32, request: Digest32, payer: String, recipient: String = "", presented: Digest32 = Digest32(), amount: UInt128, currency: String,
-    merchant: String, route: RouteLabel = .none, client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
+    id: Digest32, request: Digest32, payer: String, recipient: String = "", presented: Digest32 = Digest32(), name: Digest32? = nil, amount: UInt128,
+    splits: [ChainSplit] = [], currency: String, merchant: String, route: RouteLabel = .none, client: ClientAddress = .none, expires: Timestamp, challengeID: Digest32? = nil, proof: [UInt8] = [],
     deposit: EscrowDeposit? = nil
   ) {
     self.id = id
@@ -42,7 +62,9 @@ public struct ChainPaymentOrder: Sendable {
     self.payer = payer
     self.recipient = recipient
     self.presented = presented
+    self.name = name
     self.amount = amount
+    self.splits = splits
     self.currency = currency
     self.merchant = merchant
     self.route = route
@@ -79,8 +101,10 @@ public struct ChainPaymentView: Sendable, Equatable {
   public let recipient: String
   /// Digest of what the payer has presented.
   public let presented: Digest32
-  /// Base units.
+  /// Base units: the merchant's part.
   public let amount: UInt128
+  /// What goes to others besides.
+  public let splits: [ChainSplit]
   public let currency: String
   public let merchant: String
   /// Who brought it, or was served for it.
@@ -119,7 +143,9 @@ struct ChainPayment {
   var payer: String
   var recipient: String
   var presented: Digest32
+  var name: Digest32?
   var amount: UInt128
+  var splits: [ChainSplit] = []
   var currency: UInt8
   var merchant: UInt32
   var route: RouteLabel
@@ -144,6 +170,11 @@ struct ChainPayment {
   static let depositMark: UInt8 = 1 << 7
   /// Marks those whose recipient and credential the record has.
   static var presentedMark: UInt8 { 0x40 }
+  /// Marks those whose payer has a name for them.
+  static var namedMark: UInt8 { 0x20 }
+  /// Marks those of which parts go to others.
+  static var splitMark: UInt8 { 0x10 }
+  static var marks: UInt8 { depositMark | presentedMark | namedMark | splitMark }
 
   /// How long payments are kept after they can no longer settle, or after they were served.
   static var retention: Duration { .seconds(86_400) }

@@ -46,6 +46,7 @@ public struct ChainPromiseView: Sendable, Equatable {
 struct ChainPromise {
   var request: Digest32
   var presented: Digest32
+  var name: Digest32?
   var payer: String
   var maximum: UInt128
   var amount: UInt128 = 0
@@ -59,13 +60,19 @@ struct ChainPromise {
   var since: Timestamp
   var changed: LSN = 0
 
+  /// Marks, in a record's state, those whose payer has a name for them.
+  static var namedMark: UInt8 { 0x40 }
+
+  /// How long after it has run out a promise for which nothing was served is forgotten: clocks differ.
+  static var grace: Duration { .seconds(60) }
   /// How long what was lost stays on the operators' list.
   static var retention: Duration { .seconds(30 * 86_400) }
 }
 
 /// Promises of payments on chains: a maximum is signed, a request is served, and what it used is settled afterwards, at most once.
 extension Ledger {
-  /// Takes a promise, of whose id neither a payment nor a promise is known; `amount` of the order is the maximum, and its proof is empty.
+  /// Takes a promise, of whose id neither a payment nor a promise is known; `amount` of the order is the maximum, and its proof is empty. What
+  /// nothing is served for is forgotten a minute after it has run out.
   ///
   /// - Throws: `claimInFlight` or `claimSettled` where it was used, `claimExpired` where its use may have been forgotten, `tooMany`, `overflow`,
   ///   `unknownCurrency`, `malformedName`, `unavailable`.
@@ -92,8 +99,8 @@ extension Ledger {
     (try? debit { (state) throws(Refusal) in try state.renew(promise: id, epoch: epoch, at: now) }) ?? 0
   }
 
-  /// Ends a service by what it used, in base units: above zero a payment of the promise's id is submitted, with what settling it needs. Zero
-  /// settles nothing, and uses the promise up.
+  /// Ends a service by what it used, in base units: above zero a payment of the promise's id is claimed, with what settling it needs; a restart
+  /// does not free it. Zero settles nothing, and uses the promise up.
   ///
   /// - Parameters:
   ///   - proof: opaque, at most `LedgerLimit.proofOctets`.
@@ -113,6 +120,11 @@ extension Ledger {
   /// until it has run out; of all where no instant is given.
   public func promised(by payer: String, currency: String, besides id: Digest32, at now: Timestamp? = nil) -> UInt128 {
     state.withLock { $0.promised(by: payer, currency: currency, besides: id, at: now) }
+  }
+
+  /// What a payer has claimed or submitted in a currency by payments that are no promises', in base units.
+  public func underWay(by payer: String, currency: String, besides id: Digest32) -> UInt128 {
+    state.withLock { $0.underWay(by: payer, currency: currency, besides: id) }
   }
 
   /// Whether a payer was served for what could not be settled, and is remembered for it.

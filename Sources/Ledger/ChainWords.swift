@@ -11,6 +11,8 @@ struct ChainWords {
   var succeeded: Bool?
   /// The payer's address.
   var payer: String?
+  /// What of the payment goes to others.
+  var splits: [ChainSplit] = []
   /// The payment's id.
   var payment: Digest32?
   /// What a transaction was for.
@@ -34,6 +36,7 @@ struct ChainWords {
     payer = payment.payer
     self.payment = id
     transaction = payment.transaction
+    splits = payment.splits
   }
 
   /// Appends the members between `event` and `prev`, in JCS order.
@@ -50,6 +53,19 @@ struct ChainWords {
       JCS.append(string: payer, to: &line)
     }
     if let payment { Self.append(",\"payment\":\"", payment, to: &line) }
+  }
+
+  /// Appends the member before `time`.
+  func appendBeforeTime(to line: inout ByteBuffer) {
+    guard !splits.isEmpty else { return }
+    line.append(",\"splits\":[" as StaticString)
+    for (index, split) in splits.enumerated() {
+      Self.append(index == 0 ? "{\"amount\":\"" : ",{\"amount\":\"", split.amount, to: &line)
+      line.append(",\"recipient\":" as StaticString)
+      JCS.append(string: split.recipient, to: &line)
+      line.append("}" as StaticString)
+    }
+    line.append("]" as StaticString)
   }
 
   /// Appends the member behind `time`.

@@ -28,6 +28,21 @@ extension Ledger {
     try debit { (state) throws(Refusal) in try state.submitted(id, transaction: transaction, at: now) }
   }
 
+  /// Takes back, of what is owed for a promise, that it may settle: whoever was asked to has said that no money has moved by that.
+  ///
+  /// - Throws: `unknownPayment`, `claimSettled`, `claimInFlight` where it was not submitted or is no promise's, `unavailable`.
+  public func retracted(_ id: Digest32, at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.retracted(id, at: now) }
+  }
+
+  /// The payment or promise that a payer calls so; nil where nothing that is kept is.
+  public func payment(named name: Digest32) -> Digest32? { state.withLock { $0.paymentNames[name] } }
+
+  /// Another payment that was settled, or is to be, by a transaction; nil where there is none. Looks through all that are kept.
+  public func payment(by transaction: Digest32, besides id: Digest32) -> Digest32? {
+    state.withLock { state in state.payments.first { $0.value.transaction == transaction && $0.key != id }?.key }
+  }
+
   /// Puts a payment's transaction into the outbox and says that the payment may settle, in one entry.
   ///
   /// - Throws: what both do; `paymentMismatch` where the transaction's purpose is another.
@@ -67,13 +82,16 @@ extension Ledger {
     }
   }
 
-  /// Lists the payments that were submitted and have neither settled nor failed, oldest first: what has to be gone on with after a restart.
+  /// Lists the payments that have neither settled nor failed and were submitted, or are owed for what was served: what has to be gone on with
+  /// after a restart. Those that run out first stand in front.
   public func openPayments() -> [ChainPaymentView] {
     let open = state.withLock { (state) -> [ChainPaymentView] in
       guard state.availability != .unavailable else { return [] }
-      return state.openPayments.compactMap { state.view(payment: $0) }
+      return state.openPayments.compactMap { id in
+        state.payments[id]?.state == .submitted || state.promises[id]?.state == .owed ? state.view(payment: id) : nil
+      }
     }
-    return open.filter { $0.state == .submitted }.sorted { $0.reference < $1.reference }
+    return open.sorted { ($0.expires, $0.reference) < ($1.expires, $1.reference) }
   }
 
   /// Lists payments that have settled and for which nothing was served, oldest first.

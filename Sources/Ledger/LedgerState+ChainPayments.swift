@@ -13,10 +13,12 @@ extension LedgerState {
     try checkSelling()
     if let known = payments[order.id] { throw refusal(of: known) }
     if let promise = promises[order.id] { throw .claimSettled(reference: promise.reference) }
+    try checkName(order.name, of: order.id)
     // Beyond the horizon, uses may have been forgotten: a clock that is set back makes nothing new again.
     guard order.expires > horizon else { throw .claimExpired }
     if let challenge = order.challengeID { try checkClaim(challenge, expires: order.expires) }
     guard Self.isName(order.payer), order.recipient.isEmpty || Self.isName(order.recipient) else { throw .malformedName }
+    guard order.splits.count <= ChainSplit.limit, order.splits.allSatisfy({ Self.isName($0.recipient) }) else { throw .malformedName }
     guard order.proof.count <= LedgerLimit.proofOctets.most else { throw .tooMany(.proofOctets) }
     guard payments.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
     guard openPayments.count < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
@@ -27,10 +29,10 @@ extension LedgerState {
     if order.deposit == nil { currencies[Int(currency)].expected += order.amount }
     if case .open(let opening) = order.deposit { openings[opening.id] = order.id }
     payments[order.id] = ChainPayment(
-      request: order.request, payer: order.payer, recipient: order.recipient, presented: order.presented, amount: order.amount, currency: currency,
-      merchant: merchant, route: order.route, client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
+      request: order.request, payer: order.payer, recipient: order.recipient, presented: order.presented, name: order.name, amount: order.amount, splits: order.splits,
+      currency: currency, merchant: merchant, route: order.route, client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
       deposit: order.deposit, channel: order.deposit?.channel, reference: lsn + 1)
-    openPayments.insert(order.id)
+    open(payment: order.id)
     expiries.add(.payment(order.id), at: order.expires + ChainPayment.retention)
     if let challenge = order.challengeID {
       setClaim(challenge, Claim(use: .payment(order.id), reference: lsn + 1, expires: order.expires))
@@ -44,6 +46,45 @@ extension LedgerState {
     let (expected, overflows) = accounts.expected.addingReportingOverflow(amount)
     let (issued, carries) = accounts.issued.addingReportingOverflow(expected)
     return !overflows && !carries && issued <= Self.issueLimit
+  }
+
+  /// Lists a payment among those that have neither settled nor failed, and by what its payer calls it.
+  mutating func open(payment id: Digest32) {
+    guard let payment = payments[id] else { return }
+    openPayments.insert(id)
+    openPaymentsOfPayer[payment.payer, default: []].insert(id)
+    if let name = payment.name { paymentNames[name] = id }
+  }
+
+  /// Takes a payment that has settled or failed off that list.
+  mutating func close(payment id: Digest32) {
+    openPayments.remove(id)
+    guard let payer = payments[id]?.payer else { return }
+    openPaymentsOfPayer[payer]?.remove(id)
+    if openPaymentsOfPayer[payer]?.isEmpty ?? false { openPaymentsOfPayer[payer] = nil }
+  }
+
+  /// What a payer has under way besides what he has promised.
+  func underWay(by payer: String, currency code: String, besides id: Digest32) -> UInt128 {
+    (openPaymentsOfPayer[payer] ?? []).reduce(0) { sum, other in
+      guard other != id, promises[other] == nil, let payment = payments[other], payment.deposit == nil, currencies[Int(payment.currency)].code == code else {
+        return sum
+      }
+      return sum.addingReportingOverflow(payment.amount).overflow ? .max : sum + payment.amount
+    }
+  }
+
+  /// Refuses what its payer calls as he called something else that is kept.
+  func checkName(_ name: Digest32?, of id: Digest32) throws(Refusal) {
+    guard let name, let other = paymentNames[name], other != id else { return }
+    if let payment = payments[other] { throw refusal(of: payment) }
+    if let promise = promises[other] { throw refusal(of: promise) }
+  }
+
+  /// Frees what a payer called something that is neither a payment nor a promise any more.
+  mutating func free(name: Digest32?, of id: Digest32) {
+    guard let name, paymentNames[name] == id, payments[id] == nil, promises[id] == nil else { return }
+    paymentNames[name] = nil
   }
 
   /// Why a payment that is known cannot be claimed again.
@@ -64,6 +105,17 @@ extension LedgerState {
     if let transaction { payments[id]?.transaction = transaction }
     // Another version of what was submitted before is no other state.
     return appendLine(.paymentSubmitted, of: id, at: now, since: payment.state == .submitted ? payment.since : now)
+  }
+
+  /// Takes back that what is owed may settle at any time: whoever was asked to has said that he did nothing.
+  mutating func retracted(_ id: Digest32, at now: Timestamp) throws(Refusal) -> LSN {
+    let payment = try openPayment(id)
+    guard payment.state == .submitted, promises[id]?.state == .owed, outgoingPurposes[id] == nil else { throw .claimInFlight }
+    payments[id]?.state = .claimed
+    payments[id]?.transaction = nil
+    payments[id]?.changed = lsn + 1
+    write(payment: id)
+    return advance(at: now)
   }
 
   /// The same, with the transaction that is to be sent, in one entry.
@@ -91,7 +143,7 @@ extension LedgerState {
     currencies[currency].issued += payment.amount
     currencies[currency].held += payment.amount
     touchCurrency(payment.currency)
-    openPayments.remove(id)
+    close(payment: id)
     unservedPayments.insert(id)
     payments[id]?.state = .settled
     payments[id]?.proof = []
@@ -110,8 +162,9 @@ extension LedgerState {
     case .open(let order): openings[order.id] = nil
     case .topUp: break
     }
-    openPayments.remove(id)
+    close(payment: id)
     payments[id] = nil
+    free(name: payment.name, of: id)
     redo.removeRecord(RecordKey(.payment, id))
     if let challenge = payment.challengeID { free(challenge) }
     lose(promise: id, at: now)
@@ -172,12 +225,12 @@ extension LedgerState {
       client: payment.client, expires: payment.expires, idempotency: idempotency)
   }
 
-  /// Makes the payment of what a promise owes: it may settle at any time.
+  /// Makes the payment of what a promise owes: nothing was sent for it yet.
   mutating func submit(_ id: Digest32, for promise: ChainPromise, _ amount: UInt128, proof: [UInt8], at now: Timestamp) -> LSN {
     payments[id] = ChainPayment(
-      request: promise.request, payer: promise.payer, recipient: "", presented: Digest32(), amount: amount, currency: promise.currency, merchant: promise.merchant, route: promise.route,
-      client: promise.client, expires: promise.expires, challengeID: nil, proof: proof, reference: lsn + 1, state: .submitted)
-    openPayments.insert(id)
+      request: promise.request, payer: promise.payer, recipient: "", presented: promise.presented, name: promise.name, amount: amount, currency: promise.currency,
+      merchant: promise.merchant, route: promise.route, client: promise.client, expires: promise.expires, challengeID: nil, proof: proof, reference: lsn + 1)
+    open(payment: id)
     return appendLine(.paymentClaimed, of: id, at: now)
   }
 
@@ -233,7 +286,7 @@ extension LedgerState {
 
   /// Frees what a restart finds claimed: nothing was sent out for it.
   mutating func freeClaimedPayments(at now: Timestamp) {
-    for id in openPayments.sorted() where payments[id]?.state == .claimed {
+    for id in openPayments.sorted() where payments[id]?.state == .claimed && promises[id]?.state != .owed {
       _ = try? refused(id, cause: VoidCause.restart.rawValue, at: now)
     }
   }
@@ -250,6 +303,7 @@ extension LedgerState {
       // Served again after it was given back, it is kept from then on.
       guard let until = payment.until, until <= now else { return }
       payments[id] = nil
+      free(name: payment.name, of: id)
       redo.removeRecord(RecordKey(.payment, id))
       if payment.expires > horizon { horizon = payment.expires }
       if let challenge = payment.challengeID { free(challenge) }
@@ -284,7 +338,7 @@ extension LedgerState {
   func view(payment id: Digest32) -> ChainPaymentView? {
     guard let payment = payments[id] else { return nil }
     return ChainPaymentView(
-      id: id, request: payment.request, state: payment.state, payer: payment.payer, recipient: payment.recipient, presented: payment.presented, amount: payment.amount,
+      id: id, request: payment.request, state: payment.state, payer: payment.payer, recipient: payment.recipient, presented: payment.presented, amount: payment.amount, splits: payment.splits,
       currency: currencies[Int(payment.currency)].code, merchant: merchants[Int(payment.merchant)].name, client: payment.client, expires: payment.expires,
       challengeID: payment.challengeID, transaction: payment.transaction, proof: payment.proof, deposit: payment.deposit,
       channel: payment.channel, reference: payment.reference,

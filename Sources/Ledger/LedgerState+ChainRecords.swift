@@ -7,9 +7,18 @@ extension LedgerState {
   mutating func write(payment id: Digest32) {
     guard let payment = payments[id] else { return }
     let place = redo.beginRecord(RecordKey(.payment, id))
-    redo.put(payment.state.rawValue | (payment.channel == nil ? 0 : ChainPayment.depositMark) | ChainPayment.presentedMark)
+    redo.put(payment.state.rawValue | (payment.channel == nil ? 0 : ChainPayment.depositMark) | ChainPayment.presentedMark
+      | (payment.name == nil ? 0 : ChainPayment.namedMark) | (payment.splits.isEmpty ? 0 : ChainPayment.splitMark))
     redo.put(payment.recipient)
     redo.put(payment.presented)
+    if let name = payment.name { redo.put(name) }
+    if !payment.splits.isEmpty {
+      redo.put(UInt8(payment.splits.count))
+      for split in payment.splits {
+        redo.put(split.recipient)
+        redo.put(split.amount)
+      }
+    }
     redo.put(payment.request)
     redo.put(payment.payer)
     redo.put(payment.amount)
@@ -34,13 +43,19 @@ extension LedgerState {
 
   mutating func readPayment(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
     let marked: UInt8 = try reader.integer()
-    guard let state = ChainPaymentState(rawValue: marked & ~(ChainPayment.depositMark | ChainPayment.presentedMark)) else {
+    guard let state = ChainPaymentState(rawValue: marked & ~ChainPayment.marks) else {
       throw .malformed(.payment)
     }
     // Older programs wrote neither.
     let isPresented = marked & ChainPayment.presentedMark != 0
     let recipient = isPresented ? try reader.string() : ""
     let presented = isPresented ? try reader.digest() : Digest32()
+    let name = marked & ChainPayment.namedMark != 0 ? try reader.digest() : nil
+    var splits: [ChainSplit] = []
+    if marked & ChainPayment.splitMark != 0 {
+      let count: UInt8 = try reader.integer()
+      for _ in 0..<count { splits.append(ChainSplit(recipient: try reader.string(), amount: try reader.integer())) }
+    }
     let request = try reader.digest()
     let payer = try reader.string()
     let amount: UInt128 = try reader.integer()
@@ -68,8 +83,8 @@ extension LedgerState {
       }
     }
     payments[id] = ChainPayment(
-      request: request, payer: payer, recipient: recipient, presented: presented, amount: amount, currency: currency, merchant: merchant, route: .none,
-      client: client, expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
+      request: request, payer: payer, recipient: recipient, presented: presented, name: name, amount: amount, splits: splits, currency: currency, merchant: merchant,
+      route: .none, client: client, expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
       transaction: transaction, hold: hold, until: until, since: since)
     try place(id, amount, currency, state)
   }
@@ -77,8 +92,9 @@ extension LedgerState {
   /// Puts a payment that was read into the lists and sums that its state belongs to.
   private mutating func place(_ id: Digest32, _ amount: UInt128, _ index: UInt8, _ state: ChainPaymentState) throws(LedgerError) {
     let currency = Int(index)
+    if let name = payments[id]?.name { paymentNames[name] = id }
     if let deposit = payments[id]?.deposit {
-      openPayments.insert(id)
+      open(payment: id)
       if case .open(let order) = deposit { openings[order.id] = id }
       return
     }
@@ -86,7 +102,7 @@ extension LedgerState {
     case .claimed, .submitted:
       guard fits(amount, index) else { throw .malformed(.payment) }
       currencies[currency].expected += amount
-      openPayments.insert(id)
+      open(payment: id)
     case .settled, .serving:
       let (held, overflows) = currencies[currency].held.addingReportingOverflow(amount)
       if overflows { throw .malformed(.payment) }

@@ -135,7 +135,7 @@ extension LedgerState {
   /// Marks a deposit as used up by the entry that follows.
   private mutating func useUp(deposit id: Digest32, transaction: Digest32?, at now: Timestamp) {
     if case .open(let order) = payments[id]?.deposit { openings[order.id] = nil }
-    openPayments.remove(id)
+    close(payment: id)
     if let transaction { payments[id]?.transaction = transaction }
     payments[id]?.deposit = nil
     payments[id]?.proof = []

@@ -10,25 +10,25 @@ extension LedgerState {
   mutating func promise(_ order: ChainPaymentOrder, at now: Timestamp) throws(Refusal) -> LSN {
     try checkSelling()
     if let known = payments[order.id] { throw refusal(of: known) }
-    if let known = promises[order.id] {
-      switch known.state {
-      case .promised, .serving: throw .claimInFlight
-      case .owed, .kept, .lost: throw .claimSettled(reference: known.reference)
-      }
-    }
+    if let known = promises[order.id] { throw refusal(of: known) }
+    try checkName(order.name, of: order.id)
     guard order.expires > horizon else { throw .claimExpired }
     guard Self.isName(order.payer) else { throw .malformedName }
     guard promises.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
     guard openPayments.count + openPromises < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
+    // Promises cost nothing: neither one payer nor one client may have the places of all.
+    guard (promisesOfPayer[order.payer]?.count ?? 0) < LedgerLimit.promisesOfPayer.most,
+      (openPromisesOfClient[order.client.limitKey] ?? 0) < LedgerLimit.promisesOfClient.most
+    else { throw .tooMany(.promisesOfPayer) }
     let currency = try currency(order.currency)
     guard fits(order.amount, currency) else { throw .overflow }
     let merchant = try merchant(order.merchant)
     currencies[Int(currency)].expected += order.amount
-    openPromises += 1
     promises[order.id] = ChainPromise(
-      request: order.request, presented: order.presented, payer: order.payer, maximum: order.amount, currency: currency, merchant: merchant, route: order.route,
-      client: order.client, expires: order.expires, reference: lsn + 1, since: now)
-    expiries.add(.promise(order.id), at: order.expires + ChainPayment.retention)
+      request: order.request, presented: order.presented, name: order.name, payer: order.payer, maximum: order.amount, currency: currency, merchant: merchant,
+      route: order.route, client: order.client, expires: order.expires, reference: lsn + 1, since: now)
+    open(promise: order.id)
+    expiries.add(.promise(order.id), at: order.expires + ChainPromise.grace)
     return change(promise: order.id, to: .promised, at: now)
   }
 
@@ -45,7 +45,9 @@ extension LedgerState {
 
   mutating func renew(promise id: Digest32, epoch: UInt32, at now: Timestamp) throws(Refusal) -> LSN {
     guard availability != .unavailable else { throw .unavailable }
-    guard epoch == self.epoch, promises[id]?.state == .serving else { throw .unknownPayment }
+    guard epoch == self.epoch, let promise = promises[id], promise.state == .serving else { throw .unknownPayment }
+    // What has run out meanwhile buys nothing any more.
+    guard now < promise.expires + ChainPromise.grace else { return drop(promise: id, at: now) }
     return change(promise: id, to: .promised, at: now)
   }
 
@@ -60,7 +62,7 @@ extension LedgerState {
     guard epoch == self.epoch, let promise = promises[id], promise.state == .serving, payments[id] == nil else { throw .unknownPayment }
     guard amount <= promise.maximum else { throw .overflow }
     guard proof.count <= LedgerLimit.proofOctets.most else { throw .tooMany(.proofOctets) }
-    openPromises -= 1
+    close(promise: id)
     promises[id]?.amount = amount
     currencies[Int(promise.currency)].expected -= promise.maximum - amount
     guard amount > 0 else { return change(promise: id, to: .kept, at: now) }
@@ -107,6 +109,29 @@ extension LedgerState {
 
   func hasLost(by payer: String) -> Bool { promisesOfPayer[payer]?.contains { promises[$0]?.state == .lost } ?? false }
 
+  /// Why a promise that is known cannot be made again.
+  func refusal(of promise: ChainPromise) -> Refusal {
+    switch promise.state {
+    case .promised, .serving: .claimInFlight
+    case .owed, .kept, .lost: .claimSettled(reference: promise.reference)
+    }
+  }
+
+  /// Counts a promise among those that are not served to the end, and lists it by what its payer calls it.
+  private mutating func open(promise id: Digest32) {
+    guard let promise = promises[id] else { return }
+    openPromises += 1
+    openPromisesOfClient[promise.client.limitKey, default: 0] += 1
+    if let name = promise.name { paymentNames[name] = id }
+  }
+
+  private mutating func close(promise id: Digest32) {
+    guard let client = promises[id]?.client.limitKey else { return }
+    openPromises -= 1
+    let count = (openPromisesOfClient[client] ?? 1) - 1
+    openPromisesOfClient[client] = count > 0 ? count : nil
+  }
+
   /// Lists a promise among its payer's while it is one, or was lost, and no longer.
   private mutating func list(promise id: Digest32) {
     guard let promise = promises[id] else { return }
@@ -145,12 +170,16 @@ extension LedgerState {
     switch promise.state {
     // Only the chain ends what is owed.
     case .owed: expiries.add(.promise(id), at: now + ChainPayment.retention)
-    case .promised, .serving: _ = drop(promise: id, at: now)
+    case .promised: _ = drop(promise: id, at: now)
+    // The response still passes, and ends its promise itself.
+    case .serving:
+      if promise.expires + ChainPayment.retention <= now { _ = drop(promise: id, at: now) } else { expiries.add(.promise(id), at: now + ChainPromise.grace) }
     case .kept, .lost:
       let until = promise.state == .lost ? promise.since + ChainPromise.retention : promise.expires + ChainPayment.retention
       guard until <= now else { return expiries.add(.promise(id), at: until) }
       strike(promise: id, of: promise.payer)
       promises[id] = nil
+      free(name: promise.name, of: id)
       redo.removeRecord(RecordKey(.promise, id))
       if promise.expires > horizon { horizon = promise.expires }
       _ = advance(at: now)
@@ -158,8 +187,10 @@ extension LedgerState {
   }
 
   private mutating func drop(promise id: Digest32, at now: Timestamp) -> LSN {
-    guard let promise = promises.removeValue(forKey: id) else { return lsn }
-    openPromises -= 1
+    guard let promise = promises[id] else { return lsn }
+    close(promise: id)
+    promises[id] = nil
+    free(name: promise.name, of: id)
     strike(promise: id, of: promise.payer)
     currencies[Int(promise.currency)].expected -= promise.maximum
     redo.removeRecord(RecordKey(.promise, id))
@@ -180,9 +211,10 @@ extension LedgerState {
   private mutating func write(promise id: Digest32) {
     guard let promise = promises[id] else { return }
     let place = redo.beginRecord(RecordKey(.promise, id))
-    redo.put(promise.state.rawValue)
+    redo.put(promise.state.rawValue | (promise.name == nil ? 0 : ChainPromise.namedMark))
     redo.put(promise.request)
     redo.put(promise.presented)
+    if let name = promise.name { redo.put(name) }
     redo.put(promise.payer)
     redo.put(promise.maximum)
     redo.put(promise.amount)
@@ -197,9 +229,11 @@ extension LedgerState {
   }
 
   mutating func readPromise(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
-    guard let state = ChainPromiseState(rawValue: try reader.integer()) else { throw .malformed(.promise) }
+    let marked: UInt8 = try reader.integer()
+    guard let state = ChainPromiseState(rawValue: marked & ~ChainPromise.namedMark) else { throw .malformed(.promise) }
     let request = try reader.digest()
     let presented = try reader.digest()
+    let name = marked & ChainPromise.namedMark != 0 ? try reader.digest() : nil
     let payer = try reader.string()
     let maximum: UInt128 = try reader.integer()
     let amount: UInt128 = try reader.integer()
@@ -211,15 +245,15 @@ extension LedgerState {
     let since = Timestamp(microseconds: try reader.integer())
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count, amount <= maximum else { throw .malformed(.promise) }
     promises[id] = ChainPromise(
-      request: request, presented: presented, payer: payer, maximum: maximum, amount: amount, currency: currency, merchant: merchant, route: .none, client: client,
-      expires: expires, reference: reference, state: state, since: since)
+      request: request, presented: presented, name: name, payer: payer, maximum: maximum, amount: amount, currency: currency, merchant: merchant, route: .none,
+      client: client, expires: expires, reference: reference, state: state, since: since)
     list(promise: id)
     switch state {
     case .promised, .serving:
       guard fits(maximum, currency) else { throw .malformed(.promise) }
       currencies[Int(currency)].expected += maximum
-      openPromises += 1
-    case .owed, .kept, .lost: break
+      open(promise: id)
+    case .owed, .kept, .lost: if let name { paymentNames[name] = id }
     }
     expiries.add(.promise(id), at: state == .lost ? since + ChainPromise.retention : expires + ChainPayment.retention)
   }

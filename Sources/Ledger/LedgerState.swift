@@ -1,6 +1,7 @@
 import Bytes
 import Crypto
 import Encoding
+import HTTP
 
 /// The ledger's memory: every account, and what the next batch has to write. Decides and applies; performs no I/O.
 ///
@@ -65,10 +66,15 @@ struct LedgerState: ~Copyable {
   /// Payments on chains, with the lists of those that have neither settled nor failed, and of those for which nothing was served.
   var payments: [Digest32: ChainPayment] = [:]
   var openPayments: Set<Digest32> = []
+  /// The former by payer, and what payers call payments and promises that are kept.
+  var openPaymentsOfPayer: [String: Set<Digest32>] = [:]
+  var paymentNames: [Digest32: Digest32] = [:]
   var unservedPayments: Set<Digest32> = []
   /// Signed maxima, of which what is used is settled afterwards, and how many of them are not served to the end.
   var promises: [Digest32: ChainPromise] = [:]
   var openPromises = 0
+  /// How many of the latter each client brought.
+  var openPromisesOfClient: [ClientAddress: Int] = [:]
   /// Those that are not paid yet, by payer.
   var promisesOfPayer: [String: Set<Digest32>] = [:]
   /// The outbox, and how many transactions in it serve a purpose.

@@ -71,6 +71,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
   case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces, volumes
   /// Payments on chains: all that are kept, and those that have neither settled nor failed.
   case payments, openPayments
+  /// Signed maxima of one payer that are not settled, and those of one client (an address or a /64) that are not served to the end.
+  case promisesOfPayer, promisesOfClient
   /// Octets of a voucher's signature, and of a channel's descriptor.
   case voucherSignature, channelDescriptor
   /// Octets of a payment's proof.
@@ -96,6 +98,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .currencies: 255
     case .nonces, .volumes, .payments: 1_000_000
     case .openPayments, .proofOctets: 16_384
+    case .promisesOfPayer: 256
+    case .promisesOfClient: 1_024
     case .senders: 256
     case .outgoing: 1_024
     case .replacements: 8

@@ -24,7 +24,7 @@ public struct MCPAnswer: Sendable {
     let range: Range<Int>
     let result: ResultParts?
     let rootMeta: PaymentMeta?
-    fileprivate var receipt: [UInt8]?
+    fileprivate var receipt: (name: PaymentMember, value: [UInt8])?
     fileprivate var edits = TextEdits()
   }
 
@@ -55,8 +55,11 @@ public struct MCPAnswer: Sendable {
 
   // MARK: What is added
 
-  /// Puts a receipt, a JSON object, into the `_meta` of a response's result; a response without a result gets none.
-  public mutating func addReceipt(_ json: [UInt8], at index: Int) { messages[index].receipt = json }
+  /// Puts a receipt, a JSON object, into the `_meta` of a response's result, or what x402 says of a settlement; a response without a result
+  /// gets none.
+  public mutating func addReceipt(_ json: [UInt8], at index: Int, isX402: Bool = false) {
+    messages[index].receipt = (isX402 ? .x402Response : .receipt, json)
+  }
 
   /// Puts prices into the entries of a list: `price` gives the JSON object for a name or URI; nil where it is free.
   public mutating func addPrices(
@@ -151,7 +154,7 @@ public struct MCPAnswer: Sendable {
       var edits = message.edits
       if let meta = message.rootMeta, meta.isConcerned { edits.replace(meta.range, Self.metaText(meta, nil, scanner)) }
       if let result = message.result {
-        let receipt = message.receipt.map { (name: PaymentMember.receipt, value: $0) }
+        let receipt = message.receipt
         if receipt != nil, let scope = result.cacheScope { edits.replace(scope, Array("\"private\"".utf8)) }
         if let meta = result.meta {
           if meta.isConcerned || receipt != nil { edits.replace(meta.range, Self.metaText(meta, receipt, scanner)) }

@@ -35,8 +35,12 @@ public struct MCPRequest: Sendable {
     public let name: String?
     /// The request that the message asks to cancel (`notifications/cancelled`).
     public let cancelled: RPCIdentifier?
+    /// Whether it carries a payment of x402.
+    public var paysByX402: Bool { payment != nil }
     let range: Range<Int>
     let credential: Range<Int>?
+    /// A payment of x402, in `params._meta`.
+    let payment: Range<Int>?
     let metas: [PaymentMeta]
   }
 
@@ -101,8 +105,24 @@ public struct MCPRequest: Sendable {
     return out.array()
   }
 
-  /// Whether a message carries a credential.
-  public func hasCredential(_ index: Int) -> Bool { messages[index].credential != nil }
+  /// Whether a message carries a credential, or a payment of x402.
+  public func hasCredential(_ index: Int) -> Bool { messages[index].credential != nil || messages[index].payment != nil }
+
+  /// The payment of x402 that a message carries, as the JSON text that stands there; nil where there is none.
+  public func payment(_ index: Int, in octets: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+    messages[index].payment.map { UnsafeRawBufferPointer(rebasing: octets[$0]) }
+  }
+
+  /// What a message asks for, in canonical form: its method and its params, but nothing that tells one try from the next. Empty where that
+  /// cannot be said.
+  public func question(_ index: Int, in octets: UnsafeRawBufferPointer) -> [UInt8] {
+    let text = UnsafeRawBufferPointer(rebasing: octets[messages[index].range])
+    guard var message = (try? JSON.parse(text))?.objectValue else { return [] }
+    var params = message["params"]?.objectValue ?? JSONObject()
+    params.remove("_meta")
+    message = ["method": .string(messages[index].method), "params": .object(params)]
+    return JCS.serialize(message)
+  }
 
   /// The credential that a message carries, as the object that `Authorization` would carry; nil where there is none.
   ///
@@ -136,8 +156,10 @@ extension MCPRequest.Message {
     subject = try Self.subject(message.method, kind, name)
     let metas = [try PaymentMeta(message.meta, in: scanner), try PaymentMeta(found[2], in: scanner)].compactMap { $0 }
     let credentials = metas.compactMap { $0[.credential] }
-    guard credentials.count < 2 else { throw .severalCredentials }
+    let payments = metas.compactMap { $0[.x402Payment] }
+    guard credentials.count + payments.count < 2 else { throw .severalCredentials }
     credential = credentials.first
+    payment = payments.first
     self.metas = metas.filter(\.isConcerned)
   }
 

@@ -1,5 +1,6 @@
 import Bytes
 import Encoding
+import Payments
 
 /// The error codes of JSON-RPC 2.0 and of draft-payment-transport-mcp-00 ("Error Code Mapping").
 public enum RPCCode: Int, Sendable {
@@ -45,6 +46,17 @@ public enum RPCReply {
       out.append(",\"data\":" as StaticString)
       JSON.append(.object(data), to: &out)
     }
+    out.append("}}" as StaticString)
+    return out.array()
+  }
+
+  /// Prints the result of a tool that asks for payment by x402: `paymentRequired` is its object, as JSON text.
+  public static func paymentRequired(_ id: RPCIdentifier, _ paymentRequired: [UInt8]) -> [UInt8] {
+    var out = begun(id)
+    var object = ByteBuffer(capacity: paymentRequired.count)
+    object.append(paymentRequired)
+    out.append(",\"result\":{" as StaticString)
+    X402Transport.appendToolResult(object, to: &out)
     out.append("}}" as StaticString)
     return out.array()
   }

@@ -99,14 +99,16 @@ struct PaymentResolve: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "resolve", abstract: "Say what became of a payment that nobody else can tell anything about.",
     discussion: """
-      Look on the chain first. Where the running proxy has a node to ask, it has to agree: the transaction's Transfer events must show the payment, and \
-      a payment that failed must not be able to land any more. Refused while a transaction of the proxy's own is on its way for it. The audit log \
-      keeps whose word it was.
+      Look on the chain first. The node that the running proxy asks has to agree: the transaction's Transfer events must show the payment, by the \
+      payment's own nonce, and a payment that failed must not be able to land any more. Where no node can be asked, --force says that you have looked. \
+      Refused where another payment has the transaction, while a transaction of the proxy's own is on its way for the payment, and while the proxy \
+      still finds out by itself what becomes of it. The audit log keeps whose word it was.
       """)
 
   @OptionGroup var target: PaymentArgument
   @Option(help: ArgumentHelp("The transaction that has paid.", valueName: "transaction")) var settled: String?
   @Flag(help: "Nothing has paid, and nothing will: the payment is forgotten.") var failed = false
+  @Flag(help: "Believe it where no node can be asked; with --settled also while the proxy still waits for the payment.") var force = false
   @OptionGroup var options: OperatorOptions
 
   func validate() throws {
@@ -118,6 +120,7 @@ struct PaymentResolve: ParsableCommand {
       let backend = Backend(try options.settings())
       var arguments: JSONObject = ["payment": .string(target.payment), "operator": .string(Self.person)]
       if let settled { arguments.set("transaction", .string(settled)) }
+      if force { arguments.set("force", true) }
       let answer = try backend.run(.paymentResolve, arguments)
       options.show(answer) {
         answer["amount"] == nil ? ["payment \(answer["payment"]?.stringValue ?? "") has failed, and is forgotten"] : PaymentText.lines(answer, Money(backend.settings))

@@ -140,10 +140,11 @@ class Stage:
         return cls(binary, upstream, folder, node, token, rich, SIGNER.format(key_file(folder, signer)) + more, sold, signer=signer, **options)
 
     @classmethod
-    def settled_by(cls, facilitator, binary, upstream, folder, node, token, rich, **options):
-        """A stage whose payments a facilitator settles."""
+    def settled_by(cls, facilitator, binary, upstream, folder, node, token, rich, more="", **options):
+        """A stage whose payments a facilitator settles. `more` stands in `[[chain]]`."""
+        folder.mkdir(parents=True, exist_ok=True)
         node.fund(facilitator.address, 100 * COIN)
-        return cls(binary, upstream, folder, node, token, rich, FACILITATOR.format(facilitator.url, facilitator.address), facilitator=facilitator, **options)
+        return cls(binary, upstream, folder, node, token, rich, more + FACILITATOR.format(facilitator.url, facilitator.address), facilitator=facilitator, **options)
 
     def close(self):
         """Ends the proxy: its books balance, and hold what has arrived on the chain."""
@@ -192,6 +193,11 @@ class Stage:
         return sum(request["target"] == path for request in list(self.upstream.requests))
 
     # x402.
+
+    def open_payments(self, account):
+        """What the books have of an account's payments that have neither settled nor failed."""
+        listed = self.farebox.command("payment", "list", "--open")["payments"]
+        return [payment for payment in listed if payment["payer"] == account.address.lower()]
 
     def offered(self, path="/paid/a"):
         """What a 402 offers by x402, or nothing."""

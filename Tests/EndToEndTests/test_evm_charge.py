@@ -1,6 +1,8 @@
 """MPP's method evm, intent charge, settled by the proxy itself: all four types of credentials, pympp's client, and every abuse that a payer thinks of."""
 
 import asyncio
+import json
+import subprocess
 
 import pytest
 import requests
@@ -9,9 +11,9 @@ from mpp.client import Mpp
 from mpp.methods.evm import client as evm
 
 from chain.contracts import deploy
-from chain.credentials import EvmWallet, request_of
+from chain.credentials import EvmWallet, credential, request_of
 from chain.wallet import MAXIMUM, PERMIT2, new_account
-from paystage import PRICE, changed, made, unpacked
+from paystage import PRICE, Stage, assert_is_later, changed, made, members_of, poll, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +198,104 @@ def test_what_the_contract_did_not_sign_is_refused_and_leaves_no_trace(stage, co
     wallet.account = contract.owner
     assert stage.present(followed_by(bytes(32), made(stage, wallet, "authorization", challenge))).status_code == 200
     assert stage.received == before + PRICE
+
+
+# Splits.
+
+
+SPLITS = """
+[[route]]
+id = "split"
+prefix = "/split/"
+upstream = "api"
+price = "0.001 USDC per request"
+rails = ["evm:base-sepolia"]
+
+[[route.split]]
+addresses = {{ "base-sepolia" = "PARTNER" }}
+amount = "0.0002 USDC"
+memo = "partner"
+
+[[route.split]]
+addresses = {{ "base-sepolia" = "AFFILIATE" }}
+amount = "0.00005 USDC"
+"""
+
+
+@pytest.fixture(scope="module")
+def splitting(binary, upstream, node, usdc, rich, tmp_path_factory):
+    partner, affiliate = new_account(), new_account()
+    routes = SPLITS.replace("PARTNER", partner.address).replace("AFFILIATE", affiliate.address)
+    stage = Stage.settling_itself(binary, upstream, tmp_path_factory.mktemp("split"), node, usdc, rich, routes=routes)
+    stage.others = [partner, affiliate]
+    yield stage
+    stage.close()
+
+
+def test_a_permit_pays_all_whom_the_offer_names(splitting, usdc):
+    """Of what the payer signs only the merchant's own part is in the books; the audit log names the others."""
+    stage, path = splitting, "/split/a"
+    wallet = EvmWallet(stage.payer(coins=1))
+    usdc.run(wallet.account, "approve", PERMIT2, MAXIMUM)
+    (challenge,) = stage.challenges(path)
+    request = request_of(challenge)
+    partner, affiliate = stage.others
+    assert request["methodDetails"]["credentialTypes"] == ["permit2"] and request["amount"] == str(PRICE)
+    assert request["methodDetails"]["splits"] == [
+        {"recipient": partner.address, "amount": "200", "memo": "partner"}, {"recipient": affiliate.address, "amount": "50"},
+    ]
+    before, booked = stage.received, stage.booked
+    value = made(stage, wallet, "permit2", challenge)
+    stage.node.hold()
+    answer = stage.sending(value, path, field="Authorization")
+    (known,) = poll(lambda: stage.open_payments(wallet.account), what="the payment")
+    wanted = [{"recipient": partner.address.lower(), "amount": "200"}, {"recipient": affiliate.address.lower(), "amount": "50"}]
+    assert known["amount"] == "750" and known["splits"] == wanted
+    # What is on its way keeps its splits over a restart.
+    stage.farebox.kill()
+    assert_is_later(answer)
+    stage.farebox.start()
+    stage.node.release()
+    stage.wait_for_offers()
+    response = poll(lambda: (found := stage.present(value, path)).status_code == 200 and found, what="the answer that was paid for")
+    assert stage.receipt(response)["amount"] == str(PRICE)
+    assert [usdc.call("balanceOf", account.address) for account in (partner, affiliate)] == [200, 50]
+    assert stage.received == before + 750 and stage.booked == booked + 750 and stage.earned == stage.received
+    lines = [json.loads(line) for line in stage.farebox.audit_path.read_text().splitlines()]
+    told = [line for line in lines if line.get("payment") == known["payment"]]
+    assert {line["event"] for line in told} >= {"payment.claimed", "payment.submitted", "payment.settled"}
+    assert all(line["splits"] == wanted and line["amount"] == "750" for line in told)
+    assert stage.present(value, path).content == response.content and stage.received == before + 750
+
+
+def test_a_payment_that_splits_otherwise_is_refused(splitting, usdc):
+    stage, path = splitting, "/split/b"
+    wallet = EvmWallet(stage.payer(coins=1))
+    usdc.run(wallet.account, "approve", PERMIT2, MAXIMUM)
+    before = stage.received
+    assert_refused(stage.present(wallet.authorization(stage.challenge(path)), path))
+    members = members_of(made(stage, wallet, "permit2", stage.challenge(path)))
+    details = members["payload"]["transferDetails"]
+    details[1]["to"] = details[0]["to"]
+    assert_refused(stage.present(credential(members["challenge"], members["payload"], members["source"]), path))
+    assert stage.received == before and stage.served(path) == 0
+
+
+@pytest.mark.parametrize("old, new, said", [
+    ('memo = "partner"', 'memmo = "partner"', "memmo"), ('amount = "0.0002 USDC"', 'amount = "0.002 USDC"', "leave the merchant"),
+    ('addresses = {{ "base-sepolia" = "PARTNER" }}\n', "", "addresses"), ('rails = ["evm:base-sepolia"]', 'rails = ["evm:base-sepolia", "prepaid"]', "other rails"),
+    ('price = "0.001 USDC per request"', 'price = "0.001 USDC per request"\nmemo = "x"', "tempo"), ('"base-sepolia" = "AFF', '"base-sepolla" = "AFF', "base-sepolla"),
+])
+def test_wrong_splits_are_told_with_their_place(splitting, tmp_path, old, new, said):
+    text = splitting.farebox.configuration.read_text()
+    for account, name in zip(splitting.others, ("PARTNER", "AFFILIATE")):
+        old, new = (part.replace("{{", "{").replace("}}", "}").replace(name, account.address) for part in (old, new))
+    old, new = (part.replace('"AFF', '"' + splitting.others[1].address[:4]) for part in (old, new))
+    assert old in text
+    head, tail = text.split('id = "split"')
+    changed_file = tmp_path / "wrong.conf"
+    changed_file.write_text(head + 'id = "split"' + tail.replace(old, new, 1))
+    command = [splitting.farebox.binary, "check", "--config", str(changed_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=splitting.farebox.environment)
+    assert done.returncode != 0 and said in done.stdout + done.stderr, done.stdout + done.stderr
+    assert f"{changed_file}:" in done.stdout + done.stderr

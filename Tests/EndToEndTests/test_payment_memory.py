@@ -233,7 +233,13 @@ def test_an_operator_says_what_became_of_a_payment(binary, upstream, node, usdc,
     facilitator.fail("error", 1000, "/verify")
     assert answer.result(timeout=40).status_code == 503 and stage.booked == 0
     (transaction,) = poll(lambda: transfers_to(stage), what="the transfer")
+    # No node tells whether he is right, and the proxy still waits: he has to mean it.
+    for more in ([], ["--force"]):
+        done = stage.farebox.run("payment", "resolve", known["payment"], "--failed", *more)
+        assert done.returncode != 0 and "finding out" in done.stderr
     done = stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction)
+    assert done.returncode != 0 and stage.booked == 0
+    done = stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction, "--force")
     assert done.returncode == 0, done.stderr
     response = stage.send(payment, "/paid/told")
     assert response.status_code == 200 and settlement(response)["transaction"] == transaction
@@ -268,3 +274,27 @@ def test_an_operators_word_has_to_agree_with_the_chain(stage, node, path):
     done = stage.farebox.run("payment", "resolve", known["payment"], "--settled", "0x" + "11" * 32)
     assert done.returncode != 0 and "not under way" in done.stderr
     account.assert_paid_once()
+
+
+@pytest.mark.parametrize("nodes", [None, []], ids=["asked", "not asked"])
+def test_one_transaction_settles_one_payment(binary, upstream, node, usdc, rich, facilitator, tmp_path, nodes):
+    """What has paid one payment, or something else, pays no other one of the same amount."""
+    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path, node, usdc, rich, nodes=nodes)
+    account = stage.payer(coins=1)
+    done = settlement(stage.send(stage.payment(account, "/paid/first"), "/paid/first"))["transaction"]
+    facilitator.fail("refused", 1000, "/settle")
+    answer = stage.sending(stage.payment(account, "/paid/second"), "/paid/second")
+    (known,) = poll(lambda: open_payments(stage), what="the payment")
+    said = stage.farebox.run("payment", "resolve", known["payment"], "--settled", done, "--force")
+    assert said.returncode != 0 and "another payment" in said.stderr
+    other = usdc.run(account, "transfer", stage.merchant.address, PRICE)["transactionHash"]
+    stage.unbooked += PRICE
+    if nodes is None:
+        # It moved as much, from the same payer to the same merchant: but the payment's nonce is unused.
+        said = stage.farebox.run("payment", "resolve", known["payment"], "--settled", other, "--force")
+        assert said.returncode != 0 and "do not show" in said.stderr
+    assert stage.booked == PRICE
+    assert answer.result(timeout=60).status_code == 503
+    facilitator.heal()
+    stage.send_until_served(stage.payment(account, "/paid/third"), "/paid/third")
+    stage.farebox.stop()

@@ -47,6 +47,28 @@ id = "both"
 prefix = "/both/"
 price = "0.001 USDC per request"
 rails = ["prepaid", "tempo"]
+
+[[route]]
+id = "split"
+prefix = "/split/"
+price = "0.001 USDC per request"
+rails = ["tempo:tempo-testnet"]
+
+[[route.split]]
+addresses = {{ "tempo-testnet" = "PARTNER" }}
+amount = "0.0003 USDC"
+memo = "0xabababababababababababababababababababababababababababababababab"
+
+[[route.split]]
+addresses = {{ "tempo-testnet" = "AFFILIATE" }}
+amount = "0.0001 USDC"
+
+[[route]]
+id = "memo"
+prefix = "/memo/"
+price = "0.001 USDC per request"
+rails = ["tempo:tempo-testnet"]
+memo = "order 7"
 """
 
 
@@ -66,9 +88,11 @@ class Shop:
 
     def __init__(self, binary, upstream, folder, node, coin, sponsor=None):
         self.node, self.coin, self.merchant, self.sponsor = node, coin, new_account(), sponsor
+        self.partner, self.affiliate = new_account(), new_account()
         Path(folder).mkdir(parents=True, exist_ok=True)
         signer = f'signer = "{key_file(folder, sponsor)}"' if sponsor else ""
-        text = CONFIGURATION.replace("MERCHANT", self.merchant.address).replace("NODE", node.url).replace("SIGNER", signer)
+        text = CONFIGURATION.replace("PARTNER", self.partner.address).replace("AFFILIATE", self.affiliate.address)
+        text = text.replace("MERCHANT", self.merchant.address).replace("NODE", node.url).replace("SIGNER", signer)
         self.farebox = Farebox(binary, folder / "farebox", upstream.port, configuration=text.replace("TOKEN", coin.address))
         poll(lambda: self.challenge("/paid/offer"), what="an offer")
 
@@ -80,6 +104,10 @@ class Shop:
     @property
     def received(self):
         return self.coin.call("balanceOf", self.merchant.address)
+
+    @property
+    def booked(self):
+        return sum(int(account["issued"]) for account in self.farebox.command("ledger", "verify")["currencies"] if "@eip155" in account["currency"])
 
     def pay(self, payer, path):
         method = tempo.charge(account=TempoAccount.from_key(payer.key.hex()), rpc_url=self.node.url, chain_id=MODERATO)
@@ -136,3 +164,33 @@ def test_who_has_nothing_is_not_served(shop, upstream):
         assert response.status_code != 200, "served"
         raise RuntimeError(response.status_code)
     assert shop.received == before and not any(request["target"] == "/paid/poor" for request in upstream.requests)
+
+
+def test_pympp_pays_the_splits_that_are_asked_for(shop, payer, coin):
+    details = request_of(shop.challenge("/split/a"))["methodDetails"]
+    assert details["splits"] == [
+        {"recipient": shop.partner.address, "amount": "300", "memo": "0x" + "ab" * 32}, {"recipient": shop.affiliate.address, "amount": "100"},
+    ]
+    before = [coin.call("balanceOf", account.address) for account in (shop.merchant, shop.partner, shop.affiliate)]
+    booked = shop.booked
+    response = shop.pay(payer, "/split/a")
+    assert response.status_code == 200, response.text
+    after = [coin.call("balanceOf", account.address) for account in (shop.merchant, shop.partner, shop.affiliate)]
+    assert [new - old for new, old in zip(after, before)] == [600, 300, 100]
+    # Only the merchant's part is in the books.
+    assert shop.booked == booked + 600
+
+
+def test_the_merchants_own_part_has_the_memo_that_is_asked_for(shop, payer, monkeypatch):
+    """pympp's client writes a memo of its own into every payment, so the one that is asked for is put in its place here."""
+    memo = "0x" + b"order 7".ljust(32, b"\0").hex()
+    assert request_of(shop.challenge("/memo/a"))["methodDetails"]["memo"] == memo
+    before = shop.received
+    with pytest.raises(Exception):
+        response = shop.pay(payer, "/memo/a")
+        assert response.status_code != 200, "served"
+        raise RuntimeError(response.status_code)
+    monkeypatch.setattr("mpp.methods.tempo.client.encode_attribution", lambda **_: memo)
+    response = shop.pay(payer, "/memo/a")
+    assert response.status_code == 200, response.text
+    assert shop.received == before + PRICE

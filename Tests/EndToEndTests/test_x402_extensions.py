@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from eth_account.messages import encode_defunct
 from x402.extensions.payment_identifier import append_payment_identifier_to_extensions
 
+from chain.contracts import deploy
 from chain.wallet import hexadecimal, new_account
-from paystage import NETWORK, PRICE, Stage, packed, session, settlement, unpacked
+from paystage import NETWORK, PRICE, Stage, assert_is_later, packed, poll, session, settlement, unpacked
 from prepaid import b64u_decode
 
 ROUTES = """
@@ -63,8 +64,8 @@ def stage(binary, upstream, node, usdc, rich, tmp_path_factory):
 # payment-identifier.
 
 
-def identified(stage, account, name, path="/paid/a"):
-    members = unpacked(stage.payment(account, path))
+def identified(stage, account, name, path="/paid/a", **changes):
+    members = unpacked(stage.payment(account, path, **changes))
     members["extensions"] = append_payment_identifier_to_extensions(stage.offers(path)["extensions"], name)
     members["extensions"].pop("offer-receipt", None)
     return packed(members)
@@ -91,6 +92,40 @@ def test_a_name_is_its_payers_own(stage):
     name, before = uuid.uuid4().hex, stage.received
     answers = [stage.send(identified(stage, stage.payer(), name, path), path) for path in ("/paid/mine", "/paid/yours")]
     assert [answer.status_code for answer in answers] == [200, 200] and stage.received == before + 2 * PRICE
+
+
+def test_a_name_survives_a_restart(stage):
+    """The first payment was sent and its client has lost its answer; it signs another one after the proxy was killed."""
+    account, before, name, path = stage.payer(), stage.received, uuid.uuid4().hex, "/paid/survives"
+    stage.node.hold()
+    try:
+        first = stage.sending(identified(stage, account, name, path), path)
+        poll(lambda: stage.pooled, what="a transaction")
+        stage.farebox.kill()
+        assert_is_later(first)
+        stage.farebox.start()
+        stage.wait_for_offers()
+        again = identified(stage, account, name, path)
+        other = stage.send(identified(stage, account, name, "/paid/other"), "/paid/other")
+        assert other.status_code == 409
+    finally:
+        stage.node.release()
+    response = stage.send_until_served(again, path)
+    assert stage.received == before + PRICE and stage.served(path) == 1 and settlement(response)["success"]
+    assert stage.send(again, path).content == response.content
+
+
+def test_a_name_of_a_contract_buys_once_too(stage):
+    """Nothing tells who has signed before the contract was asked: of two that are asked about at once, one is claimed."""
+    owner, before, name, path = new_account(), stage.received, uuid.uuid4().hex, "/paid/contract"
+    stage.node.fund(owner.address)
+    wallet = deploy(stage.node.rpc, stage.rich, "SmartWallet", owner.address)
+    stage.token.run(stage.rich, "mint", wallet.address, 10_000)
+    values = [identified(stage, owner, name, path, sender=wallet.address, change=lambda signature: signature + bytes(32)) for _ in range(2)]
+    first, second = [answer.result(timeout=40) for answer in [stage.sending(value, path) for value in values]]
+    assert sorted([first.status_code, second.status_code])[0] == 200 and {first.status_code, second.status_code} <= {200, 403, 409}
+    time.sleep(2)
+    assert stage.received == before + PRICE and stage.served(path) == 1
 
 
 @pytest.mark.parametrize("name", ["short", "x" * 129, "sixteen octets!!", 7])
@@ -220,6 +255,19 @@ def test_a_proof_is_used_once(stage):
     assert back(stage, value, path).status_code == 200
     again = back(stage, value, path)
     assert again.status_code == 402 and "invalid_siwx_nonce" in again.text
+
+
+def test_a_proof_is_used_once_over_restarts_too(stage):
+    account, path = stage.payer(), "/back/twice"
+    assert session(account).get(stage.farebox.origin + path, timeout=30).status_code == 200
+    value = proof(stage, account, path)
+    assert back(stage, value, path).status_code == 200
+    stage.farebox.kill()
+    stage.farebox.start()
+    stage.wait_for_offers()
+    again = back(stage, value, path)
+    assert again.status_code == 402 and "invalid_siwx_nonce" in again.text
+    assert back(stage, proof(stage, account, path), path).status_code == 200
 
 
 def altered(value, **changes):

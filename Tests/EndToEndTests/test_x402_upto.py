@@ -13,9 +13,11 @@ from x402 import x402Client, x402ClientSync
 from x402.http.clients import x402_requests, x402HttpxClient
 from x402.mechanisms.evm.upto import UptoEvmClientScheme
 
-from chain.wallet import MAXIMUM, PERMIT2, UPTO_WITNESS, hexadecimal, new_account, permit2_message, sign
+from chain.contracts import Contract
+from chain.wallet import EXACT_WITNESS, MAXIMUM, PERMIT2, UPTO_WITNESS, hexadecimal, new_account, permit2_message, sign
 from paystage import NETWORK, Stage, packed, poll, unpacked
 
+EXACT_PROXY = "0x402085c248EeA27D92E8b30b2C58ed07f9E20001"
 UPTO_PROXY = "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002"
 METERED = """
 [[route]]
@@ -57,14 +59,22 @@ def by_facilitator(binary, upstream, node, usdc, rich, facilitator, tmp_path_fac
     stage.close()
 
 
+@pytest.fixture(scope="module")
+def without_node(binary, upstream, node, usdc, rich, facilitator, tmp_path_factory):
+    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path_factory.mktemp("alone"), node, usdc, rich, routes=METERED, nodes=[])
+    yield stage
+    stage.close()
+
+
 @pytest.fixture(params=["own", "by_facilitator"])
 def stage(request):
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(autouse=True)
-def calm(node):
+def calm(node, facilitator):
     yield
+    facilitator.heal()
     node.heal()
     node.release()
 
@@ -314,3 +324,103 @@ def test_a_client_that_takes_trailers_is_told_in_one(own):
     said = unpacked(line.split(b": ")[1])
     assert said["amount"] == "500" and said["errorReason"] == "settlement_pending" and json.dumps(said)
     settles(own, before, 500)
+
+
+# Where a facilitator settles, and what it says is not all there is.
+
+
+def lose_the_answer(stage, facilitator, account, path, **terms):
+    """Has the facilitator settle what is owed, and its answer lost; then the proxy is killed and started again."""
+    before = stage.received
+    facilitator.fail("lost", 1, "/settle")
+    facilitator.fail("error", 1000, "/settle")
+    assert stage.send(payment(stage, account, path, **terms), path).status_code == 200
+    poll(lambda: stage.received > before, what="the money")
+    assert [entry["state"] for entry in stage.open_payments(account)] == ["submitted"]
+    stage.farebox.kill()
+    facilitator.heal()
+    stage.farebox.start()
+
+
+def test_an_answer_that_was_lost_is_made_up_for_after_a_crash(by_facilitator, facilitator):
+    """Whether a call may have landed stands in the ledger: the next process knows it, and finds it on the chain."""
+    account, before = payer(by_facilitator), by_facilitator.received
+    lose_the_answer(by_facilitator, facilitator, account, "/units/units/12")
+    settles(by_facilitator, before, 1200, seconds=40)
+    assert not by_facilitator.open_payments(account)
+
+
+def test_what_may_have_landed_is_never_given_up_without_a_node(without_node, facilitator):
+    """The facilitator says that it cannot be settled, and nobody else can be asked: an operator has to look."""
+    stage = without_node
+    account, before = payer(stage), stage.received
+    lose_the_answer(stage, facilitator, account, "/units/units/12", seconds=73)
+    (known,) = stage.open_payments(account)
+    # The permit runs out, and the keeper looks once more.
+    time.sleep(90)
+    assert [entry["state"] for entry in stage.open_payments(account)] == ["submitted"]
+    logs = stage.node.rpc("eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest", "address": stage.token.address})
+    (transaction,) = {log["transactionHash"] for log in logs if log["topics"][2:3] and log["topics"][2][-40:] == stage.merchant.address[2:].lower()}
+    assert stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction).returncode != 0
+    done = stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction, "--force")
+    assert done.returncode == 0, done.stderr
+    settles(stage, before, 1200)
+
+
+def test_a_nonce_that_the_payer_used_is_no_money(by_facilitator, node, facilitator):
+    """The call was lost before it did anything, and the payer cancels his permit: the facilitator says that it was used, and only the chain says how."""
+    stage, path = by_facilitator, "/units/units/13"
+    account, booked = payer(stage), stage.booked
+    facilitator.fail("refused", 1, "/settle")
+    facilitator.fail("error", 1000, "/settle")
+    value = payment(stage, account, path)
+    assert stage.send(value, path).status_code == 200
+    poll(lambda: [entry["state"] for entry in stage.open_payments(account)] == ["submitted"], what="a call")
+    nonce = int(unpacked(value)["payload"]["permit2Authorization"]["nonce"])
+    Contract(node.rpc, "Permit2", PERMIT2).run(account, "invalidateUnorderedNonces", nonce >> 8, 1 << (nonce & 255))
+    facilitator.heal()
+    time.sleep(14)
+    assert stage.booked == booked and [entry["amount"] for entry in stage.open_payments(account)] == ["1300"]
+
+
+def test_a_facilitators_transaction_has_to_be_deep_too(binary, upstream, node, usdc, rich, facilitator, tmp_path):
+    stage = Stage.settled_by(facilitator, binary, upstream, tmp_path, node, usdc, rich, more="confirmations = 3\n", routes=METERED)
+    account, path = payer(stage), "/units/units/14"
+    assert stage.send(payment(stage, account, path), path).status_code == 200
+    poll(lambda: stage.received == 1400, what="the money")
+    (known,) = poll(lambda: [entry for entry in stage.open_payments(account) if "transaction" in entry], what="its transaction in the books")
+    time.sleep(6)
+    assert stage.booked == 0 and facilitator.calls["/settle"] > 0
+    node.mine(2)
+    settles(stage, 0, 1400, seconds=40)
+    assert stage.farebox.command("payment", "show", known["payment"])["transaction"] == known["transaction"]
+    stage.close()
+
+
+# What else is under way.
+
+
+def test_what_is_paid_exactly_at_the_moment_is_no_cover(own):
+    """The payer's money covers the maximum, or the payment that waits to be mined, and not both."""
+    account, before = payer(own, units=10_500), own.received
+    own.node.hold()
+    exact = own.sending(own.payment(account, "/paid/beside"), "/paid/beside")
+    poll(lambda: [entry["state"] for entry in own.open_payments(account)] == ["submitted"], what="the exact payment")
+    path = "/octets/bytes/20"
+    refused = own.send(payment(own, account, path), path)
+    assert refused.status_code == 402 and unpacked(refused.headers["PAYMENT-REQUIRED"])["error"] == "permit2_insufficient_balance"
+    own.node.release()
+    assert exact.result(timeout=40).status_code == 200 and own.received == before + 1000
+
+
+def test_an_exact_payment_by_the_same_nonce_is_another_one(own):
+    """The nonce is public after the settlement: who brings it again without the payer's signature gets nothing."""
+    account, before, path = payer(own), own.received, f"/units/{time.monotonic_ns()}/units/4"
+    value = payment(own, account, path)
+    assert own.send(value, path).status_code == 200
+    settles(own, before, 400)
+    known = unpacked(value)["payload"]["permit2Authorization"]
+    terms = {**known, "spender": EXACT_PROXY, "witness": {"to": known["witness"]["to"], "validAfter": "0"}}
+    accepted = {**unpacked(value)["accepted"], "scheme": "exact", "extra": {"assetTransferMethod": "permit2"}}
+    forged = packed({"x402Version": 2, "accepted": accepted, "payload": {"signature": "0x" + "11" * 65, "permit2Authorization": terms}})
+    assert own.send(forged, path).status_code == 409 and own.send(value, path).status_code == 200

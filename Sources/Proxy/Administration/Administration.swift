@@ -170,7 +170,11 @@ public struct Administration: Sendable {
     let payment = try arguments.payment("payment")
     let transaction = arguments.optional("transaction") == nil ? nil : try arguments.transaction("transaction")
     let name = try arguments.text("operator")
+    let isForced = try arguments.flag("force")
     try arguments.finish()
+    // While it is looked at nothing is done for it: what is given up here must not be settled a moment later.
+    let isFree = chains?.reserve(payment) ?? true
+    defer { if isFree { chains?.giveBack(payment) } }
     let epoch = ledger.epoch
     guard let view = ledger.payment(payment) else { throw .refused(ledger.availability == .unavailable ? .unavailable : .unknownPayment) }
     guard view.state == .submitted else { throw .unresolved(.isElse) }
@@ -179,7 +183,11 @@ public struct Administration: Sendable {
     }
     guard !isOnItsWay else { throw .unresolved(.inOutbox) }
     let fate = transaction.map { PaymentFate.settled(transaction: $0) } ?? .failed
-    if let obstacle = chains?.obstacle(to: fate, of: view, epoch: epoch) { throw .unresolved(obstacle) }
+    // What has arrived may be booked twice without harm; what is given up may not arrive afterwards.
+    guard isFree || isForced && fate != .failed else { throw .unresolved(.inTask) }
+    if let transaction, ledger.payment(by: transaction, besides: payment) != nil { throw .unresolved(.paysAnother) }
+    let obstacle = chains.map { $0.obstacle(to: fate, of: view, epoch: epoch) } ?? .nobodyAsked
+    if let obstacle, !isForced || obstacle != .nobodyAsked { throw .unresolved(obstacle) }
     let cause = String("operator: \(name)".prefix(100))
     try commit { () throws(Refusal) in
       switch fate {

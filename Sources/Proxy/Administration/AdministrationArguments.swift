@@ -39,6 +39,15 @@ struct AdministrationArguments {
     return text
   }
 
+  /// Reads true or false; false where it is not there.
+  mutating func flag(_ name: String) throws(AdministrationError) -> Bool {
+    switch optional(name) {
+    case nil, false?: false
+    case true?: true
+    default: throw .malformedMember(name, form: .flag)
+    }
+  }
+
   mutating func wallet(_ name: String) throws(AdministrationError) -> Digest32 {
     guard let key = DIDKey.decode(try text(name, .wallet)) else { throw .malformedMember(name, form: .wallet) }
     return key.octets

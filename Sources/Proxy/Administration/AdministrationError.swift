@@ -39,6 +39,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case account = "an account such as usdc@base or usdc@eip155:8453, as `farebox merchant list --json` names them"
     case payment = "a payment's id: 64 hexadecimal digits"
     case transaction = "a transaction's hash: 0x and 64 hexadecimal digits"
+    case flag = "true or false"
     case selection = "open or unserved"
     case channel = "a channel's id: 64 hexadecimal digits"
     case channels = "unsettled or closing"

@@ -76,6 +76,10 @@ enum AdministrationViews {
       "merchant": .string(payment.merchant), "request": .string(payment.request.hex), "expires": .string(payment.expires.rfc3339),
       "reference": .string(String(payment.reference)), "unresolved": .bool(payment.isUnresolved(at: now)),
     ]
+    if !payment.splits.isEmpty {
+      let splits = payment.splits.map { JSONValue.object(["recipient": .string($0.recipient), "amount": .string(String($0.amount))]) }
+      object.set("splits", .array(splits))
+    }
     if let channel = payment.channel { object.set("channel", .string("0x" + channel.hex)) }
     if let transaction = payment.transaction { object.set("transaction", .string("0x" + transaction.hex)) }
     return object

@@ -58,8 +58,20 @@ extension Cashier {
     guard view.request == digest, view.presented == presented.digest || view.presented == Digest32(), view.challengeID == presented.credential?.challengeID else {
       return .answer(telling(view, problem(.paymentMismatch, challengeID: challengeID), presented))
     }
-    // It is its payer's, as far as can be told.
-    let isSameClient = view.client.limitKey == request.client.limitKey
+    return goOn(request, index, view, epoch: epoch, presented, isClient: view.client.limitKey == request.client.limitKey, at: now)
+  }
+
+  /// Goes on with a payment that its payer has brought with the same request, by itself or by the name that he has for it.
+  ///
+  /// - Parameters:
+  ///   - epoch: the ledger's, read before the payment was.
+  ///   - isSameClient: whether it is its payer's who asks, as far as can be told.
+  mutating func goOn(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ view: ChainPaymentView, epoch: UInt32, _ presented: PresentedPayment,
+    isClient isSameClient: Bool, at now: Timestamp
+  ) -> Verdict {
+    let (digest, challengeID) = (view.request, presented.credential?.challenge.id)
+    let word = told.flatMap { $0.id == view.id ? $0.word : nil }
     switch view.state {
     case .claimed, .submitted:
       guard isSameClient else { return .answer(problem(.paymentInFlight, challengeID: challengeID, retryAfter: Self.pendingRetry)) }
@@ -78,7 +90,7 @@ extension Cashier {
       return serve(request, index, view, presented, digest, at: now)
     case .serving: return .answer(telling(view, problem(.paymentInFlight, challengeID: challengeID, retryAfter: 1), presented))
     case .served:
-      guard isSameClient, case .stored(let stored) = ledger.outcome(outcomeKey(id, digest)) else {
+      guard isSameClient, let stored = storedOutcome(of: view.id, digest) else {
         return .answer(telling(view, alreadyPaid(view.reference, challengeID), presented))
       }
       let answer = replay(stored)
@@ -129,7 +141,7 @@ extension Cashier {
     }
     let payment = ChainPaymentOrder(
       id: charge.id, request: digest, payer: charge.payer.lowercase, recipient: offer.recipient.checksummed, presented: presented.digest,
-      amount: charge.amount, currency: offer.account, merchant: route.merchant, route: route.label, client: request.client, expires: charge.expires,
+      name: identifier, amount: offer.own, splits: offer.splits, currency: offer.account, merchant: route.merchant, route: route.label, client: request.client, expires: charge.expires,
       challengeID: credential?.challengeID, proof: proof)
     var order = SettlementOrder(payment: payment, chain: offer.chain, charge: charge, facilitated: facilitated, since: chains.block(offer.chain), entry: nil)
     // A contract's signature is judged by the contract first: nothing is claimed for what may be rubbish.
@@ -147,15 +159,22 @@ extension Cashier {
     at now: Timestamp
   ) -> Verdict {
     guard let ledger, let route = routes[Int(index)] else { return .answer(unavailable()) }
-    let key = outcomeKey(view.id, digest)
+    var key = outcomeKey(view.id, digest)
     let hold: Hold
     do throws(Refusal) {
-      hold = try ledger.serve(view.id, request: digest, idempotency: key, route: route.label, client: request.client, at: now)
-    } catch { return .answer(answer(error, request, index, presented.credential, nil, at: now)) }
+      do throws(Refusal) {
+        hold = try ledger.serve(view.id, request: digest, idempotency: key, route: route.label, client: request.client, at: now)
+      } catch {
+        guard error == .outcomeInFlight || error == .outcomeMismatch, key.key != view.id else { throw error }
+        // Its payer has used the name for something else, and has paid all the same: it is served under its own.
+        key = OutcomeKey(key: view.id, request: digest)
+        hold = try ledger.serve(view.id, request: digest, idempotency: key, route: route.label, client: request.client, at: now)
+      }
+    } catch { return .answer(telling(view, answer(error, request, index, presented.credential, nil, at: now), presented)) }
     let place = exchanges.take()
     remember(request, index, at: place)
     exchanges[place].payment = .held(hold)
-    exchanges[place].amount = view.amount
+    exchanges[place].amount = view.splits.reduce(view.amount) { $0.addingReportingOverflow($1.amount).partialValue }
     exchanges[place].wallet = Digest32()
     exchanges[place].reference = view.reference
     exchanges[place].currency = view.currency
@@ -173,7 +192,7 @@ extension Cashier {
     let content: Digest32
     switch request.content {
     case .none: content = SHA256.hash([UInt8]())
-    case .buffered(let octets): content = SHA256.hash(octets)
+    case .buffered(let octets): content = request.question.map { SHA256.hash($0) } ?? SHA256.hash(octets)
     case .streaming: return nil
     }
     var hash = SHA256()
@@ -264,5 +283,7 @@ extension Cashier {
 
 extension ChainPaymentView {
   /// The chain's number: the account's code ends with it.
-  var chainID: UInt64 { currency.split(separator: ":").last.flatMap { UInt64($0) } ?? 0 }
+  var chainID: UInt64 { Self.chainID(of: currency) }
+
+  static func chainID(of currency: String) -> UInt64 { currency.split(separator: ":").last.flatMap { UInt64($0) } ?? 0 }
 }

@@ -17,13 +17,28 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ range: Range<Int>, _ field: PaymentPayload.Field, at now: Timestamp
   ) -> Verdict {
     defer { (chainReason, identifier, correction) = (nil, nil, nil) }
+    let octets = UnsafeRawBufferPointer(rebasing: request.octets[range])
+    return x402(request, index, at: now) { () throws(X402Error) in try PaymentPayload.parse(octets, field: field) }
+  }
+
+  /// Resolves the payment of x402 that a call's message carries.
+  mutating func x402(_ request: borrowing PaidRequest, _ index: RouteIndex, paying payment: UnsafeRawBufferPointer, at now: Timestamp) -> Verdict {
+    defer { (chainReason, identifier, correction) = (nil, nil, nil) }
+    return x402(request, index, at: now) { () throws(X402Error) in
+      let payload = try X402Transport.payment(meta: payment)
+      guard payload.version == .v2 else { throw .unsupportedVersion }
+      return payload
+    }
+  }
+
+  private mutating func x402(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp, _ parse: () throws(X402Error) -> PaymentPayload
+  ) -> Verdict {
     guard isAvailable else { return .answer(unavailable()) }
     if let refused = refusedByRate(request, index) { return .answer(refused) }
     let sold = soldOnChains(index, at: now).filter { $0.printer != nil }
     let payload: PaymentPayload
-    do throws(X402Error) {
-      payload = try PaymentPayload.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field)
-    } catch {
+    do throws(X402Error) { payload = try parse() } catch {
       switch error.reason {
       // What can be read but is not sold here is told the offers anew.
       case .unsupportedScheme, .invalidNetwork: return .answer(failed(request, index, error.reason, at: now))
@@ -53,7 +68,7 @@ extension Cashier {
     do throws(ChainChargeError) {
       charge = try ExactEVM.check(payload, against: rails.requirements[place], token: offer.token, wallets: .all, now: now)
     } catch { return .answer(failed(request, index, error.x402Reason, at: now)) }
-    if let verdict = identify(request, index, payload, charge) { return verdict }
+    if let verdict = identify(request, index, payload, charge, presented, at: now) { return verdict }
     var facilitated: [UInt8]?
     if offer.isFacilitated {
       var content = ByteBuffer()

@@ -13,16 +13,13 @@ extension Cashier {
   // MARK: payment-identifier
 
   /// Reads what a payer calls his payment, and answers where the name was used; nil where the payment goes on. The payer is known by then.
-  mutating func identify(_ request: borrowing PaidRequest, _ index: RouteIndex, _ payload: PaymentPayload, _ charge: ChainCharge) -> Verdict? {
+  mutating func identify(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ payload: PaymentPayload, _ charge: ChainCharge, _ presented: PresentedPayment, at now: Timestamp
+  ) -> Verdict? {
     guard let ledger, settings.x402.identifier != .none, let route = routes[Int(index)] else { return nil }
     let name: String?
     do throws(X402Error) { name = try PaymentIdentifier.read(payload) } catch {
       return .answer(problem(.badRequest, detail: "A payment-identifier is 16 to 128 of A-Z a-z 0-9 _ and -."))
-    }
-    // Who has not signed with a key is not known before a contract was asked: a name of his is no claim to anything.
-    guard charge.signatureCheck == .recovered else {
-      identifier = nil
-      return nil
     }
     guard name != nil, let key = paymentName(payload) else {
       guard settings.x402.identifier == .required, payload.version == .v2 else { return nil }
@@ -30,18 +27,34 @@ extension Cashier {
     }
     guard let digest = requestDigest(request) else { return .collectBody(limit: route.digestLimit) }
     identifier = key
-    // Who brings the very payment again goes on with that.
-    guard ledger.payment(charge.id) == nil, ledger.promise(charge.id) == nil else { return nil }
+    // Who brings the very payment again goes on with that. Who has not signed with a key is not known before a contract was asked: a name of
+    // his gets no answer, and the ledger claims nothing twice by it.
+    guard ledger.payment(charge.id) == nil, ledger.promise(charge.id) == nil, charge.signatureCheck == .recovered else { return nil }
+    let (epoch, other) = (ledger.epoch, ledger.payment(named: key))
+    let promise = other.flatMap { ledger.promise($0) }
+    if let other, promise == nil, let view = ledger.payment(other) {
+      // He has signed just now: it is the payer who asks.
+      return view.request == digest ? goOn(request, index, view, epoch: epoch, presented, isClient: true, at: now) : .answer(problem(.paymentMismatch))
+    }
     switch ledger.outcome(OutcomeKey(key: key, request: digest)) {
-    case .stored(let stored)?: return .answer(replay(stored))
+    case .stored(var stored)?:
+      guard let promise else { return .answer(replay(stored)) }
+      stored.receipt = []
+      return .answer(telling(promise, replay(stored), payer: charge.payer))
     case .mismatch?: return .answer(problem(.paymentMismatch))
     case .inFlight?: return .answer(problem(.idempotencyInFlight, retryAfter: 1))
     case nil: break
     }
-    let other = chains?.identifiers.use(key, for: charge.id) { id in
-      id != charge.id && (ledger.payment(id) != nil || ledger.promise(id) != nil)
-    }
+    // The ledger claims nothing by a name that another payment has; what is promised has no answer yet.
     return other == nil ? nil : .answer(problem(.paymentInFlight, retryAfter: 5))
+  }
+
+  /// The answer that was kept for a payment: under its own name, or under what its payer calls it.
+  func storedOutcome(of id: Digest32, _ digest: Digest32) -> StoredOutcome? {
+    for key in [id, identifier ?? id] {
+      if case .stored(let stored)? = ledger?.outcome(OutcomeKey(key: key, request: digest)) { return stored }
+    }
+    return nil
   }
 
   /// What a payer calls his payment, together with who he says that he is; nil where he says nothing, or nothing that is a name.
@@ -82,10 +95,11 @@ extension Cashier {
   // MARK: sign-in-with-x
 
   /// A nonce of ours: eight random octets, and as many that prove it.
-  func signInNonce(_ random: UInt64) -> (UInt64, UInt64) { (random, Self.proof(random, keys.challengeSecrets.current)) }
+  func signInNonce(_ random: UInt64) -> (UInt64, UInt64) { (random, proof(random, keys.challengeSecrets.current)) }
 
-  private static func proof(_ random: UInt64, _ key: HMACKey) -> UInt64 {
-    let text = Array("sign-in-with-x".utf8) + withUnsafeBytes(of: random.littleEndian) { Array($0) }
+  /// Holds for this process only: which nonces were used is not known after a restart.
+  private func proof(_ random: UInt64, _ key: HMACKey) -> UInt64 {
+    let text = Array("sign-in-with-x".utf8) + [random, chains?.signIns.salt ?? 0].flatMap { withUnsafeBytes(of: $0.littleEndian) { Array($0) } }
     return key.authenticate(text).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
   }
 
@@ -93,7 +107,7 @@ extension Cashier {
   private func isOwn(_ nonce: String) -> Bool {
     guard nonce.utf8.count == 32, let octets = Hex.decode(nonce), octets.count == 16 else { return false }
     let (random, proof) = octets.withUnsafeBytes { ($0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)) }
-    return ([keys.challengeSecrets.current] + keys.challengeSecrets.previous).contains { Self.proof(random, $0) == proof }
+    return ([keys.challengeSecrets.current] + keys.challengeSecrets.previous).contains { self.proof(random, $0) == proof }
   }
 
   static func signInKey(_ payer: Address, _ digest: Digest32) -> OutcomeKey {
@@ -131,7 +145,7 @@ extension Cashier {
       let paid = Int64(String(decoding: stored.receipt, as: UTF8.self)), now <= Timestamp(microseconds: paid) + span
     else { return .answer(challenge(request, index, .paymentRequired, detail: "The wallet has not paid for this, or too long ago.", at: now)) }
     let nonce = Array(proof.nonce.lowercased().utf8).withUnsafeBytes { SHA256.hash($0) }
-    guard chains.signIns.use(nonce, for: now, unless: { _ in true }) == nil else {
+    guard chains.signIns.use(nonce, at: now) else {
       return .answer(
         failed(request, index, .verificationFailed, detail: "The sign-in does not hold: \(SignInProof.Fault.nonce.rawValue).", at: now))
     }

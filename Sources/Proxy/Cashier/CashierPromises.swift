@@ -52,7 +52,8 @@ extension Cashier {
     case .unknown?: return .answer(problem(.paymentPending, retryAfter: Self.pendingRetry))
     case .settled?, nil: break
     }
-    if let verdict = identify(request, index, payload, charge) { return verdict }
+    let brought = PresentedPayment(dialect: .x402(.v2), digest: presented, credential: nil)
+    if let verdict = identify(request, index, payload, charge, brought, at: now) { return verdict }
     var resource = info
     resource.url = self.resource(of: request).url
     let seat = PromiseSeat(payment, chain: offer.chain, facilitated: offer.isFacilitated ? (payload, requirements, resource) : nil)
@@ -81,11 +82,11 @@ extension Cashier {
       return serve(request, index, offer, payment, seat, digest, at: now)
     case .serving: return .answer(problem(.paymentInFlight, retryAfter: 1))
     case .owed, .kept, .lost:
-      guard isSameClient, case .stored(var stored) = ledger.outcome(outcomeKey(charge.id, digest)) else {
-        return .answer(telling(view, alreadyPaid(view.reference, nil), offer, charge))
+      guard isSameClient, var stored = storedOutcome(of: charge.id, digest) else {
+        return .answer(telling(view, alreadyPaid(view.reference, nil), payer: charge.payer))
       }
       stored.receipt = []
-      return .answer(telling(view, replay(stored), offer, charge))
+      return .answer(telling(view, replay(stored), payer: charge.payer))
     }
   }
 
@@ -112,8 +113,8 @@ extension Cashier {
     _ presented: Digest32
   ) -> ChainPaymentOrder {
     ChainPaymentOrder(
-      id: charge.id, request: digest, payer: charge.payer.lowercase, presented: presented, amount: charge.amount, currency: offer.account, merchant: route.merchant,
-      route: route.label, client: request.client, expires: charge.expires)
+      id: charge.id, request: digest, payer: charge.payer.lowercase, presented: presented, name: identifier, amount: charge.amount, currency: offer.account,
+      merchant: route.merchant, route: route.label, client: request.client, expires: charge.expires)
   }
 
   private func order(_ seat: PromiseSeat, _ charge: ChainCharge, _ payment: ChainPaymentOrder, entry: AwaitedEntry?) -> SettlementOrder {
@@ -246,10 +247,10 @@ extension Cashier {
     return response
   }
 
-  private func telling(_ view: ChainPromiseView, _ answer: Answer, _ offer: RouteRails.Offer, _ charge: ChainCharge) -> Answer {
+  func telling(_ view: ChainPromiseView, _ answer: Answer, payer: Address) -> Answer {
     var answer = answer
     var line = ByteBuffer()
-    response(view, chain: offer.chain, payer: charge.payer).appendField(.v2, to: &line)
+    response(view, chain: ChainPaymentView.chainID(of: view.currency), payer: payer).appendField(.v2, to: &line)
     answer.fields += line.array()
     return answer
   }

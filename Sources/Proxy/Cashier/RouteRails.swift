@@ -1,6 +1,7 @@
 import Bytes
 import Configuration
 import Encoding
+import Ledger
 import Ethereum
 import Metering
 import Methods
@@ -18,7 +19,11 @@ struct RouteRails: Sendable {
     let account: String
     /// Who settles: a facilitator, where the chain has one and the dialect is its own.
     var isFacilitated: Bool
+    /// What of the amount goes to others.
+    var splits: [ChainSplit] = []
 
+    /// What of the amount is the merchant's own, in base units.
+    var own: UInt128 { splits.reduce(amount) { $0 - min($0, $1.amount) } }
     var chain: UInt64 { token.chain }
   }
 
@@ -72,6 +77,8 @@ struct RouteRails: Sendable {
           supportsEIP3009: token.transfers.contains(.eip3009), supportsPermit2: token.transfers.contains(.permit2))
         let account = Self.account(token.currency, chain: chain.id)
         var offer = Offer(token: known, recipient: recipient, amount: price.chargeAmount, account: account, isFacilitated: false)
+        let splits = route.splits.compactMap { split in split.addresses[chain.name].map { (address: $0, split: split) } }
+        offer.splits = splits.map { ChainSplit(recipient: $0.address.lowercase, amount: $0.split.amount) }
         switch rail {
         case .prepaid: break
         case .x402:
@@ -85,13 +92,14 @@ struct RouteRails: Sendable {
           }
         case .evm:
           guard isCharged else { continue }
-          charges.append((offer, .evm(Self.charge(offer, chain, route.description))))
+          charges.append((offer, .evm(Self.charge(offer, chain, route.description, splits))))
           chargeRails.append(rail)
         case .tempo:
           guard isCharged else { continue }
           let request = TempoCharge(
             amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
-            feePayer: chain.canSponsor, supportedModes: chain.canSponsor ? [.pull] : nil)
+            feePayer: chain.canSponsor, memo: route.memo?.octets,
+            splits: splits.map { TempoCharge.Split(recipient: $0.address, amount: $0.split.amount, memo: $0.split.memo?.octets) }, supportedModes: chain.canSponsor ? [.pull] : nil)
           charges.append((offer, .tempo(request)))
           chargeRails.append(rail)
         }
@@ -118,16 +126,22 @@ struct RouteRails: Sendable {
   }
 
   /// What MPP asks for. What we submit ourselves needs who signs; what the payer sends needs nothing but a node.
-  private static func charge(_ offer: Offer, _ chain: Settings.Chain, _ description: String?) -> EVMCharge {
+  private static func charge(
+    _ offer: Offer, _ chain: Settings.Chain, _ description: String?, _ splits: [(address: Address, split: Settings.Split)]
+  ) -> EVMCharge {
     var types: [EVMCharge.CredentialType] = []
     if chain.signer != nil {
       if offer.token.supportsPermit2 { types.append(.permit2) }
       if offer.token.supportsEIP3009 { types.append(.authorization) }
     }
+    // Permits alone pay several at once.
+    let isSplit = !splits.isEmpty
+    let own: [EVMCharge.CredentialType] = isSplit ? [] : [.transaction] + (chain.acceptsHash ? [.hash] : [])
     return EVMCharge(
       amount: offer.amount, currency: offer.token.address, recipient: offer.recipient, description: description, chainID: chain.id,
-      permit2: offer.token.permit2, spender: chain.signerAddress, credentialTypes: types + [.transaction] + (chain.acceptsHash ? [.hash] : []),
-      decimals: UInt8(clamping: offer.token.currency.decimals))
+      permit2: offer.token.permit2, spender: chain.signerAddress, credentialTypes: types.filter { !isSplit || $0 == .permit2 } + own,
+      decimals: UInt8(clamping: offer.token.currency.decimals),
+      splits: splits.map { EVMCharge.Split(recipient: $0.address, amount: $0.split.amount, memo: $0.split.memo?.text) })
   }
 
   /// What an offer needs to be kept.

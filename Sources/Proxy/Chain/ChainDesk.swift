@@ -4,6 +4,7 @@ import Ethereum
 import HTTP
 import IO
 import Ledger
+import Payments
 import Synchronization
 
 /// Settles payments on chains, once for the whole process: one task each, however many requests wait for it.
@@ -59,9 +60,8 @@ final class ChainDesk: Sendable {
   }
 
   private let state = Mutex(State())
-  /// What payers call payments that are under way, and nonces of sign-ins that were used.
-  let identifiers = UsedNames<Digest32>(limit: 65_536)
-  let signIns = UsedNames<Timestamp>(limit: 65_536)
+  /// Nonces of sign-ins that were used.
+  let signIns = UsedNonces(span: SignInWithX.maximumAge * 2)
   private let ledger: Ledger
   private let services: ServiceClient
   private let notices: NoticeBoard
@@ -185,7 +185,7 @@ final class ChainDesk: Sendable {
     // It waits for services most of the time.
     let task = Task(executorPreference: services) { [self] in
       let word = await chain.settle(order)
-      conclude(order.id, word)
+      conclude(order.id, word, expires: order.charge.expires)
     }
     state.withLock { state in
       if state.tasks[order.id] != nil { state.tasks[order.id]?.task = task }
@@ -193,7 +193,7 @@ final class ChainDesk: Sendable {
     return true
   }
 
-  private func conclude(_ id: Digest32, _ word: SettlementWord) {
+  private func conclude(_ id: Digest32, _ word: SettlementWord, expires: Timestamp) {
     let waiters = state.withLock { state in
       if let place = state.tasks.removeValue(forKey: id) {
         if let client = place.client {
@@ -205,7 +205,10 @@ final class ChainDesk: Sendable {
         if !place.isClaimed { state.unclaimed -= 1 }
       }
       if case .unknown = word {
-        let pause = state.schedule[id].map { min($0.pause * 2, Self.longestInterval) } ?? Self.keeperInterval
+        // What runs out soon is not left alone until then.
+        let left = max((expires - .now()) / 4, Self.keeperInterval)
+        let longest = expires > .now() ? min(Self.longestInterval, left) : Self.longestInterval
+        let pause = state.schedule[id].map { min($0.pause * 2, longest) } ?? Self.keeperInterval
         state.schedule[id] = (.now() + pause, pause)
       } else {
         state.schedule[id] = nil
@@ -239,10 +242,32 @@ final class ChainDesk: Sendable {
       }
       return open.filter { state.tasks[$0.id] == nil && (state.schedule[$0.id]?.next ?? now) <= now }
     }
-    for view in due {
-      guard let order = SettlementOrder(view, epoch: epoch) else { continue }
-      _ = settle(order, nil)
+    // What can still run out has the first places; of the rest nobody can do more than ask again.
+    for isOver in [false, true] {
+      for view in due where (view.expires <= .now()) == isOver {
+        guard let order = SettlementOrder(view, epoch: epoch) else { continue }
+        _ = settle(order, nil)
+      }
     }
+  }
+
+  /// Takes a payment's place, so that nothing is done for it until it is given back; false where something is being done.
+  func reserve(_ id: Digest32) -> Bool {
+    state.withLock { state in
+      guard state.tasks[id] == nil, !state.isStopped else { return false }
+      state.tasks[id] = Place(task: nil, client: nil, isClaimed: true)
+      state.kept += 1
+      return true
+    }
+  }
+
+  /// Gives a payment's place back; who has come to wait for it meanwhile asks again.
+  func giveBack(_ id: Digest32) {
+    let waiters = state.withLock { state -> [Waiter] in
+      if state.tasks.removeValue(forKey: id) != nil { state.kept -= 1 }
+      return state.waiters.removeValue(forKey: id) ?? []
+    }
+    tell(waiters, id, .unknown)
   }
 
   /// Looks after payments whose outcome nobody could tell, whether their payers come back or not.

@@ -81,10 +81,10 @@ extension Chain {
           case nil: return .unknown
           }
         case .permit:
-          // No log tells which permit moved the money: the very call does.
+          // No log tells which permit moved the money: the very call does, or another one of the same contract that uses the permit's nonce.
           guard let record = try? await rpc.transaction(hash) else { return .unknown }
           guard pays(order, receipt, use) == true else { continue }
-          if record.to == to, record.input == data { return await isDeep(receipt) ? .paid(hash) : .shallow }
+          if record.to == to, record.input == data || record.input.flatMap({ NonceUse(of: $0, to: to) }) == use { return await isDeep(receipt) ? .paid(hash) : .shallow }
           isDoubtful = true
         }
       }

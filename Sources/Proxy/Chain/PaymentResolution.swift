@@ -17,6 +17,9 @@ public enum PaymentFate: Sendable, Equatable {
 /// Why a payment's fate is not taken from an operator.
 public enum ResolutionObstacle: String, Sendable {
   case isElse = "the payment is not under way: see farebox payment show"
+  case inTask = "the proxy is finding out by itself what becomes of the payment: wait until its time is over"
+  case paysAnother = "another payment was settled by this transaction, or is to be"
+  case nobodyAsked = "no node can be asked about the payment's chain here: what was found on the chain is to be believed with --force"
   case inOutbox = "a transaction of ours for it is on its way: it tells by itself what becomes of the payment"
   case noPayment = "the transaction is in no block, or not deep enough, or its Transfer events do not show this payment"
   case mayLand = "by the chain it has landed, or still may: its nonce is unused and has not run out, or it was used by what paid"
@@ -27,10 +30,9 @@ extension ChainDesk {
   /// How long a check may take.
   private static var resolutionTime: Duration { .seconds(30) }
 
-  /// Compares what an operator says with the chain, where a node can be asked; nil where nothing speaks against it. Waits for nodes: not for
-  /// an event loop.
+  /// Compares what an operator says with the chain; nil where it agrees. Waits for nodes: not for an event loop.
   func obstacle(to fate: PaymentFate, of view: ChainPaymentView, epoch: UInt32) -> ResolutionObstacle? {
-    guard let chain = chains().first(where: { $0.plan.id == view.chainID }), let order = SettlementOrder(view, epoch: epoch) else { return nil }
+    guard let chain = chains().first(where: { $0.plan.id == view.chainID }), let order = SettlementOrder(view, epoch: epoch) else { return .nobodyAsked }
     let box = ResolutionBox()
     Task { box.set(await chain.obstacle(to: fate, of: order)) }
     let end = Instant.now() + Self.resolutionTime
@@ -53,17 +55,16 @@ private final class ResolutionBox: Sendable {
 
 extension Chain {
   fileprivate func obstacle(to fate: PaymentFate, of order: SettlementOrder) async -> ResolutionObstacle? {
-    guard let rpc else { return nil }
+    guard let rpc else { return .nobodyAsked }
     switch fate {
     case .settled(let transaction):
       switch await rpc.look(for: transaction) {
       case .nothing: return .noAnswer
       case .absent: return .noPayment
       case .receipt(let receipt):
-        // Who has sent it, and how, is the operator's to judge: that is what he is asked for.
         let transfers = receipt.logs.compactMap { TransferEvent($0) }
         guard receipt.isSuccessful, order.charge.isPaid(by: transfers), await isDeep(receipt) else { return .noPayment }
-        return nil
+        return await obstacle(to: transaction, of: order, rpc)
       }
     case .failed:
       guard case .call = order.charge.means else { return await obstacleToFailure(of: order, rpc) }
@@ -73,6 +74,25 @@ extension Chain {
       // The nonce was used, and whether by what paid is what the operator has looked at; or no node answers.
       case .unknown: return await rpc.isAnswering ? nil : .noAnswer
       }
+    }
+  }
+
+  /// Whether a transaction that moved as much as a payment is to may have been made for something else.
+  private func obstacle(to transaction: Digest32, of order: SettlementOrder, _ rpc: ChainRPC) async -> ResolutionObstacle? {
+    switch order.charge.means {
+    // Which transactions replace a payer's own is the operator's to judge.
+    case .transaction, .hash, .none: return nil
+    case .call(let to, let data):
+      switch await findLanded(order) {
+      case .paid(let hash): return hash == transaction ? nil : .noPayment
+      // Its nonce is unused, or was used by what does not pay.
+      case .shallow, .unused, .spent: return .noPayment
+      case .unknown: break
+      }
+      guard let record = try? await rpc.transaction(transaction) else { return .noAnswer }
+      // What the chain's own words do not tell is the operator's to judge, but for the use of another nonce.
+      guard let called = record.to, let input = record.input, let other = NonceUse(of: input, to: called) else { return nil }
+      return other == NonceUse(of: data, to: to) ? nil : .noPayment
     }
   }
 

@@ -57,19 +57,21 @@ extension Chain {
     return await coversAll(order, rpc)
   }
 
-  /// Looks whether the payer's money covers all that he has promised here and not paid, and not this one alone.
+  /// Looks whether the payer's money covers all that he has promised here and not paid, and what he pays at this moment, and not this one alone.
   private func coversAll(_ order: SettlementOrder, _ rpc: ChainRPC) async -> SettlementWord? {
     guard let token = order.charge.transfers.first?.token else { return nil }
-    let others = promisedBeside(order)
+    let (promised, moving) = (promisedBeside(order), ledger.underWay(by: order.payment.payer, currency: order.payment.currency, besides: order.id))
+    let (others, carries) = promised.addingReportingOverflow(moving)
     let (sum, overflows) = others.addingReportingOverflow(order.charge.amount)
-    guard others > 0, !overflows else { return overflows ? order.refused(.permit2InsufficientBalance) : nil }
+    guard others > 0, !carries, !overflows else { return carries || overflows ? order.refused(.permit2InsufficientBalance) : nil }
     // What Permit2 may take counts like what there is: each promise alone would pass with an allowance for one.
     let allowance = ERC20.allowance(owner: order.charge.payer, spender: Permit2.address)
-    for (question, reason) in [(ERC20.balanceOf(order.charge.payer), X402Reason.permit2InsufficientBalance), (allowance, .permit2AllowanceRequired)] {
+    let questions = [(ERC20.balanceOf(order.charge.payer), sum, X402Reason.permit2InsufficientBalance), (allowance, sum - moving, .permit2AllowanceRequired)]
+    for (question, least, reason) in questions {
       guard let answer = try? await rpc.call(to: token, data: question, from: nil), answer.count == 32, let word = Word256(bigEndian: answer) else {
         return .unavailable
       }
-      if word < Word256(sum) { return order.refused(reason) }
+      if word < Word256(least) { return order.refused(reason) }
     }
     return nil
   }
@@ -78,43 +80,80 @@ extension Chain {
     ledger.promised(by: order.payment.payer, currency: order.payment.currency, besides: order.id, at: .now())
   }
 
-  /// Has a facilitator settle what is owed: it is asked again until the payer's signature has run out.
+  // MARK: what is owed
+
+  /// How long after a call that may have landed the next one is made.
+  private static var owedPause: Duration { .seconds(10) }
+  /// Looks in a row; then the desk comes back to it, so that what cannot be settled now leaves its place to others.
+  private static var owedRounds: Int { 14 }
+
+  /// Has a facilitator settle what is owed. Whether it was asked, and what it has named, stands in the ledger: `claimed` until a call may have
+  /// moved the money, `submitted` from then on. With a node only the chain says what became of it; without one, what was asked for is never
+  /// given up.
   func settleOwed(_ order: SettlementOrder, _ content: [UInt8]) async -> SettlementWord {
     guard let facilitator, let entry = order.entry, await ledger.isDurable(entry) else { return .unknown }
-    // Whether a call may have landed whose answer was lost, or is still to come.
-    var mayHaveLanded = ledger.payment(order.id)?.transaction != nil
+    var spentLooks = 0
+    // What was asked for before may be on its way.
+    var next = ledger.payment(order.id).flatMap { $0.state == .submitted ? $0.since + Self.owedPause : nil } ?? .now()
     for round in 0..<Int.max where !Task.isCancelled {
-      switch await facilitator.settle(content) {
-      case .settled(let transaction):
-        if let word = await confirmed(order, transaction) { return word }
-        mayHaveLanded = true
-      case .pending(let transaction):
-        mayHaveLanded = true
-        _ = try? ledger.submitted(order.id, transaction: transaction, at: .now())
-      case .used: if mayHaveLanded { return await settled(order, ledger.payment(order.id)?.transaction) }
-      // The payer's money may come back before the signature has run out.
-      case .refused(let reason), .failed(let reason):
-        if Timestamp.now() > order.charge.expires, !mayHaveLanded { return await release(order, order.refused(reason)) }
-      case .notAsked: break
-      case .unknown: mayHaveLanded = true
+      var mayCall = Timestamp.now() >= next
+      let isOver = Timestamp.now() > order.charge.expires
+      if isAsked(order), rpc != nil {
+        switch await findLanded(order) {
+        case .paid(let hash): return await settled(order, hash)
+        case .unused(forEver: true): return await release(order, order.refused(.uptoTransactionFailed))
+        case .spent:
+          spentLooks += 1
+          if spentLooks >= Self.spentLooks, isOver { return await release(order, order.refused(.permit2InvalidNonce)) }
+          mayCall = false
+        case .unused(forEver: false): break
+        case .shallow, .unknown: mayCall = false
+        }
       }
-      // Nothing new comes any more; an operator has to look.
-      guard Timestamp.now() < order.charge.expires + Self.margin else { return .unknown }
+      if !isOver, mayCall {
+        if let word = await callOwed(order, facilitator, content) { return word }
+        next = .now() + (isAsked(order) ? Self.owedPause : .zero)
+      } else if isOver, !isAsked(order) {
+        return await release(order, order.refused(.permit2DeadlineExpired))
+      }
+      // Without a node nothing new comes any more: an operator has to look.
+      guard round < Self.owedRounds, rpc != nil || !isOver else { return .unknown }
       await pause(round)
     }
     return .unknown
   }
 
-  /// Compares what a facilitator says with the chain, where that can be asked; nil while it cannot be told.
-  private func confirmed(_ order: SettlementOrder, _ transaction: Digest32?) async -> SettlementWord? {
-    guard let rpc, let transaction else { return await settled(order, transaction) }
-    for round in 0..<8 {
-      if case .receipt(let receipt) = await rpc.look(for: transaction), await isDeep(receipt) {
-        guard receipt.isSuccessful, order.charge.isPaid(by: receipt.logs.compactMap { TransferEvent($0) }) else { return nil }
-        return await settled(order, transaction)
-      }
-      await pause(min(round, 3))
+  /// Whether money may have been moved for a payment.
+  private func isAsked(_ order: SettlementOrder) -> Bool { ledger.payment(order.id)?.state == .submitted }
+
+  /// Calls the facilitator once; nil where what became of it is still to be found out.
+  private func callOwed(_ order: SettlementOrder, _ facilitator: Facilitator, _ content: [UInt8]) async -> SettlementWord? {
+    let wasAsked = isAsked(order)
+    do throws(Refusal) {
+      guard try await ledger.commit({ () throws(Refusal) in try ledger.submitted(order.id, transaction: nil, at: .now()) }) else { return .unknown }
+    } catch { return .unknown }
+    switch await facilitator.settle(content) {
+    case .settled(let transaction):
+      // Its word is all there is without a node.
+      guard rpc != nil else { return await settled(order, transaction) }
+      keep(transaction, of: order)
+    case .pending(let transaction): keep(transaction, of: order)
+    case .used:
+      // An earlier call of ours has used it, most likely; where there was none, somebody else has.
+      if wasAsked { return rpc == nil ? await settled(order, ledger.payment(order.id)?.transaction) : nil }
+      await retract(order)
+    case .refused, .failed, .notAsked: if !wasAsked { await retract(order) }
+    case .unknown: break
     }
     return nil
+  }
+
+  private func keep(_ transaction: Digest32?, of order: SettlementOrder) {
+    if let transaction { _ = try? ledger.submitted(order.id, transaction: transaction, at: .now()) }
+  }
+
+  /// Takes back that money may have moved: the only one who was asked to move it has said that he did not.
+  private func retract(_ order: SettlementOrder) async {
+    do throws(Refusal) { _ = try await ledger.commit { () throws(Refusal) in try ledger.retracted(order.id, at: .now()) } } catch {}
   }
 }

@@ -77,6 +77,8 @@ struct PaidRequest: ~Copyable {
   var isUpgrade = false
   /// Whether it is a call whose credential stands in its message.
   var isCall = false
+  /// What a call asks for, in place of the content that it came in; nil elsewhere.
+  var question: [UInt8]?
 }
 
 /// What the cashier decides about a request.

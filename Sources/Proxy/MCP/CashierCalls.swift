@@ -45,6 +45,15 @@ extension Cashier {
     }
   }
 
+  /// Decides about a call that carries a payment of x402.
+  mutating func admitCall(_ request: borrowing PaidRequest, paying payment: UnsafeRawBufferPointer, at now: Timestamp) -> Verdict {
+    guard let index = request.route, Int(index) < routes.count, routes[Int(index)] != nil else { return .free }
+    renewKeys()
+    let verdict = x402(request, index, paying: payment, at: now)
+    guard !cors.origins.isEmpty, request.head.pointee.has(.origin) else { return verdict }
+    return withCORS(verdict, request)
+  }
+
   /// Answers a credential that could not even be read as one.
   mutating func malformedCredential(_ request: borrowing PaidRequest, _ index: RouteIndex, _ detail: String, at now: Timestamp) -> Answer {
     failed(request, index, .malformedCredential, detail: detail, at: now)
@@ -94,21 +103,38 @@ extension Cashier {
     exchanges[exchange.place].isWithheld = false
   }
 
-  /// Settles a call, or gives everything back; returns the entry that its response waits for, and the encoded receipt.
-  mutating func settleCall(_ exchange: PaidExchange, isCharged: Bool, at now: Timestamp) -> (after: LSN, receipt: [UInt8]) {
+  /// What a client is told of a call's payment.
+  enum CallReceipt {
+    case none
+    /// MPP's, encoded.
+    case receipt([UInt8])
+    /// x402's: the field line that HTTP has for it.
+    case settlement([UInt8])
+  }
+
+  /// Settles a call, or gives everything back; returns the entry that its response waits for, and the receipt.
+  mutating func settleCall(_ exchange: PaidExchange, isCharged: Bool, at now: Timestamp) -> (after: LSN, receipt: CallReceipt) {
     let place = exchange.place
-    guard place != PaidExchange.none else { return (Self.never, []) }
+    guard place != PaidExchange.none else { return (Self.never, .none) }
     exchanges[place].isWithheld = false
+    var settlement: CallReceipt?
+    if let chain = exchanges[place].chain {
+      // Money that has moved is told of, also where the call has failed: the same payment buys it again.
+      var line = ByteBuffer()
+      appendChainReceipt(place, chain, to: &line, at: now)
+      settlement = .settlement(line.array())
+    }
     guard isCharged else {
       exchanges[place].isCharged = false
       giveBack(place, cause: .upstreamStatus, at: now)
-      return (0, [])
+      return (0, settlement ?? .none)
     }
+    if let settlement { return (settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now), settlement) }
     var receipt = ByteBuffer()
-    guard printReceipt(place, to: &receipt, at: now) else { return (Self.never, []) }
+    guard printReceipt(place, to: &receipt, at: now) else { return (Self.never, .none) }
     exchanges[place].receipt = receipt.array()
     let after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
-    return (after, receipt.array())
+    return (after, .receipt(receipt.array()))
   }
 
   /// The field lines by which a page of another origin may read the answer of a paid exchange.

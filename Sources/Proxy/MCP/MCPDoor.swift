@@ -102,6 +102,8 @@ extension Worker {
       }
       if let place { priced.append((number, exchange.calls.count, place)) }
       exchange.calls.append(MCPExchange.Call(identifier: identifier, subject: message.subject, presentsCredential: read.hasCredential(number)))
+      let last = exchange.calls.count - 1
+      exchange.calls[last].speaksX402 = message.paysByX402 || route.asksByX402 && !read.hasCredential(number)
     }
     if !priced.isEmpty, let refusal = refusal(of: connection.pointee.route) {
       var reply = refusal.answer()
@@ -169,7 +171,13 @@ extension Worker {
       case .free: break
       case .paid(let paid): exchange.calls[call].exchange = paid
       case .answer(let answer): exchange.calls[call].answer = answer
-      case .collectBody, .awaitPrice, .awaitSettlement: exchange.calls[call].answer = cashier.unavailable()
+      case .collectBody, .awaitPrice: exchange.calls[call].answer = cashier.unavailable()
+      case .awaitSettlement(let order):
+        guard read.isBatch else {
+          awaitSettlement(index, asked.octets, order)
+          return false
+        }
+        exchange.calls[call].answer = cashier.problem(.badRequest, detail: "What is paid on a chain is not called in a batch. Send it alone.")
       case .pending(let pending):
         guard read.isBatch else {
           awaitOthers(index, pending)
@@ -199,8 +207,12 @@ extension Worker {
     return target.withUnsafeBytes { named in
       var request = paidRequest(
         index, place, asked.octets, asked.query == nil ? named : asked.path, asked.query == nil ? nil : named)
+      // Who calls the same again, under another id and with another payment, asks for the same.
+      let payment = read.payment(message, in: content)
+      if payment != nil || request.head.pointee.has(.paymentSignature) { request.question = read.question(message, in: content) }
       if case .fields = dialect { return Cashier.CallVerdict(verdict: cashier.admit(request, at: wall)) }
       request.isCall = true
+      if let payment { return Cashier.CallVerdict(verdict: cashier.admitCall(request, paying: payment, at: wall)) }
       do throws(MCPError) {
         return cashier.admitCall(request, try read.credential(message, in: content), at: wall)
       } catch {

@@ -52,6 +52,8 @@ final class MCPExchange {
     /// It was refused, or manages a session: what to answer in place of a response.
     var answer: Answer?
     var presentsCredential = false
+    /// Whether the client is told in the words of x402 what it has to pay.
+    var speaksX402 = false
     var manages = false
     /// Tells whether the client has cancelled it; nil where nothing pays for it.
     var cancellation: CallCancellation?

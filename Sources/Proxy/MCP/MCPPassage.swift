@@ -1,4 +1,5 @@
 import Bytes
+import Encoding
 import HTTP
 import Ledger
 import MCP
@@ -111,10 +112,15 @@ extension Worker {
     if isPaid, !exchange.isBatch, !read.messages.contains(where: { $0.outcome != nil }) { return false }
     let receipt = resolve(index, exchange, &read, content)
     settleUnanswered(index, exchange)
-    if case .fields = exchange.dialect, !receipt.isEmpty {
-      connection.pointee.keptFields.append("Payment-Receipt: ")
-      connection.pointee.keptFields.append(receipt)
-      connection.pointee.keptFields.append("\r\n")
+    if case .fields = exchange.dialect {
+      switch receipt {
+      case .none: break
+      case .receipt(let encoded):
+        connection.pointee.keptFields.append("Payment-Receipt: ")
+        connection.pointee.keptFields.append(encoded)
+        connection.pointee.keptFields.append("\r\n")
+      case .settlement(let line): connection.pointee.keptFields.append(line)
+      }
     }
     guard !read.isUntouched else { return true }
     let text = read.text(content)
@@ -126,8 +132,8 @@ extension Worker {
 
   /// Settles the calls whose responses are among the messages, and adds receipts and prices. Returns the receipt of a client that looks
   /// for it in a field.
-  private mutating func resolve(_ index: Int, _ exchange: MCPExchange, _ read: inout MCPAnswer, _ content: UnsafeRawBufferPointer) -> [UInt8] {
-    var told: [UInt8] = []
+  private mutating func resolve(_ index: Int, _ exchange: MCPExchange, _ read: inout MCPAnswer, _ content: UnsafeRawBufferPointer) -> Cashier.CallReceipt {
+    var told = Cashier.CallReceipt.none
     for (number, message) in read.messages.enumerated() {
       guard let identifier = message.identifier, let outcome = message.outcome, let call = exchange.call(for: identifier),
         !exchange.calls[call].isAnswered
@@ -148,15 +154,25 @@ extension Worker {
       case .failure: isCharged = exchange.route.chargesErrors || exchange.calls[call].isCancelled
       case .unfinished: isCharged = exchange.calls[call].isCancelled
       }
-      let encoded = settle(index, exchange, call, isCharged: isCharged)
-      if case .fields = exchange.dialect { told = encoded } else if let json = RPCCredential.receipt(encoded), !encoded.isEmpty { read.addReceipt(json, at: number) }
+      let receipt = settle(index, exchange, call, isCharged: isCharged)
+      if case .fields = exchange.dialect {
+        told = receipt
+      } else {
+        switch receipt {
+        case .none: break
+        case .receipt(let encoded): if let json = RPCCredential.receipt(encoded) { read.addReceipt(json, at: number) }
+        case .settlement(let line):
+          let json = MCPReply.lines(line, of: "payment-response").first.flatMap { Base64.decode($0) }
+          if let json { read.addReceipt(json, at: number, isX402: true) }
+        }
+      }
     }
     return told
   }
 
-  /// Settles one call; the answer then waits for the entry. Returns the receipt; empty where there is none.
-  private mutating func settle(_ index: Int, _ exchange: MCPExchange, _ call: Int, isCharged: Bool) -> [UInt8] {
-    guard downstreams.pointer(index).pointee.has(.paid), let paid = exchange.calls[call].exchange else { return [] }
+  /// Settles one call; the answer then waits for the entry. Returns the receipt.
+  private mutating func settle(_ index: Int, _ exchange: MCPExchange, _ call: Int, isCharged: Bool) -> Cashier.CallReceipt {
+    guard downstreams.pointer(index).pointee.has(.paid), let paid = exchange.calls[call].exchange else { return .none }
     let (after, receipt) = cashier.settleCall(paid, isCharged: isCharged, at: wall)
     setGate(index, after)
     return receipt
@@ -202,7 +218,10 @@ extension Worker {
       guard var read = try? MCPAnswer(content) else { return exchange.awaitsResponses ? nil : block.octets }
       let receipt = resolve(index, exchange, &read, content)
       var octets = read.isUntouched ? block.octets : block.replacing(data: read.text(content))
-      if case .fields = exchange.dialect, !receipt.isEmpty { octets += Array("event: payment-receipt\ndata: ".utf8) + receipt + Array("\n\n".utf8) }
+      // x402 has no event for it: who asks again learns of the settlement.
+      if case .fields = exchange.dialect, case .receipt(let encoded) = receipt {
+        octets += Array("event: payment-receipt\ndata: ".utf8) + encoded + Array("\n\n".utf8)
+      }
       return octets
     }
   }

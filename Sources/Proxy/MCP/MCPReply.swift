@@ -6,13 +6,18 @@ import Payments
 
 /// Says what an answer of our own says in messages of JSON-RPC (draft-payment-transport-mcp-00, "Error Handling").
 ///
-/// Another dialect for messages, such as x402's, puts another function beside `error`: everything before it is the same.
+/// In the words of x402 (`transports-v2/mcp.md`) a tool that has to be paid for answers with a result, in place of an error.
 enum MCPReply {
   /// The lines of every answer.
   static var fields: [UInt8] { Array("Content-Type: application/json\r\nCache-Control: no-store\r\n".utf8) }
 
   /// The response to one request that an answer stands for.
   static func response(to call: MCPExchange.Call, _ answer: Answer) -> [UInt8] {
+    if call.speaksX402, answer.status == 402, case .call(let target) = call.subject, target.kind == .tool,
+      let required = lines(answer.fields, of: "payment-required").first.flatMap({ Base64.decode($0) })
+    {
+      return RPCReply.paymentRequired(call.identifier, required)
+    }
     guard answer.status == 200, call.manages, case .call(let target) = call.subject else {
       return error(call.identifier, answer, presentsCredential: call.presentsCredential)
     }
@@ -84,7 +89,7 @@ enum MCPReply {
       let name = String(decoding: line.prefix { $0 != 0x3A }, as: UTF8.self).lowercased()
       switch name {
       case "content-type", "cache-control": continue
-      case "www-authenticate", "payment-invoice", "payment-receipt": if !withChallenge { continue }
+      case "www-authenticate", "payment-invoice", "payment-receipt", "payment-required", "payment-response": if !withChallenge { continue }
       default: break
       }
       out += line + [0x0A]

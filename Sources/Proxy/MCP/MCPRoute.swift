@@ -21,6 +21,8 @@ final class MCPRoute: Sendable {
   let answerLimit: Int
   /// Whether a call that failed (`isError`, or an error) costs what one that worked costs.
   let chargesErrors: Bool
+  /// Whether a tool that is called without payment answers in the words of x402: where that is the first of the rails.
+  let asksByX402: Bool
 
   /// Prepares a route whose variants stand at `places`, in their order; nil where it is none of this type.
   init?(_ route: Settings.Route, places: [RouteIndex]) {
@@ -39,6 +41,7 @@ final class MCPRoute: Sendable {
     contentLimit = route.usage.bodyLimit
     answerLimit = route.calls.answerLimit
     chargesErrors = route.calls.chargesErrors
+    asksByX402 = if case .x402? = route.rails.first { true } else { false }
   }
 
   /// Finds the price of a target.
