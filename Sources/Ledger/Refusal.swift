@@ -71,8 +71,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
   case openSessions, closedSessions, claims, holds, inFlight, sessionRoutes, sessionTopUps, wallets, merchants, outcomes, labels, currencies, nonces, volumes
   /// Payments on chains: all that are kept, and those that have neither settled nor failed.
   case payments, openPayments
-  /// Octets of a voucher's signature, and of a channel's descriptor.
-  case voucherSignature, channelDescriptor
+  /// Octets of a voucher's signature, and of a channel's descriptor; challenges by which a channel's payer is known.
+  case voucherSignature, channelDescriptor, channelProofs
   /// Octets of a payment's proof.
   case proofOctets
   /// Addresses that send transactions, and what each has on its way.
@@ -98,7 +98,7 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .openPayments, .proofOctets: 16_384
     case .senders: 256
     case .outgoing: 1_024
-    case .replacements: 8
+    case .replacements, .channelProofs: 8
     case .voucherSignature: 4_096
     case .channelDescriptor: 2_048
     case .transactionOctets: 131_072

@@ -18,7 +18,7 @@ final class Chain: Sendable {
   /// nil where no sessions are sold.
   let escrow: EscrowDesk?
   /// Whose payments have cost gas and brought nothing.
-  let reverts = PaidReverts()
+  let reverts: PaidReverts
   private let reachable = Atomic<Bool>(false)
   private let facilitated = Atomic<Bool>(false)
   /// Tokens whose contracts are what the configuration says: that does not change.
@@ -34,12 +34,14 @@ final class Chain: Sendable {
     self.notices = notices
     let rpc = plan.nodes.isEmpty ? nil : ChainRPC(chain: plan.id, nodes: plan.nodes, services: services)
     self.rpc = rpc
+    let reverts = PaidReverts()
+    self.reverts = reverts
     facilitator = plan.facilitator.map { Facilitator($0, network: X402Network(chainID: plan.id), services: services, notices: notices) }
     // On Tempo nothing is submitted but payers' own transactions, whose fees the signer may pay, and what settles and closes channels.
     if plan.settings.kind == .evm || plan.settings.escrow != nil, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
       let submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
       self.submitter = submitter
-      escrow = plan.escrow.map { EscrowDesk($0, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, notices: notices) }
+      escrow = plan.escrow.map { EscrowDesk($0, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, reverts: reverts, notices: notices) }
     } else {
       (submitter, escrow) = (nil, nil)
     }

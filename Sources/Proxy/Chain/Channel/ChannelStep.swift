@@ -17,6 +17,18 @@ struct ChannelStep: Sendable {
   /// What the voucher's signer has to be asked first, where that is a contract; nil where a key signed.
   var question: WalletQuestion?
 
+  /// Whose tokens are deposited: anybody may add to a channel.
+  var depositor: Address { transaction.transfers.first?.from ?? channel.payer }
+
+  /// What lies in the escrow for the channel after its transaction, as that tells; 0 where it tells nothing.
+  func deposit(after receipt: TransactionReceipt) -> UInt128 {
+    switch transaction.event(in: receipt.logs, of: channel, escrow: escrow)?.kind {
+    case .toppedUp(_, let deposit): deposit
+    case .opened(_, _, let deposit): deposit
+    case .settled, .closeRequested, .closeRequestCancelled, .closed, nil: 0
+    }
+  }
+
   /// The deposit as a payment is settled.
   var charge: ChainCharge {
     ChainCharge(
