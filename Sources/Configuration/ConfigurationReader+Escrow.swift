@@ -3,13 +3,14 @@ import Payments
 
 // Sessions over payment channels: the contract that holds deposits, and when channels are settled and closed.
 extension ConfigurationReader {
-  private static let escrowKeys = ["settle-amount", "settle-after", "close-idle-after"]
+  private static let escrowKeys = ["settle-amount", "settle-after", "close-idle-after", "voucher-step"]
 
   /// Reads where a chain's sessions deposit; nil where none are sold on it.
   func escrow(_ table: TableReader, _ preset: ChainPreset?, _ chain: Settings.Chain) -> Settings.Escrow? {
     let written = address(table, "escrow")
     let rules = escrowRules(table, preset, chain)
-    let amounts = settleAmounts(table, chain)
+    let amounts = amounts("settle-amount", table, chain)
+    let steps = self.amounts("voucher-step", table, chain)
     let longest = Duration.seconds(365 * 86_400)
     let after = table.duration("settle-after", in: .seconds(1)...longest)
     let idle = table.duration("close-idle-after", in: .seconds(1)...longest)
@@ -31,6 +32,7 @@ extension ConfigurationReader {
     }
     var escrow = Settings.Escrow(address: address, rules: rules)
     escrow.settleAmounts = amounts
+    escrow.voucherSteps = steps
     escrow.settleAfter = after ?? escrow.settleAfter
     escrow.closeIdleAfter = idle ?? escrow.closeIdleAfter
     return escrow
@@ -59,19 +61,19 @@ extension ConfigurationReader {
   }
 
   /// Reads an amount for each of the chain's currencies that is to have one of its own.
-  private func settleAmounts(_ table: TableReader, _ chain: Settings.Chain) -> [String: UInt128] {
+  private func amounts(_ key: String, _ table: TableReader, _ chain: Settings.Chain) -> [String: UInt128] {
     let symbols = chain.tokens.map(\.currency.symbol)
     let expected = "an amount of a token of the chain, such as \"10 \(symbols.first ?? "USDC")\""
     var amounts: [String: UInt128] = [:]
-    for (text, node) in table.strings("settle-amount", expected: expected) ?? [] {
+    for (text, node) in table.strings(key, expected: expected) ?? [] {
       let words = text.split(separator: " ")
       guard words.count == 2, let currency = chain.tokens.first(where: { $0.currency.code == words[1].lowercased() })?.currency,
         let units = try? currency.parse(words[0]), units > 0
       else {
-        table.report(.invalidValue, "settle-amount", node: node, expected: expected)
+        table.report(.invalidValue, key, node: node, expected: expected)
         continue
       }
-      if amounts.updateValue(units, forKey: currency.code) != nil { table.report(.duplicate, "settle-amount", node: node) }
+      if amounts.updateValue(units, forKey: currency.code) != nil { table.report(.duplicate, key, node: node) }
     }
     return amounts
   }

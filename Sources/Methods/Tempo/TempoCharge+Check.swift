@@ -60,8 +60,8 @@ extension TempoCharge {
     do { try signed.transaction.check(chainID: chainID) } catch { throw .malformedTransaction(error) }
     guard account ?? signed.sender == signed.sender else { throw .sourceMismatch }
     guard signed.isSenderProven || wallets != .refused else { throw .signatureMismatch(.transaction) }
-    try signed.transaction.checkWindow(latest: challenge.expires, now: now)
     try checkFees(signed, policy: policy, now: now)
+    try signed.transaction.checkWindow(latest: challenge.expires, now: now)
     try checkCalls(signed.transaction, challenge: challenge)
     return Checked(
       charge: ChainCharge(

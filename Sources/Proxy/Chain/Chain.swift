@@ -117,12 +117,29 @@ final class Chain: Sendable {
         } catch { found.signerFault = error }
       }
     }
+    if let rpc, plan.settings.kind == .tempo, let signer = plan.signer?.address, found.fault == nil {
+      found.feeMoney = (try? await feeMoney(of: signer, rpc)) ?? []
+    }
     if let facilitator {
       found.facilitatorFault = await facilitator.fault()
       found.facilitatorAnswers = found.facilitatorFault == nil
       if rpc == nil { found.fault = found.facilitatorFault }
     }
     return found
+  }
+
+  /// What there is for fees on Tempo, where they are paid in the token that a payment is made in.
+  private func feeMoney(of signer: Address, _ rpc: ChainRPC) async throws(ChainError) -> [ChainCondition.FeeMoney] {
+    let (base, tip) = try await rpc.fees()
+    let (price, overflows) = base.addingReportingOverflow(tip)
+    if overflows { throw .tooDear }
+    var money: [ChainCondition.FeeMoney] = []
+    for token in plan.settings.tokens {
+      let answer = try await rpc.call(to: token.address, data: ERC20.balanceOf(signer), from: nil)
+      guard answer.count == 32, let units = Word256(bigEndian: answer) else { throw .unreachable }
+      money.append(ChainCondition.FeeMoney(currency: token.currency, units: units.uint128 ?? .max, price: price))
+    }
+    return money
   }
 
   /// Compares the configured tokens with their contracts, each until it was found to be what is said of it.
@@ -155,6 +172,9 @@ final class Chain: Sendable {
     if let submitter, let payments = found.paymentsLeft, payments < ChainPlan.paymentsLow {
       notices.tell(.gasMoneyLow(signer: submitter.address.checksummed, payments: payments))
     }
+    if let signer = plan.signer?.address, let money = found.feeMoney.first(where: { $0.paymentsLeft < ChainPlan.paymentsLow }) {
+      notices.tell(.gasMoneyLow(signer: "\(signer.checksummed) in \(money.currency.symbol)", payments: money.paymentsLeft))
+    }
     if notices.isDue(.paymentUnresolved), let payment = ledger.unresolvedPayments(chain: plan.id, at: .now()).first {
       notices.tell(.paymentUnresolved(payment: payment.id.hex))
     }
@@ -175,6 +195,8 @@ struct ChainCondition: Sendable {
   var balance: UInt128?
   /// What a unit of gas costs now, in wei; nil where it is not needed, or could not be asked.
   var gasPrice: UInt128?
+  /// What the signer has of each token, on a chain whose fees are paid in tokens; empty elsewhere, and where it could not be asked.
+  var feeMoney: [FeeMoney] = []
   /// Whether the facilitator has answered when it was asked last; nil where there is none, or it was not asked yet.
   var facilitatorAnswers: Bool?
   /// What the facilitator has instead of settling.
@@ -186,6 +208,23 @@ struct ChainCondition: Sendable {
 
   /// Why what we settle ourselves cannot be settled.
   var cause: ChainError? { fault ?? signerFault }
+
+  /// What a signer has of a token in which it pays fees.
+  struct FeeMoney: Sendable {
+    let currency: Currency
+    let units: UInt128
+    /// Of a unit of gas, in parts of 10^18 of a whole token.
+    let price: UInt128
+
+    /// For how many payments it lasts at the present price.
+    var paymentsLeft: UInt64 {
+      let (fee, isDear) = ChainPlan.gasOfOnePayment.multipliedReportingOverflow(by: price)
+      guard fee > 0, !isDear else { return isDear ? 0 : .max }
+      let scale = (0..<max(0, 18 - Int(currency.decimals))).reduce(UInt128(1)) { scale, _ in scale * 10 }
+      let (parts, isMuch) = units.multipliedReportingOverflow(by: scale)
+      return isMuch ? .max : UInt64(clamping: parts / fee)
+    }
+  }
 
   /// For how many payments the balance lasts at the present price of gas; nil where either is unknown, or gas costs nothing.
   var paymentsLeft: UInt64? {

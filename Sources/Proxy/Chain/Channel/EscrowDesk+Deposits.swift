@@ -228,7 +228,8 @@ extension EscrowDesk {
       case .transaction(let raw, _):
         guard let signed = try? SignedTempoTransaction(decoding: raw), let first = signed.transaction.calls.first, let to = first.to else { return nil }
         _ = try await rpc.call(to: to, data: first.data, from: signed.sender)
-        return try await isCovered(step, signed) ? nil : Self.refusal(.depositFailed)
+        let isCovered = try await isCovered(step, signed)
+        return isCovered ? nil : Self.refusal(.depositFailed)
       case .hash, .none: break
       }
       return nil
@@ -243,17 +244,22 @@ extension EscrowDesk {
   private func isCovered(_ step: ChannelStep, _ signed: SignedTempoTransaction) async throws(ChainError) -> Bool {
     // Where there is no approval, the first call was all.
     guard let transfer = step.transaction.transfers.first else { return true }
-    func isEnough(_ question: [UInt8]) async throws(ChainError) -> Bool {
-      let answer = try await rpc.call(to: transfer.token, data: question, from: nil)
-      return answer.count == 32 && Word256(bigEndian: answer).map { $0 >= Word256(transfer.amount) } ?? false
-    }
-    guard try await isEnough(ERC20.balanceOf(signed.sender)) else { return false }
+    let balance = try await rpc.call(to: transfer.token, data: ERC20.balanceOf(signed.sender), from: nil)
+    guard Self.amounts(balance, to: transfer.amount) else { return false }
     let approved = signed.transaction.calls.prefix { $0.to != step.escrow.address }.last { $0.to == transfer.token }.flatMap { call -> Word256? in
       guard let values = try? ERC20.approve.arguments(of: call.data), values[0].addressValue == step.escrow.address else { return nil }
       return values[1].uintValue
     }
     if let approved { return approved >= Word256(transfer.amount) }
-    return try await isEnough(ERC20.allowance(owner: signed.sender, spender: step.escrow.address))
+    let allowance = try await rpc.call(
+      to: transfer.token, data: ERC20.allowance(owner: signed.sender, spender: step.escrow.address), from: nil)
+    return Self.amounts(allowance, to: transfer.amount)
+  }
+
+  /// Whether a contract's answer is a number, and so much at least.
+  private static func amounts(_ answer: [UInt8], to least: UInt128) -> Bool {
+    guard answer.count == 32, let word = Word256(bigEndian: answer) else { return false }
+    return word >= Word256(least)
   }
 
   /// Looks whether a deposit has landed that was sent before; `unavailable` says that it has not, nil that nobody can tell.
@@ -284,13 +290,13 @@ extension EscrowDesk {
     let id = step.transaction.channelID
     for round in 0..<Self.lagLimit where !Task.isCancelled {
       do throws(ChainError) {
-        if let receipt, try await !isAsSaid(step, stored, receipt) {
-          return await release(order, Self.refusal(.transactionMismatch, receipt.transactionHash))
+        if let receipt {
+          let isAsSaid = try await isAsSaid(step, stored, receipt)
+          if !isAsSaid { return await release(order, Self.refusal(.transactionMismatch, receipt.transactionHash)) }
         }
+        let sight = try await readUsable(stored, id, ledger.channel(id))
         // Nodes that lag show less than the transaction itself has told.
-        if case .standing(let standing) = try await readUsable(stored, id, known: ledger.channel(id)?.account.deposit ?? 0),
-          standing.deposit >= receipt.map({ step.deposit(after: $0) }) ?? 0
-        {
+        if case .standing(let standing) = sight, standing.deposit >= receipt.map({ step.deposit(after: $0) }) ?? 0 {
           return try await book(order, step, standing, receipt)
         }
         // A transaction that succeeded and made no such channel did something else. A node may lag behind the one that had the receipt.
@@ -309,9 +315,9 @@ extension EscrowDesk {
     if step.transaction.event(in: receipt.logs, of: step.channel, escrow: step.escrow) != nil { return true }
     guard !receipt.logs.contains(where: { ChannelEvent($0, escrow: step.escrow) != nil }), receipt.blockNumber > 0 else { return false }
     // An escrow may tell nothing of what happens in it: what it has is compared then.
-    guard case .standing(let before) = try await read(stored, step.transaction.channelID, atBlock: receipt.blockNumber - 1),
-      case .standing(let after) = try await read(stored, step.transaction.channelID, atBlock: receipt.blockNumber)
-    else { return false }
+    let earlier = try await read(stored, step.transaction.channelID, atBlock: receipt.blockNumber - 1)
+    let later = try await read(stored, step.transaction.channelID, atBlock: receipt.blockNumber)
+    guard case .standing(let before) = earlier, case .standing(let after) = later else { return false }
     return after.deposit >= before.deposit && after.deposit - before.deposit >= amount
   }
 

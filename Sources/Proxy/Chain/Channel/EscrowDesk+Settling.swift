@@ -148,9 +148,9 @@ extension EscrowDesk {
     switch reason {
     case .amountExceedsDeposit:
       // Something that was added was taken back, unnoticed: what is left is taken by the vouchers that fit.
-      guard let head = try await rpc.header(.latest), case .standing(let standing) = try await read(stored, view.id, atBlock: head.number),
-        standing.deposit < view.account.deposit
-      else { return .failed("a call of the escrow would be undone: \(ChannelRevert.amountExceedsDeposit.rawValue)") }
+      let head = try await rpc.blockNumber()
+      let sight = try await read(stored, view.id, atBlock: head)
+      guard case .standing(let standing) = sight, standing.deposit < view.account.deposit else { return .failed("a call of the escrow would be undone: \(ChannelRevert.amountExceedsDeposit.rawValue)") }
       let account = view.account.renewed(by: standing, lowersDeposit: true)
       do { _ = try ledger.observed(view.id, account, lowersDeposit: true, at: .now()) } catch { throw .ledgerUnavailable }
       return .again

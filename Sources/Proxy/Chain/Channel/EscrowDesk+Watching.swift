@@ -113,12 +113,16 @@ extension EscrowDesk {
     guard let stored = StoredChannel(view.descriptor) else { return true }
     do throws(ChainError) {
       let now = Instant.now()
-      switch try await readUsable(stored, view.id, known: view.account.deposit) {
-      case .standing(var standing):
+      switch try await readUsable(stored, view.id, view) {
+      case .standing(let standing):
         note(standing: view.id, at: head.number)
         let isLess = standing.deposit < view.account.deposit || standing.settled < view.booked
-        if mayHaveFallen, isLess { standing = try await readSurely(stored, view.id, standing, at: head.number) }
-        try await take(standing, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
+        guard mayHaveFallen, isLess else {
+          try await take(standing, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
+          break
+        }
+        let sure = try await readSurely(stored, view.id, standing, at: head.number)
+        try await take(sure, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
       case .absent:
         if try await isOpeningGone(view) {
           try await vanish(view, at: now)
@@ -139,7 +143,8 @@ extension EscrowDesk {
   private func readSurely(
     _ stored: StoredChannel, _ id: Digest32, _ standing: ChannelStanding, at block: UInt64
   ) async throws(ChainError) -> ChannelStanding {
-    guard case .standing(var sure) = try await read(stored, id, atBlock: block) else { throw .unreachable }
+    let sight = try await read(stored, id, atBlock: block)
+    guard case .standing(var sure) = sight else { throw .unreachable }
     sure.closeRequestedAt = max(sure.closeRequestedAt, standing.closeRequestedAt)
     sure.isFinalized = sure.isFinalized || standing.isFinalized
     return sure

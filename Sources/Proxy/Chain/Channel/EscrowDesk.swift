@@ -359,16 +359,28 @@ final class EscrowDesk: Sendable {
 
   /// Reads a channel for selling on it: what was deposited counts once it is as deep as is asked for, a close at once.
   ///
-  /// - Parameter known: a deposit that has counted before.
-  func readUsable(_ stored: StoredChannel, _ id: Digest32, known: UInt128 = 0) async throws(ChainError) -> Sight {
+  /// - Parameter view: as it was known before; nil for one that is not. What has counted counts on.
+  func readUsable(_ stored: StoredChannel, _ id: Digest32, _ view: ChannelView?) async throws(ChainError) -> Sight {
     let newest = try await read(stored, id)
-    guard plan.confirmations > 1, case .standing(var standing) = newest, standing.deposit > known else { return newest }
-    guard case .standing(let confirmed) = try await readConfirmed(stored, id) else {
-      guard known > 0 else { return .absent }
-      standing.deposit = known
-      return .standing(standing)
+    guard plan.confirmations > 1, newest.deposit > view?.account.deposit ?? 0 else { return newest }
+    let deep = try await readConfirmed(stored, id)
+    return newest.limited(to: max(deep.deposit, view?.account.deposit ?? 0))
+  }
+}
+
+extension EscrowDesk.Sight {
+  /// What lies in the escrow, in base units; 0 where there is no channel.
+  var deposit: UInt128 {
+    switch self {
+    case .standing(let standing): standing.deposit
+    case .absent: 0
     }
-    standing.deposit = max(min(confirmed.deposit, standing.deposit), min(known, standing.deposit))
+  }
+
+  /// The same with a deposit that is not above what counts; none where nothing does.
+  func limited(to deposit: UInt128) -> EscrowDesk.Sight {
+    guard case .standing(var standing) = self, deposit > 0 else { return .absent }
+    standing.deposit = min(standing.deposit, deposit)
     return .standing(standing)
   }
 }
