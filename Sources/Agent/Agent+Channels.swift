@@ -7,10 +7,24 @@ import Payments
 
 // The channels that an agent knows, and what is shown to their servers outside of requests.
 extension Agent {
-  /// Lists the channels that this agent knows to be open, or that may be.
+  /// Lists the channels that this agent knows to be open, or that may be; what is gone for long is forgotten.
   public func channels() throws(AgentError) -> [KeptChannel] {
-    guard let keeper else { return channelsInMemory }
-    return try keeper.channels()
+    let known = try keeper?.channels() ?? channelsInMemory
+    let now = Timestamp.now()
+    let over = known.filter { $0.state == .gone && $0.until.map { $0 < now } ?? false }
+    for channel in over { try forget(channel.channelID) }
+    return known.filter { channel in !over.contains { $0.channelID == channel.channelID } }
+  }
+
+  /// What a server was given, has refused, and could submit all the same, in base units by currency: it counts as deposited for as long.
+  func doubtful(_ origin: String) throws(AgentError) -> [String: UInt128] {
+    let now = Timestamp.now()
+    var sums: [String: UInt128] = [:]
+    for channel in try channels() where channel.origin == origin {
+      let amount = channel.doubtful(at: now)
+      if amount > 0 { sums[channel.currency.code] = Self.sum(sums[channel.currency.code] ?? 0, amount) }
+    }
+    return sums
   }
 
   /// Writes a new channel down.
@@ -165,11 +179,9 @@ extension Agent {
   }
 
   private func refused(_ channel: KeptChannel, _ deposit: KeptChannel.Deposit) throws(AgentError) -> KeptChannel? {
-    if channel.state == .opening {
-      try forget(channel.channelID)
-      return nil
-    }
-    return try change(channel.channelID) { if $0.underWay == deposit { $0.underWay = nil } }
+    let isOpening = channel.state == .opening
+    let changed = try change(channel.channelID) { $0.refuse(deposit, at: .now()) }
+    return isOpening ? nil : changed
   }
 
   static func sum(_ left: UInt128, _ right: UInt128) -> UInt128 {
@@ -225,27 +237,35 @@ extension Agent {
 
   /// Closes a channel: the server settles what was spent on its chain, and what is left goes back to the payer.
   ///
-  /// What is signed for the close is what was spent by the server's word and the agent's count. The channel is forgotten once it is closed.
+  /// What is signed for the close is what was spent by the server's word and the agent's count. The channel is forgotten once the server has
+  /// named the transaction that closed it; until then its deposit may lie in the escrow.
   public func close(_ channel: KeptChannel) throws(AgentError) -> ClosedChannel {
     guard let key = accountKey?.key, key.address == channel.payer else { throw .noAccountKey }
     guard let open = try settled(channel) else { return ClosedChannel(channel: channel, receipt: nil, problem: nil) }
     guard let route = open.routes.last else { throw .sessionGone }
     let address = try WebAddress(open.origin).with(target: route.path)
     let voucher = open.voucher(open.spent, by: key)
-    let credential = field(route.challenge, .close(voucher, descriptor: nil), of: open.payer, chain: open.chain)
+    var credential = field(route.challenge, .close(voucher, descriptor: nil), of: open.payer, chain: open.chain)
     // An answer to HEAD could not say what stands against the close.
     let request = try AgentRequest(method: route.method == "HEAD" ? "GET" : route.method, address: address)
     var repeats = 0
+    var isRaised = false
     while true {
       let (head, octets) = try askRepeatedly(request, extra: [credential])
       let problem = ProblemDocument(octets, from: address)
       if (200..<300).contains(head.status) {
-        try forget(open.channelID)
-        return ClosedChannel(channel: open, receipt: try? ChannelReceiptCheck(open).check(head.first("payment-receipt")).get(), problem: nil)
+        let receipt = try? ChannelReceiptCheck(open).check(head.first("payment-receipt")).get()
+        return try ended(ClosedChannel(channel: open, receipt: receipt, problem: nil))
       }
-      if head.status == 410 {
-        try forget(open.channelID)
-        return ClosedChannel(channel: open, receipt: nil, problem: problem?.members)
+      if head.status == 410 { return try ended(ClosedChannel(channel: open, receipt: nil, problem: problem?.members)) }
+      // What stands on the chain is everybody's to show: the server asks for a voucher that nobody else can have, for a base unit more.
+      if head.status == 402, !isRaised, let more = problem?.members["requiredCumulative"]?.stringValue.flatMap({ DecimalUInt128.parse($0.utf8) }),
+        more > open.spent, more <= Self.sum(open.signed, 1), more <= open.deposit
+      {
+        isRaised = true
+        let kept = try change(open.channelID) { $0.signed = max($0.signed, more) }
+        credential = field(route.challenge, .close(kept.voucher(more, by: key), descriptor: nil), of: open.payer, chain: open.chain)
+        continue
       }
       guard head.status == 503 || head.status == 409, repeats < PaymentProgress.chainRepeatLimit else {
         throw .rejected(status: head.status, problem: problem?.name ?? "payment-rejected", detail: problem?.detail ?? "")
@@ -253,6 +273,14 @@ extension Agent {
       repeats += 1
       try wait(repeats, head)
     }
+  }
+}
+
+extension Agent {
+  /// Forgets a channel that is closed by a transaction that the server names; another one is kept, for its payer to look after his deposit.
+  private func ended(_ closed: ClosedChannel) throws(AgentError) -> ClosedChannel {
+    if closed.transaction != nil { try forget(closed.channel.channelID) } else { try change(closed.channel.channelID) { $0.leave(at: .now()) } }
+    return closed
   }
 }
 

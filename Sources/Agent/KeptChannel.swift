@@ -10,7 +10,9 @@ public struct KeptChannel: Sendable {
   public enum State: String, Sendable {
     case opening
     case open
-    /// The server says that it knows no such channel, or has closed it: nothing more is signed for it, and its deposit may lie in the escrow still.
+    /// The server refused to open the channel, knows none of the kind, or says no more than that it is closed: nothing more is signed for it,
+    /// and its deposit may lie in the escrow still, or come there while what was signed for it holds. Its payer gets that back by `requestClose`
+    /// and `withdraw`.
     case gone
   }
 
@@ -23,6 +25,21 @@ public struct KeptChannel: Sendable {
     /// The field that carries it.
     let field: AgentRequest.Field
   }
+
+  /// A deposit that the server has refused, and could submit all the same.
+  struct Refused: Sendable, Equatable {
+    /// Base units.
+    let amount: UInt128
+    /// When what was signed ends.
+    let expires: Timestamp
+  }
+
+  /// The most refused deposits that are remembered one by one.
+  static let refusedLimit = 8
+  /// How long after its end a deposit may still turn out to have landed: clocks differ.
+  static let margin = Duration.seconds(120)
+  /// How long a channel that is gone is remembered, for its payer to look for his deposit.
+  static let goneAfter = Duration.seconds(30 * 86_400)
 
   /// The channel's id.
   public let channelID: Digest32
@@ -60,9 +77,37 @@ public struct KeptChannel: Sendable {
   var underWay: Deposit?
   /// The routes whose terms the channel has, the newest last.
   public internal(set) var routes: [KeptSession.Route]
+  /// The deposits that were refused and could land all the same, when that was looked at last.
+  var refused: [Refused] = []
+  /// When a channel that is gone is forgotten; nil where that is not known yet.
+  var until: Timestamp?
 
   /// What was spent: what the server says, as far as the agent's count bears it out.
   public var spent: UInt128 { min(told, counted) }
+
+  /// Notes that the server has refused a deposit: it counts as made until nobody can submit it any more.
+  mutating func refuse(_ deposit: Deposit, at now: Timestamp) {
+    if underWay == deposit { underWay = nil }
+    if state == .opening { leave(at: now) }
+    refused.removeAll { now > $0.expires + Self.margin }
+    refused.append(Refused(amount: deposit.amount, expires: deposit.expires))
+    guard refused.count > Self.refusedLimit else { return }
+    // Where there are many, the oldest count as one, for as long as the longer of them.
+    let (first, second) = (refused.removeFirst(), refused.removeFirst())
+    refused.insert(Refused(amount: Agent.sum(first.amount, second.amount), expires: max(first.expires, second.expires)), at: 0)
+  }
+
+  /// Notes that nothing more is to be had by the channel.
+  mutating func leave(at now: Timestamp) {
+    state = .gone
+    until = now + Self.goneAfter
+  }
+
+  /// What refused deposits, and one whose fate is not known, may still take, in base units.
+  func doubtful(at now: Timestamp) -> UInt128 {
+    let opening = state == .opening ? underWay.map { [Refused(amount: $0.amount, expires: $0.expires)] } ?? [] : []
+    return (refused + opening).filter { now <= $0.expires + Self.margin }.reduce(0) { Agent.sum($0, $1.amount) }
+  }
 
   /// What was signed and is not spent.
   public var ahead: UInt128 { signed > spent ? signed - spent : 0 }
@@ -122,6 +167,11 @@ extension KeptChannel {
           "value": .string(underWay.field.value),
         ])
     }
+    if !refused.isEmpty {
+      object.set(
+        "refused", .array(refused.map { ["amount": .string("\($0.amount)"), "expires": .string($0.expires.rfc3339)] }))
+    }
+    if let until { object.set("until", .string(until.rfc3339)) }
     return .object(object)
   }
 
@@ -150,6 +200,13 @@ extension KeptChannel {
       else { return nil }
       routes.append(KeptSession.Route(method: method, path: path, challenge: challenge))
     }
+    for entry in object["refused"]?.arrayValue ?? [] {
+      guard let amount = entry["amount"]?.stringValue.flatMap({ DecimalUInt128.parse($0.utf8) }),
+        let expires = entry["expires"]?.stringValue.flatMap({ Timestamp(rfc3339: $0) })
+      else { return nil }
+      refused.append(Refused(amount: amount, expires: expires))
+    }
+    until = text("until").flatMap { Timestamp(rfc3339: $0) }
     guard let pending = object["underWay"] else { return }
     guard let amount = pending["amount"]?.stringValue.flatMap({ DecimalUInt128.parse($0.utf8) }),
       let expires = pending["expires"]?.stringValue.flatMap({ Timestamp(rfc3339: $0) }), let name = pending["name"]?.stringValue,

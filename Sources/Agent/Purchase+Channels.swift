@@ -31,6 +31,7 @@ extension Purchase {
   /// An open channel that was used for this method and path before, with its challenge.
   func keptChannel() throws(AgentError) -> (KeptChannel, Challenge)? {
     guard suitsChannels else { return nil }
+    try countDoubtful()
     for channel in try agent.channels() where isUsable(channel) {
       guard let challenge = channel.challenge(method: request.method, path: request.address.path),
         challenge.selectsAlternateField || !request.has("authorization"), let open = try agent.settled(channel),
@@ -77,6 +78,7 @@ extension Purchase {
   /// Takes the first of some offers whose channel may be opened; where none may, the first one's error is told.
   func take(_ offers: [ChannelOffer]) throws(AgentError) -> PaymentProgress.Event {
     var first: AgentError?
+    try countDoubtful()
     for offer in offers {
       do throws(AgentError) {
         let need = need(offer.terms, offer.currency)
@@ -149,12 +151,17 @@ extension Purchase {
     }
   }
 
-  /// Forgets a channel whose first open was refused: nothing of it was submitted. After a repetition that is not certain, and the next call
-  /// that would use the channel finds out.
-  func forgetUnopenedChannel() throws(AgentError) {
-    guard case .openChannel(_, let channel) = presented, isFirstPresentation else { return }
+  /// Leaves a channel whose first open was refused. What was signed for it counts as deposited until it has run out, since a server can submit
+  /// it whatever it says. After a repetition it may be open, and the next call that would use the channel finds out.
+  func leaveUnopenedChannel() throws(AgentError) {
+    guard case .openChannel(_, let channel) = presented, isFirstPresentation, let deposit = channel.underWay else { return }
     reserved = 0
-    try agent.forget(channel.channelID)
+    try agent.change(channel.channelID) { $0.refuse(deposit, at: .now()) }
+  }
+
+  /// Finds out once a call what its server could still submit.
+  private func countDoubtful() throws(AgentError) {
+    if spending.doubtful == nil { spending.doubtful = try agent.doubtful(request.address.origin) }
   }
 
   // MARK: - Vouchers

@@ -43,13 +43,13 @@ extension Purchase {
     case .alreadyPaid, .outcomeNotKept: return .settledBefore
     case .policyDenied:
       try forgetUnopened()
-      try forgetUnopenedChannel()
+      try leaveUnopenedChannel()
       return .denied
     case .sessionNotFound, .sessionFinalized:
       if case .bearer(let session, _) = presented { try agent.forget(session.sessionID) }
       if case .voucher(let channel, _) = presented {
         reserved = 0
-        try agent.change(channel.channelID) { $0.state = .gone }
+        try agent.change(channel.channelID) { $0.leave(at: .now()) }
       }
       return .sessionGone
     case .ledgerUnavailable, .tooManyInFlight, .rateLimited, .railUnavailable: return .unavailable
@@ -71,7 +71,7 @@ extension Purchase {
       try forgetUnopened()
       return .refused
     case .openChannel:
-      try forgetUnopenedChannel()
+      try leaveUnopenedChannel()
       return .refused
     case .voucher(let channel, _):
       if answer.problem?.problem == .sessionInsufficientBalance {

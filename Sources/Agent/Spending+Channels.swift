@@ -6,7 +6,7 @@ import Payments
 extension Spending {
   /// What may still be deposited; nil where nothing may at all.
   private func depositRoom(in currency: Currency) -> UInt128? {
-    options.allowance(in: currency).map { $0 > outlay ? $0 - outlay : 0 }
+    options.allowance(in: currency).map { Self.rest(of: $0, outlay, doubtful?[currency.code] ?? 0) }
   }
 
   /// What may still be signed for.

@@ -25,6 +25,8 @@ struct Spending {
   var topUpCount = 0
   /// How much of `outlay` went into channels, where it costs nothing before it is signed for.
   var escrowed: UInt128 = 0
+  /// By currency, what the server was given before this call, has refused, and could submit all the same; nil where that was not looked at.
+  var doubtful: [String: UInt128]?
   /// What was signed for by vouchers of this call, beyond what was signed before.
   var signed: UInt128 = 0
 

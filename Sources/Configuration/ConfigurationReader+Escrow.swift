@@ -3,7 +3,7 @@ import Payments
 
 // Sessions over payment channels: the contract that holds deposits, and when channels are settled and closed.
 extension ConfigurationReader {
-  private static let escrowKeys = ["settle-amount", "settle-after", "close-idle-after"]
+  private static let escrowKeys = ["settle-amount", "settle-after", "close-idle-after", "voucher-step"]
 
   /// Reads where a chain's channels deposit, of MPP's sessions and of x402's batch-settlement.
   func readEscrows(_ table: TableReader, _ preset: ChainPreset?, _ chain: inout Settings.Chain) {
@@ -38,7 +38,7 @@ extension ConfigurationReader {
   private func escrowBounds(_ table: TableReader, _ chain: Settings.Chain) -> EscrowBounds {
     let longest = Duration.seconds(365 * 86_400)
     return EscrowBounds(
-      amounts: settleAmounts(table, chain), after: table.duration("settle-after", in: .seconds(1)...longest),
+      amounts: amounts("settle-amount", table, chain), after: table.duration("settle-after", in: .seconds(1)...longest),
       idle: table.duration("close-idle-after", in: .seconds(1)...longest))
   }
 
@@ -46,6 +46,7 @@ extension ConfigurationReader {
   private func escrow(_ table: TableReader, _ preset: ChainPreset?, _ chain: Settings.Chain, _ bounds: EscrowBounds) -> Settings.Escrow? {
     let written = address(table, "escrow")
     let rules = escrowRules(table, preset, chain)
+    let steps = self.amounts("voucher-step", table, chain)
     let known = rules.flatMap { preset?.escrows[$0] }.flatMap { Address($0) }
     guard table.has("escrow") || known != nil else {
       for key in (table.has("batch") ? [] : Self.escrowKeys) + ["escrow-protocol"] where table.has(key) {
@@ -64,6 +65,7 @@ extension ConfigurationReader {
     }
     var escrow = Settings.Escrow(address: address, rules: rules)
     bounds.apply(to: &escrow)
+    escrow.voucherSteps = steps
     return escrow
   }
 
@@ -90,19 +92,19 @@ extension ConfigurationReader {
   }
 
   /// Reads an amount for each of the chain's currencies that is to have one of its own.
-  private func settleAmounts(_ table: TableReader, _ chain: Settings.Chain) -> [String: UInt128] {
+  private func amounts(_ key: String, _ table: TableReader, _ chain: Settings.Chain) -> [String: UInt128] {
     let symbols = chain.tokens.map(\.currency.symbol)
     let expected = "an amount of a token of the chain, such as \"10 \(symbols.first ?? "USDC")\""
     var amounts: [String: UInt128] = [:]
-    for (text, node) in table.strings("settle-amount", expected: expected) ?? [] {
+    for (text, node) in table.strings(key, expected: expected) ?? [] {
       let words = text.split(separator: " ")
       guard words.count == 2, let currency = chain.tokens.first(where: { $0.currency.code == words[1].lowercased() })?.currency,
         let units = try? currency.parse(words[0]), units > 0
       else {
-        table.report(.invalidValue, "settle-amount", node: node, expected: expected)
+        table.report(.invalidValue, key, node: node, expected: expected)
         continue
       }
-      if amounts.updateValue(units, forKey: currency.code) != nil { table.report(.duplicate, "settle-amount", node: node) }
+      if amounts.updateValue(units, forKey: currency.code) != nil { table.report(.duplicate, key, node: node) }
     }
     return amounts
   }

@@ -34,6 +34,8 @@ extension Settings {
     public var rules: Rules
     /// By a currency's code: a channel is settled once this many base units of it are signed and unsettled.
     public var settleAmounts: [String: UInt128] = [:]
+    /// By a currency's code: a voucher adds so many base units of it to the one before at least; nothing where there is none.
+    public var voucherSteps: [String: UInt128] = [:]
     /// A channel is settled once something signed has been unsettled for this long.
     public var settleAfter = Duration.seconds(86_400)
     /// A channel that nothing was bought with for this long is closed.

@@ -153,10 +153,22 @@ public struct ChannelView: Sendable, Hashable {
   public let idleTimeout: Duration
   public let opened: Timestamp
   public let terms: SessionTerms
+  /// The most that a voucher was for which was ever handed out on the chain, landed or not: everybody may have it since. Nil before the first.
+  public let published: UInt128?
   /// The challenge that it was opened by.
   public let challengeID: Digest32
+  /// The newest of the challenges by which somebody has brought a voucher that was not published then: they are its payer's.
+  public let proofs: [Digest32]
   /// The entry that made it what it is; 0 for one that was read back. Wait for it before anything follows from this.
   public let changed: LSN
+
+  /// Whether a voucher for so much may be known to others than the payer and us.
+  public func isPublic(_ amount: UInt128) -> Bool {
+    (published.map { amount <= $0 } ?? false) || (account.settled > 0 && amount <= account.settled)
+  }
+
+  /// Whether a challenge is known to be the payer's.
+  public func isPayers(_ challenge: Digest32) -> Bool { challenge == challengeID || proofs.contains(challenge) }
 }
 
 /// Which channels a list is to have.
@@ -212,6 +224,8 @@ struct Channel {
   var underWay: Digest32?
   var isCloseUnderWay = false
   var closing: AcceptedVoucher?
+  var published: UInt128?
+  var proofs: [Digest32] = []
 
   // What every fresh voucher changes stands in a record of its own.
   var voucher: AcceptedVoucher

@@ -44,14 +44,24 @@ extension Ledger {
     }
   }
 
+  /// Remembers a challenge as the payer's: by it came a voucher that nobody else can have. The oldest is forgotten where there are more than
+  /// `LedgerLimit.channelProofs`.
+  ///
+  /// - Throws: `sessionClosed`, `wrongBudgetSource` for a wallet's session, `unavailable`.
+  public func prove(_ handle: SessionHandle, by challenge: Digest32, at now: Timestamp) throws(Refusal) -> LSN {
+    try apply { (state) throws(Refusal) in try state.prove(handle, by: challenge, at: now) }
+  }
+
   // MARK: the chain
 
   /// Takes what a chain says of a channel; 0 where that is nothing new. What is settled never falls, and is not booked by this: `settled` does
   /// that once it is confirmed. A requested or finished close stops acceptance and new exchanges; a request that is gone lets them go on.
   ///
+  /// - Parameter lowersDeposit: whether a deposit that is less than what is known is believed, as where blocks were taken back: otherwise who
+  ///   says so was merely asked earlier than somebody else.
   /// - Throws: `unknownSession`, `sessionClosed`, `wrongBudgetSource`, `unavailable`.
-  public func observed(_ channel: Digest32, _ account: ChannelAccount, at now: Timestamp) throws(Refusal) -> LSN {
-    try apply { (state) throws(Refusal) in try state.observed(channel, account, at: now) }
+  public func observed(_ channel: Digest32, _ account: ChannelAccount, lowersDeposit: Bool = false, at now: Timestamp) throws(Refusal) -> LSN {
+    try apply { (state) throws(Refusal) in try state.observed(channel, account, lowersDeposit: lowersDeposit, at: now) }
   }
 
   /// Suspends a channel whose opening vanished from the chain, or resumes it when that is back. One that is closing stays so.
@@ -61,12 +71,15 @@ extension Ledger {
 
   /// Puts the transaction that settles or closes a channel into the outbox and marks it as under way, in one entry; durable before it is sent.
   ///
+  /// - Parameter amount: what the voucher is for that is handed out with it; nil where none is.
   /// - Throws: `channelBusy` while another is under way, and for a close unless the channel is closing with nothing in flight;
   ///   `paymentMismatch` where the transaction's purpose is not the channel; what `enqueue` throws.
   public func submitted(
-    channel: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, at now: Timestamp
+    channel: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, publishing amount: UInt128? = nil, at now: Timestamp
   ) throws(Refusal) -> LSN {
-    try apply { (state) throws(Refusal) in try state.submitted(channel: channel, outgoing: transaction, isClose: isClose, at: now) }
+    try apply { (state) throws(Refusal) in
+      try state.submitted(channel: channel, outgoing: transaction, isClose: isClose, publishing: amount, at: now)
+    }
   }
 
   /// Says that what was under way has failed: reverted, or displaced by another transaction.
@@ -201,8 +214,8 @@ extension LedgerState {
       phase: Self.phase(balance.phase), budget: balance.deposit, spent: balance.committed.ceiling, debited: balance.settled.ceiling, booked: balance.arrived,
       inFlight: balance.inFlight, unsettledSince: channel.unsettledSince, underWay: channel.underWay,
       isCloseUnderWay: channel.isCloseUnderWay, openedBy: channel.openedBy, cause: more.cause, lastUse: max(used, channel.lastUse),
-      idleTimeout: .microseconds(balance.idleMicroseconds), opened: channel.opened, terms: more.terms, challengeID: channel.challengeID,
-      changed: channel.changed)
+      idleTimeout: .microseconds(balance.idleMicroseconds), opened: channel.opened, terms: more.terms, published: channel.published,
+      challengeID: channel.challengeID, proofs: channel.proofs, changed: channel.changed)
   }
 
   func channelTotals() -> [ChannelTotals] {

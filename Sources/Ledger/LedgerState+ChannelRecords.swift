@@ -33,6 +33,9 @@ extension LedgerState {
     redo.put(optional: channel.underWay) { $0.put($1) }
     redo.put(UInt8(channel.isCloseUnderWay ? 1 : 0))
     redo.put(optional: channel.closing) { $0.put($1) }
+    redo.put(optional: channel.published) { $0.put($1) }
+    redo.put(UInt32(channel.proofs.count))
+    for proof in channel.proofs { redo.put(proof) }
     redo.endRecord(place)
   }
 
@@ -62,9 +65,12 @@ extension LedgerState {
     let underWay = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
     let isCloseUnderWay = try reader.bool()
     let closing = try reader.optional { (reader) throws(LedgerError) in try reader.voucher() }
+    // Images that earlier versions wrote end here.
+    let published: UInt128? = reader.isAtEnd ? nil : try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
+    let proofs = reader.isAtEnd ? [] : try reader.array { (reader) throws(LedgerError) in try reader.digest() }
     reading.channels[number] = Channel(
       id: id, chain: chain, payer: payer, descriptor: descriptor, challengeID: challengeID, openedBy: openedBy, opened: opened,
-      account: account, underWay: underWay, isCloseUnderWay: isCloseUnderWay, closing: closing,
+      account: account, underWay: underWay, isCloseUnderWay: isCloseUnderWay, closing: closing, published: published, proofs: proofs,
       voucher: AcceptedVoucher(amount: 0, signature: []), lastUse: opened)
   }
 

@@ -78,9 +78,13 @@ extension LedgerState {
     case .topUp(let channel):
       let index = try channelSlot(channel)
       useUp(deposit: id, transaction: transaction, at: now)
+      var account = account
+      // Whoever takes a close back is believed once the watch has seen it, and not by a look that may be older.
+      if let known = self.channel(slot: index)?.account, known.isEnding { account.closeRequestedAt = known.closeRequestedAt }
       renew(index, account)
+      let deposit = self.channel(slot: index)?.account.deposit ?? account.deposit
       return append(channelLine(.channelToppedUp, slot: index, at: now), words: words(slot: index) { chain in
-        chain.deposit = account.deposit
+        chain.deposit = deposit
         chain.payment = id
         chain.transaction = transaction
       })
@@ -185,6 +189,19 @@ extension LedgerState {
     touchBalance(index)
   }
 
+  mutating func prove(_ handle: SessionHandle, by challenge: Digest32, at now: Timestamp) throws(Refusal) -> LSN {
+    guard availability != .unavailable else { throw .unavailable }
+    let index = try slot(handle)
+    guard balances[index].phase != .vacant else { throw .sessionClosed }
+    guard let channel = channel(slot: index) else { throw .wrongBudgetSource }
+    guard channel.challengeID != challenge, !channel.proofs.contains(challenge) else { return channel.changed }
+    change(index) { channel in
+      if channel.proofs.count >= LedgerLimit.channelProofs.most { channel.proofs.removeFirst() }
+      channel.proofs.append(challenge)
+    }
+    return advance(at: now)
+  }
+
   mutating func accept(_ handle: SessionHandle, _ voucher: AcceptedVoucher, at now: Timestamp) throws(Refusal) -> LSN {
     let index = try openSlot(handle)
     try check(voucher, slot: index)
@@ -214,10 +231,12 @@ extension LedgerState {
 
   // MARK: the chain
 
-  /// Takes what a chain says of a channel; false where that is nothing new.
-  private mutating func renew(_ index: Int, _ account: ChannelAccount) {
+  /// Takes what a chain says of a channel. Several ask it at once, and nodes lag: what is less than what is known was asked for earlier, unless
+  /// blocks were taken back.
+  private mutating func renew(_ index: Int, _ account: ChannelAccount, lowersDeposit: Bool = false) {
     guard let known = channel(slot: index)?.account else { return }
     var account = account
+    if !lowersDeposit { account.deposit = max(account.deposit, known.deposit) }
     account.settled = max(account.settled, known.settled)
     account.isFinalized = account.isFinalized || known.isFinalized
     guard account != known else { return }
@@ -228,10 +247,10 @@ extension LedgerState {
     }
   }
 
-  mutating func observed(_ id: Digest32, _ account: ChannelAccount, at now: Timestamp) throws(Refusal) -> LSN {
+  mutating func observed(_ id: Digest32, _ account: ChannelAccount, lowersDeposit: Bool, at now: Timestamp) throws(Refusal) -> LSN {
     let index = try channelSlot(id)
     let before = channel(slot: index)?.account
-    renew(index, account)
+    renew(index, account, lowersDeposit: lowersDeposit)
     return channel(slot: index)?.account == before ? 0 : advance(at: now)
   }
 
@@ -249,7 +268,7 @@ extension LedgerState {
 
   /// Puts a channel's transaction into the outbox and marks it as under way, in one entry.
   mutating func submitted(
-    channel id: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, at now: Timestamp
+    channel id: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, publishing amount: UInt128?, at now: Timestamp
   ) throws(Refusal) -> LSN {
     let index = try channelSlot(id)
     guard transaction.purpose == id else { throw .paymentMismatch }
@@ -262,6 +281,7 @@ extension LedgerState {
     change(index) { channel in
       channel.underWay = transaction.hash
       channel.isCloseUnderWay = isClose
+      if let amount { channel.published = max(channel.published ?? 0, amount) }
     }
     return advance(at: now)
   }

@@ -159,6 +159,9 @@ struct RecordReader {
     return values
   }
 
+  /// Whether nothing is left to be read.
+  var isAtEnd: Bool { offset == octets.count }
+
   /// Refuses an image with octets left over.
   func end() throws(LedgerError) {
     guard offset == octets.count else { throw .malformed(kind) }

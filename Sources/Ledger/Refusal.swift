@@ -73,8 +73,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
   case payments, openPayments
   /// Signed maxima of one payer that are not settled, and those of one client (an address or a /64) that are not served to the end.
   case promisesOfPayer, promisesOfClient
-  /// Octets of a voucher's signature, and of a channel's descriptor.
-  case voucherSignature, channelDescriptor
+  /// Octets of a voucher's signature, and of a channel's descriptor; challenges by which a channel's payer is known.
+  case voucherSignature, channelDescriptor, channelProofs
   /// Octets of a payment's proof.
   case proofOctets
   /// Addresses that send transactions, and what each has on its way.
@@ -102,7 +102,7 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .promisesOfClient: 1_024
     case .senders: 256
     case .outgoing: 1_024
-    case .replacements: 8
+    case .replacements, .channelProofs: 8
     case .voucherSignature: 4_096
     case .channelDescriptor: 2_048
     case .transactionOctets: 131_072

@@ -66,6 +66,10 @@ enum ChainText {
       let balance = signer["balanceWei"]?.stringValue.map { ", \(coins($0)) for gas" } ?? ""
       let left = signer["paymentsLeft"]?.stringValue.map { ", enough for \($0) payments at this price" } ?? ""
       rows.append(["signer", text(signer, "address") + balance + left])
+      for money in signer["feeMoney"]?.arrayValue ?? [] {
+        let sum = "\(text(money, "balance")) base units of \(text(money, "currency"))"
+        rows.append(["fees", "\(sum), enough for \(text(money, "paymentsLeft")) payments at this price"])
+      }
     }
     let nodes = strings(chain["nodes"])
     if !nodes.isEmpty { rows.append(["nodes", nodes.joined(separator: ", ")]) }

@@ -102,7 +102,10 @@ struct PayWallet {
     let currency = closed.channel.currency
     let name = "0x\(closed.channel.channelID.hex)"
     guard let spent = closed.spent, let refunded = closed.refunded else {
-      return try StandardOutput.tell("\(name)  is closed or was never opened; the server says no more (no valid receipt)")
+      let escrow = "\(closed.channel.escrow.checksummed) on \(TrustedToken.chainName(closed.channel.chain))"
+      return try StandardOutput.tell(
+        "\(name)  is closed or was never opened; the server says no more (no valid receipt). What still lies in the escrow \(escrow) is got back "
+          + "by its requestClose and, after its grace period, withdraw, both from \(closed.channel.payer.checksummed)")
     }
     let transaction = closed.transaction.map { "  transaction 0x\($0.hex)" } ?? ""
     try StandardOutput.tell(

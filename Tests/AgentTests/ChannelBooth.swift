@@ -23,6 +23,12 @@ final class ChannelBooth: Sendable {
     case asks(UInt128)
     /// Deposits are taken, and nothing is ever answered to them.
     case silentDeposits
+    /// Deposits are taken, and the answer is that they were refused.
+    case refusedDeposits
+    /// A close is said to be done, and nothing of it is told.
+    case bareClose
+    /// A close by what is settled already needs a voucher for a unit more.
+    case settledClose
   }
 
   struct Channel: Sendable {
@@ -107,6 +113,18 @@ final class ChannelBooth: Sendable {
       case .voucher, .close: break
       }
     }
+    if case .refusedDeposits = books.withLock({ $0.lie }) {
+      switch payload {
+      case .open, .topUp: return send(connection, request, 402, challenge(path), problem: "verification-failed")
+      case .voucher, .close: break
+      }
+    }
+    if case .close(let voucher, _) = payload, case .settledClose = books.withLock({ $0.lie }) {
+      books.withLock { $0.lie = .none }
+      let more: JSONObject = ["requiredCumulative": .string("\(voucher.cumulativeAmount + 1)")]
+      return send(connection, request, 402, challenge(path), problem: "verification-failed", more: more)
+    }
+    if case .close = payload, case .bareClose = books.withLock({ $0.lie }) { return send(connection, request, 204, "") }
     if case .close = payload {
       return send(connection, request, 204, receipt(payload.channelID, credential.challenge.id, transaction: Self.transaction))
     }

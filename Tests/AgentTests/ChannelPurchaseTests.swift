@@ -248,6 +248,72 @@ import Testing
     #expect(states[channel.channelID] == .gone)
   }
 
+  /// Whoever says that he has refused a deposit can submit it all the same, as long as it holds: until then it counts as made.
+  @Test func aRefusedDepositCountsUntilItHasRunOut() throws {
+    let scene = try Scene { $0.lie = .refusedDeposits }
+    func buy() -> AgentError? {
+      failure {
+        try scene.agent {
+          $0.deposit = SpendingLimit("0.0006 USDC")
+          $0.maximum = SpendingLimit("0.001 USDC")
+        }.fetch(try scene.request("/page")).drain()
+      }
+    }
+    #expect(buy() != nil)
+    let kept = try scene.channel()
+    #expect(kept.state == .gone && kept.underWay == nil && kept.refused.map(\.amount) == [600])
+    let ends = try #require(kept.refused.first).expires
+    #expect(kept.doubtful(at: ends) == 600 && kept.doubtful(at: ends + .seconds(121)) == 0)
+    #expect(KeptChannel(json: kept.json)?.json == kept.json)
+    scene.booth.books.withLock { $0.lie = .none }
+    guard case .overMaximum(price: 600, maximum: 400, _)? = buy() else {
+      Issue.record("deposited twice")
+      return
+    }
+    #expect(scene.booth.books.withLock { $0.deposits.count } == 1)
+    // Once nobody can submit it any more, another one may be made; the first one's channel is remembered all the same.
+    try scene.keeper.change(kept.channelID) { $0.refused = [KeptChannel.Refused(amount: 600, expires: Timestamp.now() - .seconds(121))] }
+    #expect(buy() == nil)
+    #expect(try scene.keeper.channels().map(\.state.rawValue).sorted() == ["gone", "open"])
+    try scene.keeper.change(kept.channelID) { $0.until = Timestamp.now() - .seconds(1) }
+    #expect(try scene.agent().channels().map(\.state) == [.open])
+  }
+
+  @Test func aRefusedTopUpCountsToo() throws {
+    let scene = try Scene()
+    let agent = scene.agent {
+      $0.deposit = SpendingLimit("0.00015 USDC")
+      $0.step = SpendingLimit("0.0002 USDC")
+      $0.maximum = SpendingLimit("0.0003 USDC")
+    }
+    try agent.fetch(try scene.request("/page")).drain()
+    scene.booth.books.withLock { $0.lie = .refusedDeposits }
+    #expect(failure { try agent.fetch(try scene.request("/page")).drain() } != nil)
+    #expect(try scene.channel().refused.map(\.amount) == [200] && scene.channel().state == .open)
+    scene.booth.books.withLock { $0.lie = .none }
+    // A hundred are left to the call: what lacks are 50.
+    try agent.fetch(try scene.request("/page")).drain()
+    #expect(try scene.channel().deposit == 250)
+  }
+
+  @Test func aCloseOfWhichNothingIsToldIsRemembered() throws {
+    let scene = try Scene()
+    try scene.agent().fetch(try scene.request("/page")).drain()
+    scene.booth.books.withLock { $0.lie = .bareClose }
+    let closed = try scene.agent().close(try scene.channel())
+    #expect(closed.receipt == nil && closed.transaction == nil)
+    #expect(try scene.channel().state == .gone)
+  }
+
+  @Test func aCloseByWhatIsSettledTakesAUnitMore() throws {
+    let scene = try Scene { $0.lie = .settledClose }
+    try scene.agent().fetch(try scene.request("/page")).drain()
+    let closed = try scene.agent().close(try scene.channel())
+    #expect(closed.receipt?.transaction == ChannelBooth.transaction)
+    #expect(scene.booth.books.withLock { $0.closed.values.first } == 101)
+    #expect(try scene.keeper.channels().isEmpty)
+  }
+
   @Test func neverLowersWhatIsSigned() throws {
     let scene = try Scene()
     try scene.agent().fetch(try scene.request("/page")).drain()

@@ -77,7 +77,7 @@ private let cases = [
 
   @Test func everyKeyIsRead() throws {
     var configuration = ChainConfiguration()
-    configuration.chain = base + escrow + "\nsettle-amount = \"2.5 USDC\"\nsettle-after = \"2 h\"\nclose-idle-after = \"3 d\""
+    configuration.chain = base + escrow + "\nsettle-amount = \"2.5 USDC\"\nsettle-after = \"2 h\"\nclose-idle-after = \"3 d\"\nvoucher-step = \"0.5 USDC\""
     configuration.addresses = "addresses = { base = \"\(ChainFiles.address)\" }"
     configuration.rails = "rails = [\"evm:base\"]"
     let outcome = configuration.inspect()
@@ -86,7 +86,7 @@ private let cases = [
     let escrow = try #require(settings.chains[0].escrow)
     #expect((escrow.address.checksummed, escrow.rules) == (vault, .evm))
     #expect((escrow.settleAfter, escrow.closeIdleAfter) == (.seconds(7200), .seconds(3 * 86_400)))
-    #expect(escrow.settleAmount(of: settings.currencies[0]) == 2_500_000)
+    #expect(escrow.settleAmount(of: settings.currencies[0]) == 2_500_000 && escrow.voucherSteps == ["usdc": 500_000])
     #expect(settings.sessionEscrow(of: .evm(chain: 0), merchant: "shop") == escrow)
     #expect(settings.sessionEscrow(of: .x402(chain: 0), merchant: "shop") == nil && settings.sessionEscrow(of: .prepaid, merchant: "shop") == nil)
     #expect(settings.routes[0].intents == [.charge, .session] && settings.routes[0].minimumDeposit == 10_000)

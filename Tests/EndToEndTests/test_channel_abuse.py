@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -220,8 +221,9 @@ def test_what_is_deposited_is_what_the_chain_says(stage, node, usdc):
     channel.deposit = PRICE
     channel.broadcast_open(node.rpc)
     assert session.standing.deposit == PRICE
-    response = stage.ask(value, session.path)
-    assert response.status_code in (402, 409, 503), (response.status_code, response.text)
+    for _ in range(2):
+        response = stage.ask(value, session.path)
+        assert response.status_code == 402 and problem(response) == "session/amount-exceeds-deposit", (response.status_code, response.text)
     assert stage.served(session.path) == 0
     beyond = session.pay()
     assert beyond.status_code in (402, 409, 410, 503) and stage.served(session.path) == 0
@@ -454,6 +456,83 @@ def test_strangers_cannot_shut_a_payer_out(stage, opened):
     for _ in range(60):
         assert stage.ask(bad).status_code in (402, 429)
     assert stage.ask(value).status_code == 200
+
+
+class From(requests.adapters.HTTPAdapter):
+    """Requests from another address of this machine."""
+
+    def __init__(self, address):
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *arguments, **options):
+        super().init_poolmanager(*arguments, source_address=(self.address, 0), **options)
+
+
+def test_strangers_cannot_slow_a_payer(stage, opened):
+    """What others send for his channel, from elsewhere, is not held against him: new vouchers, by new challenges, are taken while it goes on."""
+    bad = opened.altered(6 * PRICE, lambda s: bytes([s[0] ^ 1]) + s[1:])
+    stop = threading.Event()
+
+    def flood():
+        with requests.Session() as stranger:
+            stranger.mount("http://", From("127.0.0.9"))
+            statuses = set()
+            while not stop.is_set():
+                statuses.add(stranger.get(stage.farebox.origin + "/api/a", headers={"Authorization": bad}, timeout=10).status_code)
+            return statuses
+
+    with ThreadPoolExecutor(2) as pool:
+        floods = [pool.submit(flood) for _ in range(2)]
+        try:
+            statuses = [stage.ask(opened.voucher(challenge=stage.challenge("/api/a"))).status_code for _ in range(20)]
+        finally:
+            stop.set()
+        assert statuses == [200] * 20 and any(429 in flood.result() for flood in floods)
+
+
+# What stands on the chain.
+
+
+@pytest.mark.parametrize("meanwhile", ["waiting", "landed", "forgotten", "restarted"])
+def test_what_was_handed_out_on_the_chain_is_nobodys_proof(stage, node, meanwhile):
+    """A settlement's voucher and signature are everybody's to read, whether it lands or not: with a challenge of his own a stranger buys nothing by
+    them, learns nothing, and does not close the channel. Its payer does all that, by the challenges by which he has used it."""
+    session = stage.opened("/api/public-" + meanwhile)
+    second = stage.challenge(session.path)
+    session.grant(10 * PRICE)
+    assert stage.ask(session.voucher(0, challenge=second), session.path).status_code == 200
+    node.hold()
+    try:
+        stage.farebox.command("channel", "settle", session.id)
+        (waiting,) = poll(lambda: stage.pooled, WATCH_SECONDS, "a settlement")
+        if meanwhile == "landed":
+            node.release()
+            poll(lambda: session.standing.settled, what="the settlement")
+        elif meanwhile == "forgotten":
+            node.forget(waiting)
+        elif meanwhile == "restarted":
+            node.forget(waiting)
+            stage.farebox.kill()
+            stage.farebox.start()
+            stage.wait_for_offers(WATCH_SECONDS)
+        own, served = stage.challenge(session.path), stage.served(session.path)
+        stolen = session.voucher(0, challenge=own)
+        for _ in range(2):
+            response = stage.ask(stolen, session.path)
+            assert response.status_code == 402 and stage.served(session.path) == served, (response.status_code, response.text)
+        assert session.channel.voucher_signature(10 * PRICE).hex() not in response.text
+        response = stage.ask(session.closing(challenge=own), session.path, "POST")
+        assert response.status_code == 402 and response.json()["requiredCumulative"] == str(10 * PRICE + 1), response.text
+        assert stage.farebox.command("channel", "show", session.id)["state"] == "open"
+        # The payer's own challenges go on, and one of his that was not seen before needs a voucher for more.
+        for challenge in (session.challenge, second):
+            assert stage.ask(session.voucher(0, challenge=challenge), session.path).status_code == 200
+        assert stage.ask(session.voucher(1, challenge=own), session.path).status_code == 200
+    finally:
+        node.release()
+    session.close_until_done(10 * PRICE)
+    assert session.standing.finalized
 
 
 # Hostile upstreams.

@@ -320,6 +320,55 @@ def test_transactions_that_do_something_else(stage, node, coin):
     assert session.balance == 1_000_000 and stage.served(session.path) == 0
 
 
+def test_a_payer_without_tokens_costs_no_fees(stage, node, coin):
+    """The approval alone would pass, and what it is for would not."""
+    session = stage.session("/api/poor-" + stage.version, wallet=EvmWallet(stage.payer(units=DEPOSIT - 1)))
+    before, blocks = coin.call("balanceOf", stage.signer.address), node.height
+    response = stage.ask(session.opening("transaction"), session.path)
+    assert response.status_code == 402 and session.channel.state()[0] == 0, (response.status_code, response.text)
+    assert coin.call("balanceOf", stage.signer.address) == before and node.height == blocks
+
+
+def test_a_transaction_without_an_end_is_not_waited_for(stage, node):
+    session = stage.session("/api/endless-" + stage.version)
+    channel, sent = session.channel, node.calls["eth_sendRawTransaction"]
+    sponsored, channel.sponsored = channel.sponsored, False
+    for fields in ({"nonce_key": 7, "nonce": 5, "valid_before": None}, {"nonce_key": 7, "nonce": 0, "valid_before": node.chain.now() + 3_600}):
+        channel.transaction = channel.signed(*channel.body.calls, **fields)
+        response = stage.ask(session.opening("transaction"), session.path)
+        assert response.status_code == 402 and node.calls["eth_sendRawTransaction"] == sent, (response.status_code, response.text)
+    channel.sponsored = sponsored
+
+
+def test_what_no_block_took_is_free_again(stage, node):
+    """A transaction that has run out is waited for no longer, and its payer can try again."""
+    session = stage.session("/api/late-" + stage.version)
+    value = session.opening("transaction")
+    node.hold()
+    try:
+        answer = stage.asking(value, session.path, timeout=90)
+        (waiting,) = poll(lambda: node.chain.waiting(), what="a transaction")
+        node.forget(waiting)
+        node.advance(90)
+        node.fail("refused", 10_000, "eth_sendRawTransaction")
+    finally:
+        node.release()
+    node.mine()
+    try:
+        assert answer.result(timeout=90).status_code in (402, 503)
+        poll(lambda: not stage.farebox.command("payment", "list", "--open")["payments"], WATCH_SECONDS, "an end of the payment")
+    finally:
+        node.heal()
+    stage.wait_for_offers(WATCH_SECONDS)
+
+
+def test_operators_see_the_money_for_fees(stage):
+    (chain,) = poll(lambda: [chain for chain in stage.farebox.command("chain", "status")["chains"] if "feeMoney" in chain["signer"]], what="a look")
+    (money,) = chain["signer"]["feeMoney"]
+    assert money["currency"] == "usdc" and int(money["balance"]) == stage.token.call("balanceOf", stage.signer.address) and int(money["paymentsLeft"]) > 100
+    assert not chain["problems"]
+
+
 def test_32_uses_of_one_opening(stage):
     session = stage.session("/api/concurrent-" + stage.version)
     value = session.opening("transaction", 5 * PRICE)

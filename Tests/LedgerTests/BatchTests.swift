@@ -1,107 +1,110 @@
 import Bytes
 import Encoding
+import Glibc
 import Metering
 import Testing
 
 @testable import Ledger
 
-/// Channels whose vouchers each pay for one request (batch-settlement).
+/// What a batch, and what is written beside it, must not get wrong.
 @Suite struct BatchTests {
-  /// Opens a channel of which `settled` was claimed before.
-  private func open(_ fixture: LedgerFixture, voucher amount: UInt128, settled: UInt128 = 0, payment: Int = 1) throws -> SessionHandle {
-    var order = fixture.opening(1, voucher: amount, payment: payment)
-    var channel = fixture.channelOrder(1, voucher: amount, inFlight: 1)
-    channel.isResumable = true
-    order.challengeID = nil
-    order.deposit = .open(channel)
-    _ = try fixture.ledger.claim(order, at: noon)
-    _ = try fixture.ledger.deposited(order.id, fixture.account(settled: settled), transaction: id(14_000_000 + payment), at: noon)
-    return try #require(fixture.ledger.session(fixture.channelID(1)))
-  }
-
-  private func pay(_ fixture: LedgerFixture, _ handle: SessionHandle, _ amount: UInt128, signed: UInt128) throws {
-    _ = try fixture.ledger.begin(handle, paying: amount, by: fixture.voucher(signed), at: noon)
-    _ = try fixture.ledger.charge(handle, amount, context: context(fixture), at: noon)
-  }
-
-  private func context(_ fixture: LedgerFixture) -> DebitContext { DebitContext(route: fixture.route, writesLine: false, units: 1) }
-
-  @Test func aVoucherPaysForOneRequest() throws {
-    let fixture = try LedgerFixture(funds: 0)
-    let ledger = fixture.ledger
-    let handle = try open(fixture, voucher: 100)
-    try pay(fixture, handle, 100, signed: 100)
-    #expect(ledger.channel(fixture.channelID(1))?.debited == 100)
-    for signed: UInt128 in [100, 150, 250, 5_001] {
-      #expect(throws: signed > 5_000 ? Refusal.beyondDeposit : .channelBusy) { try ledger.begin(handle, paying: 100, by: fixture.voucher(signed), at: noon) }
-    }
-    try pay(fixture, handle, 100, signed: 200)
-    // One that is below the last, but what is charged with it: the last one stays.
-    _ = try ledger.begin(handle, paying: 300, by: fixture.voucher(500), at: noon)
-    ledger.finish(handle, debited: .zero, used: .zero, held: .of(300), units: 1, context: context(fixture), at: noon)
-    try pay(fixture, handle, 50, signed: 250)
-    let view = try #require(ledger.channel(fixture.channelID(1)))
-    #expect(view.voucher == fixture.voucher(500) && view.debited == 250 && view.spent == 250 && view.inFlight == 0)
-    #expect(ledger.verify().isBalanced)
-  }
-
-  @Test func oneRequestIsServedAtATime() throws {
-    let fixture = try LedgerFixture(funds: 0)
-    let ledger = fixture.ledger
-    let handle = try open(fixture, voucher: 100)
-    _ = try ledger.begin(handle, paying: 100, by: fixture.voucher(100), at: noon)
-    let view = try #require(ledger.channel(fixture.channelID(1)))
-    #expect(view.debited == 0 && view.spent == 100 && view.inFlight == 1)
-    for signed: UInt128 in [100, 200] {
-      #expect(throws: Refusal.channelBusy) { try ledger.begin(handle, paying: 100, by: fixture.voucher(signed), at: noon) }
-    }
-    // Told to close, it still pays for what succeeds.
-    _ = try ledger.beginClose(handle, cause: .forced, voucher: nil, at: noon)
-    _ = try ledger.charge(handle, 100, context: context(fixture), at: noon)
-    #expect(ledger.channel(fixture.channelID(1))?.debited == 100 && ledger.closingChannels().count == 1)
-    #expect(throws: Refusal.sessionClosed) { try ledger.charge(handle, 100, context: context(fixture), at: noon) }
-  }
-
-  @Test func aRestartKeepsTheVoucherAndChargesNothing() throws {
-    var fixture = try LedgerFixture(funds: 0)
-    let handle = try open(fixture, voucher: 100)
-    try pay(fixture, handle, 100, signed: 100)
-    _ = try fixture.ledger.begin(handle, paying: 100, by: fixture.voucher(200), at: noon)
+  /// A slot that is vacated and filled in one batch: each line names its own session.
+  @Test func linesNameTheirOwnSessions() throws {
+    let fixture = try LedgerFixture { $0.commitDelay = .milliseconds(200) }
     fixture.waitUntilDurable()
-    fixture.ledger.abandon()
-    fixture = try LedgerFixture(in: fixture.folder)
-    let view = try #require(fixture.ledger.channel(fixture.channelID(1)))
-    #expect(view.voucher == fixture.voucher(200) && view.debited == 100 && view.inFlight == 0)
-    try pay(fixture, view.handle, 100, signed: 200)
-    #expect(fixture.ledger.channel(fixture.channelID(1))?.debited == 200)
+    for number in 1...3 {
+      let handle = try fixture.open(number)
+      _ = try fixture.ledger.beginClose(handle, cause: .payer, at: noon)
+    }
+    fixture.waitUntilDurable()
+    fixture.ledger.close()
+    let lines = try fixture.lines().compactMap(\.objectValue)
+    for event in ["session.opened", "session.closed"] {
+      let sessions = lines.filter { $0["event"]?.stringValue == event }.compactMap { $0["session"]?.stringValue }
+      #expect(sessions == (1...3).map { id(3_000_000 + $0).hex })
+    }
+    #expect(verified(fixture.folder).isValid)
   }
 
-  /// What was claimed before a channel was opened again is booked once.
-  @Test func aClosedChannelIsOpenedAgain() throws {
-    let fixture = try LedgerFixture(funds: 0)
-    let ledger = fixture.ledger
-    let handle = try open(fixture, voucher: 100)
-    try pay(fixture, handle, 100, signed: 100)
-    _ = try ledger.beginClose(handle, cause: .idle, voucher: nil, at: noon)
-    _ = try ledger.closed(channel: fixture.channelID(1), captured: 100, refunded: 4_900, transaction: id(1), at: noon)
-    #expect(fixture.chainAccounts.issued == 100 && fixture.chainEarned == 100)
-    // Another kind of channel stays closed.
-    #expect(throws: Refusal.sessionExists) { try ledger.claim(fixture.opening(1, payment: 5), at: noon) }
-
-    let again = try open(fixture, voucher: 150, settled: 100, payment: 2)
-    #expect(fixture.chainAccounts.issued == 100 && ledger.channel(fixture.channelID(1))?.booked == 100)
-    #expect(ledger.closeResult(fixture.channelID(1)) == nil)
-    try pay(fixture, again, 50, signed: 150)
-    _ = try ledger.settled(channel: fixture.channelID(1), fixture.account(settled: 150), transaction: nil, at: noon)
-    #expect(fixture.chainAccounts.issued == 150 && fixture.chainEarned == 150)
-    _ = try ledger.beginClose(again, cause: .payer, voucher: nil, at: noon)
-    _ = try ledger.closed(channel: fixture.channelID(1), captured: 150, refunded: 4_850, transaction: id(2), at: noon)
-    #expect(fixture.chainAccounts.issued == 150 && fixture.chainEarned == 150 && ledger.verify().isBalanced)
-    let balances = ledger.balances()
+  /// What is worth a commit does not wait for the delay to pass: as many entries as the last batch brought, and at least some.
+  @Test func aBatchThatHasReachedItsGoalIsWritten() throws {
+    let fixture = try LedgerFixture { $0.commitDelay = .seconds(600) }
     fixture.waitUntilDurable()
-    ledger.close()
-    let report = verified(fixture.folder)
-    #expect(report.isValid, "\(String(describing: report.defect))")
-    checkAccounts(report, balances)
+    #expect(fixture.ledger.goal == Committer.leastGoal)
+    for number in 1...40 { _ = try fixture.open(number) }
+    // Nobody urges here.
+    Pause.wait { fixture.ledger.pending >= fixture.ledger.goal }
+    #expect(fixture.ledger.pending < fixture.ledger.goal)
+    fixture.waitUntilDurable()
+    for number in 41...300 { _ = try fixture.open(number) }
+    fixture.waitUntilDurable()
+    #expect((Committer.leastGoal...Committer.mostGoal).contains(fixture.ledger.goal))
+  }
+
+  @Test func topUpsOfASessionAreBounded() throws {
+    let fixture = try LedgerFixture()
+    _ = try fixture.open(1)
+    for number in 1...LedgerLimit.sessionTopUps.most {
+      _ = try fixture.ledger.topUp(fixture.topUp(number, session: 1, amount: 1), at: noon) { _ in [] }
+    }
+    #expect(throws: Refusal.tooMany(.sessionTopUps)) {
+      try fixture.ledger.topUp(fixture.topUp(0, session: 1, amount: 1), at: noon) { _ in [] }
+    }
+  }
+
+  @Test func moreThanIsWantedIsNeverNeeded() throws {
+    let fixture = try LedgerFixture()
+    let handle = try fixture.open(1, deposit: 10)
+    _ = try fixture.ledger.begin(handle, cost: .of(8), context: fixture.stream, at: noon)
+    let rate = Rate(amount: 1, unitSize: 1, unit: .responseByte)!
+    #expect(try fixture.ledger.extend(handle, rate: rate, wanted: 1, atLeast: 2, at: noon).units == 1)
+  }
+
+  @Test func filesArePrivate() throws {
+    let fixture = try LedgerFixture()
+    fixture.waitUntilDurable()
+    for name in fixture.folder.names where name.hasPrefix("ledger.") { #expect(fixture.folder.mode(name) & 0o077 == 0, "\(name)") }
+  }
+
+  /// A log whose sync failed may not be on the disk at all: what is in it has to be in the database before anything follows it.
+  @Test func whatAFailureLeftInTheLogIsFoldedFirst() throws {
+    let folder = try TemporaryFolder()
+    let store = try SQLiteStore(path: "\(folder.path)/ledger.db")
+    var batch = CommitBatch()
+    batch.lsn = 7
+    batch.head = [1, 2, 3]
+    try store.commit(batch)
+    store.close(afterFailure: true)
+    let next = try SQLiteStore(path: "\(folder.path)/ledger.db")
+    let copy = try TemporaryFolder()
+    copy.write(folder.read("ledger.db"), to: "ledger.db")
+    next.close(afterFailure: true)
+    let other = try SQLiteStore(path: "\(copy.path)/ledger.db")
+    #expect(try other.load(order: []) { _, _ in } == [1, 2, 3])
+    other.close(afterFailure: false)
+  }
+
+  /// A file that could not be opened again is opened when there is something to write.
+  @Test func anAuditFileIsOpenedAgain() throws {
+    let folder = try TemporaryFolder()
+    let inner = "\(folder.path)/inner"
+    #expect(mkdir(inner, 0o700) == 0)
+    var file = try AuditFile(path: "\(inner)/audit.jsonl")
+    let line = Array("{\"seq\":1}\n".utf8)
+    try line.lend { (raw) throws(LedgerError) in try file.append(raw, first: 1, count: 1) }
+    #expect(file.next == 2)
+    #expect(file.synchronised == 1)
+    try file.synchronise()
+    #expect(file.synchronised == 2)
+    unlink("\(inner)/audit.jsonl")
+    rmdir(inner)
+    #expect(throws: LedgerError.self) { try file.rotate() }
+    #expect(throws: LedgerError.self) { try line.lend { (raw) throws(LedgerError) in try file.append(raw, first: 2, count: 1) } }
+    #expect(mkdir(inner, 0o700) == 0)
+    try line.lend { (raw) throws(LedgerError) in try file.append(raw, first: 2, count: 1) }
+    #expect(file.next == 3)
+    #expect(FileMap(path: "\(inner)/audit.jsonl")?.withOctets { Array($0) } == line)
+    unlink("\(inner)/audit.jsonl")
+    rmdir(inner)
   }
 }

@@ -181,7 +181,7 @@ import Testing
     #expect(try ledger.begin(handle, accepting: fixture.voucher(200), cost: .of(50), context: fixture.line, at: noon) == before + 1)
     #expect(ledger.applied == before + 1)
     // A topped up deposit that vanished lets no more in, and takes nothing back.
-    _ = try ledger.observed(channel, fixture.account(150), at: noon)
+    _ = try ledger.observed(channel, fixture.account(150), lowersDeposit: true, at: noon)
     #expect(throws: Refusal.beyondDeposit) { try ledger.accept(handle, fixture.voucher(201), at: noon) }
     try fixture.use(handle, 100)
     #expect(ledger.figures(handle)?.spent == 153)
@@ -277,6 +277,63 @@ import Testing
     again.ledger.sweep(at: noon + .seconds(86_520))
     #expect(again.ledger.closeResult(channel) == nil && again.ledger.claimState(id(3)) == nil)
     #expect(again.chainAccounts.issued == 0 && again.ledger.verify().isBalanced)
+  }
+
+  // MARK: what everybody may have
+
+  /// What was handed out on the chain stays so, whatever became of the transaction, and over a restart.
+  @Test func remembersWhatWasHandedOut() throws {
+    var fixture = try LedgerFixture(funds: 0)
+    let handle = try fixture.openChannel(1)
+    let channel = fixture.channelID(1)
+    #expect(try #require(fixture.ledger.channel(channel)).isPublic(0) == false)
+    _ = try fixture.ledger.accept(handle, fixture.voucher(150), at: noon)
+    _ = try fixture.ledger.adoptNonce(chain: 8453, sender: fixture.sender, nonce: 4, at: noon)
+    _ = try fixture.ledger.submitted(channel: channel, outgoing: fixture.transaction(4, channel: 1), isClose: false, publishing: 150, at: noon)
+    _ = try fixture.ledger.abandoned(channel: channel, at: noon)
+    let view = try #require(fixture.ledger.channel(channel))
+    #expect(view.published == 150 && view.isPublic(150) && view.isPublic(100) && !view.isPublic(151) && view.underWay == nil)
+    // A challenge of a stranger is nobody's, the one that it was opened by is the payer's, and so are those by which he has shown himself.
+    #expect(view.isPayers(id(12_000_001)) && !view.isPayers(id(5)))
+    for number in 0..<9 { _ = try fixture.ledger.prove(handle, by: id(500 + number), at: noon) }
+    let known = fixture.ledger.applied
+    _ = try fixture.ledger.prove(handle, by: id(508), at: noon)
+    _ = try fixture.ledger.prove(handle, by: id(12_000_001), at: noon)
+    #expect(fixture.ledger.applied == known)
+    fixture.waitUntilDurable()
+    fixture.ledger.abandon()
+    fixture = try LedgerFixture(in: fixture.folder)
+    let again = try #require(fixture.ledger.channel(channel))
+    #expect(again.published == 150 && again.proofs == (1..<9).map { id(500 + $0) } && again.isPayers(id(508)) && !again.isPayers(id(500)))
+    // What the chain shows to be settled is as public.
+    _ = try fixture.ledger.observed(channel, fixture.account(settled: 170), at: noon)
+    #expect(try #require(fixture.ledger.channel(channel)).isPublic(170))
+  }
+
+  /// Of several who ask the chain, the last to speak may have asked first.
+  @Test func aDepositFallsOnlyWhereBlocksWereTakenBack() throws {
+    let fixture = try LedgerFixture(funds: 0)
+    let ledger = fixture.ledger
+    let handle = try fixture.openChannel(1)
+    let channel = fixture.channelID(1)
+    for (payment, deposit) in [(1, UInt128(7_000)), (2, 6_000)] {
+      let order = fixture.topUpOrder(1, payment: payment)
+      _ = try ledger.claim(order, at: noon)
+      _ = try ledger.deposited(order.id, fixture.account(deposit), transaction: nil, at: noon)
+    }
+    #expect(ledger.channel(channel)?.account.deposit == 7_000)
+    _ = try ledger.observed(channel, fixture.account(5_000), at: noon)
+    _ = try ledger.accept(handle, fixture.voucher(6_900), at: noon)
+    _ = try ledger.settled(channel: channel, fixture.account(5_000, settled: 10), transaction: nil, at: noon)
+    #expect(ledger.channel(channel)?.account.deposit == 7_000)
+    _ = try ledger.observed(channel, fixture.account(5_000), lowersDeposit: true, at: noon)
+    #expect(ledger.channel(channel)?.account.deposit == 5_000)
+    // A close by force that was seen is not undone by what a top-up has read.
+    let last = fixture.topUpOrder(1, payment: 3)
+    _ = try ledger.claim(last, at: noon)
+    _ = try ledger.observed(channel, fixture.account(requested: 9), at: noon)
+    _ = try ledger.deposited(last.id, fixture.account(8_000), transaction: nil, at: noon)
+    #expect(ledger.channel(channel)?.account.closeRequestedAt == 9 && ledger.channel(channel)?.account.deposit == 8_000)
   }
 
   // MARK: the outbox

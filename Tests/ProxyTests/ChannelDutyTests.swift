@@ -23,7 +23,8 @@ private func view(
     descriptor: [], voucher: voucher(last), previous: previous.map { voucher($0) }, closing: closing.map { voucher($0) },
     account: ChannelAccount(deposit: 10_000, settled: settled), phase: phase, budget: last, spent: spent, debited: spent, booked: settled, inFlight: inFlight,
     unsettledSince: since, underWay: nil, isCloseUnderWay: false, openedBy: nil, cause: nil, lastUse: lastUse, idleTimeout: .seconds(600), opened: now,
-    terms: SessionTerms(realm: "api.example.com", currency: "usdc@eip155:8453", merchant: "shop", routes: []), challengeID: id, changed: 0)
+    terms: SessionTerms(realm: "api.example.com", currency: "usdc@eip155:8453", merchant: "shop", routes: []), published: nil, challengeID: id, proofs: [],
+    changed: 0)
 }
 
 @Suite struct ChannelDutyTests {

@@ -60,8 +60,8 @@ extension TempoCharge {
     do { try signed.transaction.check(chainID: chainID) } catch { throw .malformedTransaction(error) }
     guard account ?? signed.sender == signed.sender else { throw .sourceMismatch }
     guard signed.isSenderProven || wallets != .refused else { throw .signatureMismatch(.transaction) }
-    try checkWindow(signed.transaction, now: now)
     try checkFees(signed, policy: policy, now: now)
+    try signed.transaction.checkWindow(latest: challenge.expires, now: now)
     try checkCalls(signed.transaction, challenge: challenge)
     return Checked(
       charge: ChainCharge(
@@ -69,12 +69,6 @@ extension TempoCharge {
         means: .transaction(raw: signed.encoded, hash: signed.hash), transfers: try transfers(from: signed.sender, unasked: .any),
         signatureCheck: signed.isSenderProven ? .recovered : .byContract, notBefore: challenge.oldestBlock),
       transaction: signed)
-  }
-
-  private func checkWindow(_ transaction: TempoTransaction, now: Timestamp) throws(ChainChargeError) {
-    let seconds = UInt64(clamping: now.seconds)
-    if let before = transaction.validBefore, before < seconds &+ ValidityWindow.margin { throw .expired(.transaction) }
-    if let after = transaction.validAfter, after > seconds { throw .notYetValid(.transaction) }
   }
 
   /// Who pays the fees is who the offer says, and we pay within bounds.
@@ -133,5 +127,21 @@ extension TempoCharge {
     return ChainCharge(
       id: ChainCharge.id(chain: chainID, payer: payer, proofOf: challenge.hash()), payer: payer, amount: 0,
       expires: challenge.expires, means: .none, transfers: [], signatureCheck: .recovered)
+  }
+}
+
+extension TempoTransaction {
+  /// Seconds by which a transaction may outlast the challenge that it answers: clocks differ.
+  private static let tolerance: UInt64 = 60
+
+  /// Checks when a payer's transaction may land: soon, and not much longer than its challenge holds (draft-tempo-charge-00, "Submission Modes"), for
+  /// what could land whenever its sender likes would have to be waited for as long.
+  ///
+  /// - Parameter latest: the challenge's end.
+  func checkWindow(latest: Timestamp, now: Timestamp) throws(ChainChargeError) {
+    let seconds = UInt64(clamping: now.seconds)
+    guard let before = validBefore, before <= UInt64(clamping: latest.seconds) &+ Self.tolerance else { throw .validTooLong(.transaction) }
+    if before < seconds &+ ValidityWindow.margin { throw .expired(.transaction) }
+    if let after = validAfter, after > seconds { throw .notYetValid(.transaction) }
   }
 }

@@ -69,6 +69,10 @@ struct ChainStatus {
         problems.append("the gas money of \(signer.checksummed) lasts for \(left) payments: fill it up")
       }
     }
+    for money in condition?.feeMoney ?? [] where money.paymentsLeft < ChainPlan.paymentsLow {
+      let whose = "\(chain.signerAddress?.checksummed ?? "the signer") in \(money.currency.symbol)"
+      problems.append("the money for fees of \(whose) lasts for \(money.paymentsLeft) payments: fill it up")
+    }
     if let index = chain.facilitator {
       let facilitator = settings.facilitators[index]
       var view: JSONObject = ["name": .string(facilitator.name), "url": .string(facilitator.endpoint.words)]
@@ -113,6 +117,12 @@ struct ChainStatus {
     var object: JSONObject = ["address": .string(signer.checksummed)]
     if let balance = condition?.balance { object.set("balanceWei", .string(String(balance))) }
     if let left = condition?.paymentsLeft { object.set("paymentsLeft", .string(String(left))) }
+    let money = (condition?.feeMoney ?? []).map { money -> JSONValue in
+      [
+        "currency": .string(money.currency.code), "balance": .string(String(money.units)), "paymentsLeft": .string(String(money.paymentsLeft)),
+      ]
+    }
+    if !money.isEmpty { object.set("feeMoney", .array(money)) }
     return object
   }
 

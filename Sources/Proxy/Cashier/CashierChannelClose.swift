@@ -31,7 +31,11 @@ extension Cashier {
       case .refused: return .answer(refused(.transactionReverted, request, index, view, stored, presented, at: now))
       }
     }
-    guard !channelFailures.isFull(view.id, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
+    // What stands on the chain is everybody's to bring: by that the payer closes whose challenge it is, and nobody else.
+    guard !view.isPublic(voucher.cumulativeAmount) || view.isPayers(presented.credential.challengeID) else {
+      return .answer(unproven(request, index, view, stored, at: now))
+    }
+    guard !channelFailures.isFull(view.id, request.client, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
     // The chain has ended it, and the books say so in a moment: what they say then is the answer.
     if view.account.isFinalized { return .answer(problem(.paymentPending, challengeID: challengeID, retryAfter: 1)) }
     let seat = ChannelSeat(id: view.id, stored, challengeID: challengeID, minimumDelta: 0)
@@ -44,17 +48,33 @@ extension Cashier {
       ).question
       if question == nil, voucher != seat.voucher(view.voucher) { question = try seat.key.verify(voucher, wallets: .refused) }
     } catch {
-      noteFailure(error, view.id)
+      noteFailure(error, view.id, request.client)
       return .answer(refused(error, request, index, view, stored, presented, at: now))
     }
     if let question, let verdict = ask(question, request, index, view, stored, presented, at: now) { return verdict }
     do throws(Refusal) {
+      // Once the close is on its way its voucher is public, and the same credential has to be known as the payer's.
+      _ = try isPayers(voucher, view, presented.credential, at: now)
       let claim = (id: presented.credential.challengeID, expires: presented.credential.expires ?? now)
       let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: AcceptedVoucher(voucher), claim: claim, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, entry: entry))
     } catch {
       return .answer(answer(error, request, index, seat, at: now))
     }
+  }
+
+  /// 402 for a close by what anybody may have: what its voucher has to say at least.
+  private mutating func unproven(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ view: ChannelView, _ stored: StoredChannel, at now: Timestamp
+  ) -> Answer {
+    let known = max(view.published ?? 0, view.account.settled)
+    let hint = ChannelHint(view, stored, required: known + min(1, .max - known))
+    self.hint = hint
+    defer { self.hint = nil }
+    var members = hint.members
+    members.set("requiredCumulative", .string(String(hint.required)))
+    let detail = "This voucher was settled and is public: close by a challenge by which the channel was used, or by a voucher for more."
+    return failed(request, index, .verificationFailed, detail: detail, members: members, at: now)
   }
 
   /// 204 with the transaction for the credential that closed the channel, however often it comes; 410 for others, with the same facts.

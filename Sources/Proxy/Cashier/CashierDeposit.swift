@@ -25,7 +25,7 @@ extension Cashier {
       let sold = soldSessions(route, at: now).first(where: { $0.offer.issued(presented.quote) && $0.price.version == binding.priceVersion })
     else { return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now)) }
     if !Self.asksForNothing(request), let verdict = bindContent(request, index, credential, at: now) ?? read(request, index) { return verdict }
-    guard !channelFailures.isFull(opening.channelID, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
+    guard !channelFailures.isFull(opening.channelID, request.client, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
     let token = sold.offer.offer.token
     var checked: CheckedOpening
     do throws(ChannelError) {
@@ -38,7 +38,7 @@ extension Cashier {
         checked.transaction = try checked.transaction.sponsored(by: key, feeToken: token.address)
       }
     } catch {
-      noteFailure(error, opening.channelID)
+      noteFailure(error, opening.channelID, request.client)
       return .answer(refusedDeposit(error, request, index, opening.channelID, credential, at: now))
     }
     // A contract that says yes today may say no tomorrow, and some escrows ask none: vouchers are signed by keys.
@@ -99,7 +99,7 @@ extension Cashier {
     guard let token = token(of: presented.quote, index, at: now) else {
       return .answer(failed(request, index, .invalidChallenge, detail: Self.otherRequest, at: now))
     }
-    guard !channelFailures.isFull(view.id, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
+    guard !channelFailures.isFull(view.id, request.client, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
     var transaction: ChannelTransaction
     do throws(ChannelError) {
       transaction = try inTime(credential, at: now) { (time) throws(ChannelError) in
@@ -114,7 +114,7 @@ extension Cashier {
       // What is closing takes no more; what was deposited before is answered for all the same.
       if view.phase == .closing, transaction.id.flatMap({ ledger?.payment($0) }) == nil { throw .channelFinalized }
     } catch {
-      noteFailure(error, view.id)
+      noteFailure(error, view.id, request.client)
       return .answer(refusedDeposit(error, request, index, view.id, credential, at: now))
     }
     let step = ChannelStep(transaction: transaction, channel: stored.channel, escrow: stored.escrow)

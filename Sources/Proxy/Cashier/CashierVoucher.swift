@@ -37,10 +37,10 @@ extension Cashier {
     }
     if let refused = refused(request, index, wallet: seat.payer, session: seat.id) { return .answer(refused) }
     let accepted = isAccepted ? nil : AcceptedVoucher(voucher)
-    // What was settled stands on its chain for everybody to read: only who opened the channel knows the challenge that it was opened by.
-    // So does what is being settled at the moment.
-    let isUnpublished = voucher.cumulativeAmount > view.account.settled && (view.underWay == nil || !isAccepted)
-    let isProven = isUnpublished || presented.credential.challengeID == view.challengeID
+    let isProven: Bool
+    do throws(Refusal) { isProven = try isPayers(voucher, view, presented.credential, at: now) } catch {
+      return .answer(answer(error, request, index, seat, at: now))
+    }
     guard !Self.asksForNothing(request) else {
       return .answer(take(accepted, view.handle, seat, request, index, isProven: isProven, at: now))
     }
@@ -59,6 +59,17 @@ extension Cashier {
     return verdict
   }
 
+  /// Whether a credential, whose voucher was verified, comes from the channel's payer.
+  ///
+  /// What was handed out on the chain is everybody's to read, whether it landed or not: there only its payer knows the challenges by which he
+  /// has used the channel. One that comes with what nobody else can have is one of them from then on.
+  func isPayers(_ voucher: SessionVoucher, _ view: ChannelView, _ credential: Credential, at now: Timestamp) throws(Refusal) -> Bool {
+    if view.isPayers(credential.challengeID) { return true }
+    guard !view.isPublic(voucher.cumulativeAmount) else { return false }
+    _ = try ledger?.prove(view.handle, by: credential.challengeID, at: now)
+    return true
+  }
+
   /// What a look at a voucher found.
   private enum Checked {
     /// It is valid; whether it is above the last one.
@@ -73,7 +84,7 @@ extension Cashier {
   ) -> Checked {
     let stored = StoredChannel(escrow: seat.escrow, channel: seat.channel)
     // The last one again needs no look at its signature: strangers' failures do not keep its payer from it.
-    guard voucher == seat.voucher(view.voucher) || !channelFailures.isFull(seat.id, at: clock) else {
+    guard voucher == seat.voucher(view.voucher) || !channelFailures.isFull(seat.id, request.client, at: clock) else {
       return .verdict(.answer(problem(.rateLimited, retryAfter: 1)))
     }
     let question: WalletQuestion?
@@ -83,7 +94,7 @@ extension Cashier {
         voucher, after: seat.voucher(view.voucher), standing: ChannelStanding(view.account), minimumDelta: seat.minimumDelta, rules: seat.rules,
         wallets: .refused)
     } catch {
-      noteFailure(error, seat.id)
+      noteFailure(error, seat.id, request.client)
       return .verdict(.answer(refused(error, request, index, view, stored, presented, at: now)))
     }
     if let question, let verdict = ask(question, request, index, view, stored, presented, at: now) { return .verdict(verdict) }
@@ -94,9 +105,9 @@ extension Cashier {
   }
 
   /// Counts a signature that did not verify.
-  mutating func noteFailure(_ error: ChannelError, _ channel: Digest32) {
+  mutating func noteFailure(_ error: ChannelError, _ channel: Digest32, _ client: ClientAddress) {
     switch error {
-    case .invalidSignature, .signerMismatch, .payment: channelFailures.count(channel, at: clock)
+    case .invalidSignature, .signerMismatch, .payment: channelFailures.count(channel, client, at: clock)
     default: break
     }
   }
@@ -111,7 +122,7 @@ extension Cashier {
     switch told.word {
     case .settled: return nil
     case .refused:
-      channelFailures.count(view.id, at: clock)
+      channelFailures.count(view.id, request.client, at: clock)
       return .answer(refused(.invalidSignature, request, index, view, stored, presented, at: now))
     case .unknown, .unavailable, .declined:
       return .answer(problem(.railUnavailable, challengeID: presented.credential.challenge.id, retryAfter: Self.channelRetry))
@@ -232,11 +243,11 @@ extension Cashier {
     // What is refused is answered where all is looked at.
     guard advances ? voucher.cumulativeAmount - accepted >= seat.minimumDelta : seat.rules.takesLowerVouchers || voucher.cumulativeAmount == accepted
     else { return nil }
-    guard !knownFailures.isFull(seat.id, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
+    guard !knownFailures.isFull(seat.id, request.client, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
     do throws(ChannelError) {
       guard try seat.key.verify(voucher, wallets: .refused) == nil else { return nil }
     } catch {
-      knownFailures.count(seat.id, at: clock)
+      knownFailures.count(seat.id, request.client, at: clock)
       guard let view = ledger?.channel(seat.id) else { return nil }
       return .answer(refused(error, request, index, view, StoredChannel(escrow: seat.escrow, channel: seat.channel), nil, at: now))
     }

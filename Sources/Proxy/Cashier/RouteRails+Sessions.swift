@@ -50,6 +50,7 @@ extension RouteRails {
         details.minimum = price.minimum
         details.maximum = price.maximum
         details.minimumDeposit = deposits.minimum
+        details.minimumDelta = escrow.voucherSteps[token.currency.code] ?? 0
         details.idleTimeout = UInt64(clamping: escrow.closeIdleAfter.components.seconds)
         details.decimals = UInt8(clamping: token.currency.decimals)
         let request = ChannelSession(

@@ -20,7 +20,7 @@ final class Chain: Sendable {
   /// The same for channels of x402's batch-settlement.
   let batch: EscrowDesk?
   /// Whose payments have cost gas and brought nothing.
-  let reverts = PaidReverts()
+  let reverts: PaidReverts
   private let reachable = Atomic<Bool>(false)
   private let facilitated = Atomic<Bool>(false)
   /// Tokens whose contracts are what the configuration says: that does not change.
@@ -36,13 +36,15 @@ final class Chain: Sendable {
     self.notices = notices
     let rpc = plan.nodes.isEmpty ? nil : ChainRPC(chain: plan.id, nodes: plan.nodes, services: services)
     self.rpc = rpc
+    let reverts = PaidReverts()
+    self.reverts = reverts
     facilitator = plan.facilitator.map { Facilitator($0, network: X402Network(chainID: plan.id), services: services, notices: notices) }
     // On Tempo nothing is submitted but payers' own transactions, whose fees the signer may pay, and what settles and closes channels.
     if plan.settings.kind == .evm || plan.settings.escrow != nil, let rpc, let signer = plan.signer.map({ ChainSigner($0, services: services) }) {
       let submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
       self.submitter = submitter
       func desk(_ escrow: SessionEscrow) -> EscrowDesk {
-        EscrowDesk(escrow, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, notices: notices)
+        EscrowDesk(escrow, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, reverts: reverts, notices: notices)
       }
       escrow = plan.escrow.map(desk)
       batch = plan.batch.map(desk)
@@ -123,12 +125,29 @@ final class Chain: Sendable {
         } catch { found.signerFault = error }
       }
     }
+    if let rpc, plan.settings.kind == .tempo, let signer = plan.signer?.address, found.fault == nil {
+      found.feeMoney = (try? await feeMoney(of: signer, rpc)) ?? []
+    }
     if let facilitator {
       found.facilitatorFault = await facilitator.fault()
       found.facilitatorAnswers = found.facilitatorFault == nil
       if rpc == nil { found.fault = found.facilitatorFault }
     }
     return found
+  }
+
+  /// What there is for fees on Tempo, where they are paid in the token that a payment is made in.
+  private func feeMoney(of signer: Address, _ rpc: ChainRPC) async throws(ChainError) -> [ChainCondition.FeeMoney] {
+    let (base, tip) = try await rpc.fees()
+    let (price, overflows) = base.addingReportingOverflow(tip)
+    if overflows { throw .tooDear }
+    var money: [ChainCondition.FeeMoney] = []
+    for token in plan.settings.tokens {
+      let answer = try await rpc.call(to: token.address, data: ERC20.balanceOf(signer), from: nil)
+      guard answer.count == 32, let units = Word256(bigEndian: answer) else { throw .unreachable }
+      money.append(ChainCondition.FeeMoney(currency: token.currency, units: units.uint128 ?? .max, price: price))
+    }
+    return money
   }
 
   /// Compares the configured tokens with their contracts, each until it was found to be what is said of it.
@@ -161,6 +180,9 @@ final class Chain: Sendable {
     if let submitter, let payments = found.paymentsLeft, payments < ChainPlan.paymentsLow {
       notices.tell(.gasMoneyLow(signer: submitter.address.checksummed, payments: payments))
     }
+    if let signer = plan.signer?.address, let money = found.feeMoney.first(where: { $0.paymentsLeft < ChainPlan.paymentsLow }) {
+      notices.tell(.gasMoneyLow(signer: "\(signer.checksummed) in \(money.currency.symbol)", payments: money.paymentsLeft))
+    }
     if notices.isDue(.paymentUnresolved), let payment = ledger.unresolvedPayments(chain: plan.id, at: .now()).first {
       notices.tell(.paymentUnresolved(payment: payment.id.hex))
     }
@@ -181,6 +203,8 @@ struct ChainCondition: Sendable {
   var balance: UInt128?
   /// What a unit of gas costs now, in wei; nil where it is not needed, or could not be asked.
   var gasPrice: UInt128?
+  /// What the signer has of each token, on a chain whose fees are paid in tokens; empty elsewhere, and where it could not be asked.
+  var feeMoney: [FeeMoney] = []
   /// Whether the facilitator has answered when it was asked last; nil where there is none, or it was not asked yet.
   var facilitatorAnswers: Bool?
   /// What the facilitator has instead of settling.
@@ -192,6 +216,23 @@ struct ChainCondition: Sendable {
 
   /// Why what we settle ourselves cannot be settled.
   var cause: ChainError? { fault ?? signerFault }
+
+  /// What a signer has of a token in which it pays fees.
+  struct FeeMoney: Sendable {
+    let currency: Currency
+    let units: UInt128
+    /// Of a unit of gas, in parts of 10^18 of a whole token.
+    let price: UInt128
+
+    /// For how many payments it lasts at the present price.
+    var paymentsLeft: UInt64 {
+      let (fee, isDear) = ChainPlan.gasOfOnePayment.multipliedReportingOverflow(by: price)
+      guard fee > 0, !isDear else { return isDear ? 0 : .max }
+      let scale = (0..<max(0, 18 - Int(currency.decimals))).reduce(UInt128(1)) { scale, _ in scale * 10 }
+      let (parts, isMuch) = units.multipliedReportingOverflow(by: scale)
+      return isMuch ? .max : UInt64(clamping: parts / fee)
+    }
+  }
 
   /// For how many payments the balance lasts at the present price of gas; nil where either is unknown, or gas costs nothing.
   var paymentsLeft: UInt64? {

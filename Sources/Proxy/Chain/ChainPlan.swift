@@ -17,6 +17,8 @@ struct ChainPlan: Sendable, Equatable {
   static let unresolvedAfter = Duration.seconds(180)
   /// A transaction that is older than so many times `resubmit-after` counts as stuck.
   static let stuckAfter = 4
+  /// What the limit of the fee is multiplied by for what would be lost if it did not land in time: answers to forced closes.
+  static let urgentFactor: UInt128 = 4
   /// The most gas that one settlement is given.
   static let gasLimit: UInt64 = 500_000
   /// Gas that settling one payment takes at most; who has less than it costs cannot settle.

@@ -182,6 +182,14 @@ final class ChainRPC: Sendable {
     try await result(.logs(filter)) { (value) throws(EthereumError) in try Log.logs(value) }
   }
 
+  /// Whether the chain's own clock is past a moment, and so deep that blocks before it are not taken back; not where nobody can tell.
+  func isPast(_ moment: Timestamp?, confirmations: UInt64) async -> Bool {
+    guard let moment, Timestamp.now() > moment, let head = try? await blockNumber(), head >= confirmations,
+      let time = try? await time(ofBlock: head - confirmations + 1)
+    else { return false }
+    return time > moment
+  }
+
   /// When a block was made.
   func time(ofBlock number: UInt64) async throws(ChainError) -> Timestamp {
     let header = try await result(.block(.number(number))) { (value) throws(EthereumError) in try BlockHeader(value) }

@@ -9,6 +9,8 @@ import Payments
 extension Chain {
   /// Looks for a transaction that may be unknown to the chain, before it counts as unknown.
   private static var unknownLimit: Int { 4 }
+  /// Looks that have to find nothing of a transaction that no block takes any more.
+  private static var lateLooks: Int { 2 }
 
   // MARK: handed over
 
@@ -23,13 +25,20 @@ extension Chain {
     }
     // Nothing was sent anywhere until one broadcast is at least tried.
     var isSent = wasSubmitted
+    var looks = 0
     for round in 0..<Int.max where !Task.isCancelled {
       // Whoever signed it may still use its nonce elsewhere: that is found out, now and whenever the payment is looked at again.
-      guard Timestamp.now() < order.charge.expires + Self.margin || round == 0 else { return .unknown }
+      guard Timestamp.now() < order.charge.expires + Self.margin || round <= Self.unknownLimit else { return .unknown }
       switch await rpc.look(for: hash) {
       case .nothing: break
-      case .receipt(let receipt): if await isDeep(receipt) { return await judge(order, receipt, isSponsored: isSponsored(raw)) }
+      case .receipt(let receipt): if await isDeep(receipt) { return await judge(order, receipt, isSponsored: SignedTempoTransaction.isSponsored(raw)) }
       case .absent:
+        if await rpc.isPast(SignedTempoTransaction.end(of: raw), confirmations: plan.confirmations) {
+          // No block takes it any more, and one node may be behind another.
+          looks += 1
+          if looks == Self.lateLooks { return await release(order, order.refused(.transactionFailed, hash)) }
+          break
+        }
         do throws(ChainError) {
           try await rpc.send(raw)
           isSent = true
@@ -61,7 +70,7 @@ extension Chain {
         }
         return nil
       }
-      if isSponsored(raw), reverts.isSponsoringOver() { return .unavailable }
+      if SignedTempoTransaction.isSponsored(raw), reverts.isSponsoringOver() { return .unavailable }
       for call in signed.transaction.calls {
         guard let to = call.to else { continue }
         _ = try await rpc.call(to: to, data: call.data, from: signed.sender)
@@ -71,12 +80,6 @@ extension Chain {
       if case .reverted = error { return order.refused(.exactTransactionSimulationFailed) }
       return .unavailable
     }
-  }
-
-  /// Whether we pay the fees of a payer's transaction.
-  private func isSponsored(_ raw: [UInt8]) -> Bool {
-    guard let signed = try? SignedTempoTransaction(decoding: raw), case .signed = signed.transaction.feePayment else { return false }
-    return true
   }
 
   /// Whether the chain has taken the transaction's nonce for another one.

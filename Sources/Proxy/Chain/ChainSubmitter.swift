@@ -20,13 +20,13 @@ actor ChainSubmitter {
   /// What a transaction is for; it decides what the ledger is told with it.
   enum Purpose: Sendable {
     case payment(Digest32)
-    /// A settlement or the close of a channel.
-    case channel(Digest32, isClose: Bool)
+    /// A settlement or the close of a channel, and what the voucher is for that is handed out with it.
+    case channel(Digest32, isClose: Bool, voucher: UInt128?)
 
     /// The payment, or the channel.
     var id: Digest32 {
       switch self {
-      case .payment(let id), .channel(let id, isClose: _): id
+      case .payment(let id), .channel(let id, isClose: _, voucher: _): id
       }
     }
   }
@@ -34,7 +34,7 @@ actor ChainSubmitter {
   /// How much is offered for gas.
   enum Urgency: Sendable {
     case usual
-    /// Twice the usual from the start: for what has to land within a time.
+    /// Twice the usual from the start, and up to a higher limit: for what has to land within a time.
     case urgent
 
     fileprivate var factor: UInt128 { self == .urgent ? 2 : 1 }
@@ -43,8 +43,7 @@ actor ChainSubmitter {
   /// A transaction that is on its way.
   private struct Flight {
     let purpose: Digest32
-    /// What fees are multiplied by.
-    var factor: UInt128 = 1
+    var urgency = Urgency.usual
     var transaction: Transaction
     /// Newest last.
     var hashes: [Digest32]
@@ -137,6 +136,15 @@ actor ChainSubmitter {
     return await outcome(of: nonce)
   }
 
+  /// What is on its way for a purpose has to land within a time now, whatever it was before.
+  func hasten(_ purpose: Digest32) {
+    guard let nonce = nonce(of: purpose), flights[nonce]?.urgency == .usual else { return }
+    flights[nonce]?.urgency = .urgent
+    // Overdue from here on: its next look offers more.
+    flights[nonce]?.sentAt = .now() - chain.resubmitAfter
+    flights[nonce]?.nextLook = .now()
+  }
+
   /// Ends: what is on its way is gone on with by the next start. Nothing is put into the outbox once this has returned.
   func stop() async {
     isStopped = true
@@ -161,7 +169,7 @@ actor ChainSubmitter {
     let gas = try await rpc.estimateGas(from: signer.address, to: to, data: data)
     // A wallet's own code runs in the call, and would spend what it likes.
     guard gas <= ChainPlan.gasLimit else { throw .gasLimit }
-    let fees = try await fees(urgency.factor)
+    let fees = try await fees(urgency)
     let (margin, overflows) = gas.multipliedReportingOverflow(by: 100 + Self.gasMargin)
     let transaction = Transaction(
       chainID: chain.id, nonce: 0, maxPriorityFeePerGas: fees.tip, maxFeePerGas: fees.most, gasLimit: overflows ? gas : margin / 100, to: to, data: data)
@@ -186,7 +194,7 @@ actor ChainSubmitter {
       entry = try ledger.awaited { () throws(Refusal) in try enter(outgoing, for: purpose) }
     } catch { throw .ledgerUnavailable }
     flights[transaction.nonce] = Flight(
-      purpose: purpose.id, factor: urgency.factor, transaction: transaction, hashes: [hash], raw: raw, entry: entry, sentAt: .now(),
+      purpose: purpose.id, urgency: urgency, transaction: transaction, hashes: [hash], raw: raw, entry: entry, sentAt: .now(),
       nextLook: .now() + Self.shortestPause * 2)
     startWatch()
     return transaction.nonce
@@ -196,7 +204,8 @@ actor ChainSubmitter {
   private func enter(_ outgoing: OutgoingTransaction, for purpose: Purpose) throws(Refusal) -> LSN {
     switch purpose {
     case .payment(let id): try ledger.submitted(id, outgoing: outgoing, at: .now())
-    case .channel(let id, let isClose): try ledger.submitted(channel: id, outgoing: outgoing, isClose: isClose, at: .now())
+    case .channel(let id, let isClose, let voucher):
+      try ledger.submitted(channel: id, outgoing: outgoing, isClose: isClose, publishing: voucher, at: .now())
     }
   }
 
@@ -224,15 +233,26 @@ actor ChainSubmitter {
 
   /// What is offered for gas: twice the base fee, so that it may rise for some blocks, and the tip that the node proposes; both a multiple of
   /// that, as far as the limit goes.
-  private func fees(_ factor: UInt128) async throws(ChainError) -> (tip: UInt128, most: UInt128) {
+  private func fees(_ urgency: Urgency) async throws(ChainError) -> (tip: UInt128, most: UInt128) {
     let (base, tip) = try await rpc.fees()
+    let (factor, limit) = (urgency.factor, limit(of: urgency))
     let (double, overflows) = base.multipliedReportingOverflow(by: 2)
     let (sum, alsoOverflows) = double.addingReportingOverflow(tip)
-    guard !overflows, !alsoOverflows, base + tip <= chain.feeLimit else { throw .tooDear }
+    guard !overflows, !alsoOverflows, base + tip <= limit else { throw .tooDear }
     let (most, isMore) = sum.multipliedReportingOverflow(by: factor)
     let (higher, isHigher) = tip.multipliedReportingOverflow(by: factor)
-    let limited = isMore ? chain.feeLimit : min(most, chain.feeLimit)
+    let limited = isMore ? limit : min(most, limit)
     return (isHigher ? limited : min(higher, limited), limited)
+  }
+
+  /// The most for a unit of gas, in wei.
+  private func limit(of urgency: Urgency) -> UInt128 {
+    switch urgency {
+    case .usual: return chain.feeLimit
+    case .urgent:
+      let (limit, overflows) = chain.feeLimit.multipliedReportingOverflow(by: ChainPlan.urgentFactor)
+      return overflows ? .max : limit
+    }
   }
 
   /// Sends the newest version; a node that knows it already has no reason to complain.
@@ -363,12 +383,12 @@ actor ChainSubmitter {
 
   /// The transaction with higher fees; nil where the limit is reached or nobody knows what is asked.
   private func raised(_ flight: Flight) async -> Transaction? {
-    guard let asked = try? await fees(flight.factor) else { return nil }
+    guard let asked = try? await fees(flight.urgency) else { return nil }
     var transaction = flight.transaction
     let step = Self.feeStep
     transaction.maxPriorityFeePerGas = max(asked.tip, transaction.maxPriorityFeePerGas * step.numerator / step.denominator + 1)
     transaction.maxFeePerGas = max(asked.most, transaction.maxFeePerGas * step.numerator / step.denominator + 1)
-    guard transaction.maxFeePerGas <= chain.feeLimit else { return nil }
+    guard transaction.maxFeePerGas <= limit(of: flight.urgency) else { return nil }
     transaction.maxPriorityFeePerGas = min(transaction.maxPriorityFeePerGas, transaction.maxFeePerGas)
     return transaction
   }

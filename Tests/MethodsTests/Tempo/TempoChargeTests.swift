@@ -120,6 +120,9 @@ import Testing
     breaks(.chainMismatch, Self.request(), changed { $0.chainID = 4217 })
     breaks(.malformedTransaction(.transaction(.noCalls)), Self.request(), changed { $0.calls = [] })
     breaks(.expired(.transaction), Self.request(), changed { $0.validBefore = 1_900_000_005 })
+    // What could land at any time would have to be waited for as long.
+    breaks(.validTooLong(.transaction), Self.request(), changed { $0.validBefore = nil })
+    breaks(.validTooLong(.transaction), Self.request(), changed { $0.validBefore = UInt64(EVMFixture.challenge.expires.seconds) + 61 })
     breaks(.notYetValid(.transaction), Self.request(), changed { $0.validAfter = 1_900_000_001 })
     breaks(.callMismatch, Self.request(), changed { $0.calls[0].to = Self.pathUSD })
     breaks(.callMismatch, Self.request(), changed { $0.calls[0].value = 1 })

@@ -54,9 +54,6 @@ extension ChannelSession {
     } catch { throw .payment(error == .transaction(.wrongChain) ? .chainMismatch : .malformedTransaction(error)) }
     let transaction = signed.transaction
     guard signed.isSenderProven || context.wallets != .refused else { throw .payment(.signatureMismatch(.transaction)) }
-    let seconds = UInt64(clamping: context.now.seconds)
-    if let before = transaction.validBefore, before < seconds &+ ValidityWindow.margin { throw .payment(.expired(.transaction)) }
-    if let after = transaction.validAfter, after > seconds { throw .payment(.notYetValid(.transaction)) }
     if details.paysFees {
       guard transaction.feePayment == .awaited, transaction.feeToken == nil, signed.isSenderProven,
         context.policy.covers(transaction, now: context.now)
@@ -64,6 +61,7 @@ extension ChannelSession {
     } else {
       guard transaction.feePayment != .awaited else { throw .payment(.feesNotSponsored) }
     }
+    do { try transaction.checkWindow(latest: Timestamp(seconds: Int64(clamping: context.latest)), now: context.now) } catch { throw .payment(error) }
     return signed
   }
 

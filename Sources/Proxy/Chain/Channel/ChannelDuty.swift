@@ -98,9 +98,9 @@ struct ChannelPause {
 extension ChannelAccount {
   /// What is known of a channel once the chain says something new. A node that lags behind does not lower the deposit: that only happens where
   /// blocks were taken back.
-  func renewed(by standing: ChannelStanding, isReorganised: Bool, at block: (number: UInt64, hash: Digest32)? = nil) -> ChannelAccount {
+  func renewed(by standing: ChannelStanding, lowersDeposit: Bool, at block: (number: UInt64, hash: Digest32)? = nil) -> ChannelAccount {
     ChannelAccount(
-      deposit: isReorganised ? standing.deposit : max(deposit, standing.deposit), settled: max(settled, standing.settled),
+      deposit: lowersDeposit ? standing.deposit : max(deposit, standing.deposit), settled: max(settled, standing.settled),
       closeRequestedAt: standing.closeRequestedAt, isFinalized: isFinalized || standing.isFinalized, block: block?.number ?? self.block,
       blockHash: block?.hash ?? blockHash)
   }

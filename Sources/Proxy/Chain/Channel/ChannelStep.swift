@@ -19,6 +19,18 @@ struct ChannelStep: Sendable {
   /// What has to be claimed already for the voucher to fit that came with the deposit (batch-settlement); nil where that is known otherwise.
   var claimed: UInt128?
 
+  /// Whose tokens are deposited: anybody may add to a channel.
+  var depositor: Address { transaction.transfers.first?.from ?? channel.payer }
+
+  /// What lies in the escrow for the channel after its transaction, as that tells; 0 where it tells nothing.
+  func deposit(after receipt: TransactionReceipt) -> UInt128 {
+    switch transaction.event(in: receipt.logs, of: channel, escrow: escrow)?.kind {
+    case .toppedUp(_, let deposit): deposit
+    case .opened(_, _, let deposit): deposit
+    case .settled, .closeRequested, .closeRequestCancelled, .closed, nil: 0
+    }
+  }
+
   /// The deposit as a payment is settled.
   var charge: ChainCharge {
     ChainCharge(

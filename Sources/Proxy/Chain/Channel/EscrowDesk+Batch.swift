@@ -106,7 +106,7 @@ extension EscrowDesk {
     account.closeRequestedAt = seen.withdrawRequestedAt
     if account != view.account || isReorganised || view.phase == .suspended { (account.block, account.blockHash) = (head.number, head.hash) }
     do {
-      if account != view.account { _ = try ledger.observed(view.id, account, at: .now()) }
+      if account != view.account { _ = try ledger.observed(view.id, account, lowersDeposit: true, at: .now()) }
       if view.phase == .suspended { _ = try ledger.suspend(view.id, false, at: .now()) }
       if isReorganised, seen.totalClaimed < view.booked { note(toResettle: view.id) }
       guard isLess || seen.withdrawRequestedAt != 0 else { return }
@@ -180,7 +180,7 @@ extension EscrowDesk {
     for errand in isClose ? [BatchErrand.close, .settle, .claim] : [.settle, .claim] {
       guard
         let transaction = try? ChannelTransaction.batch(
-          errand, view.voucher.signed(of: view.id), charged: view.debited, channel: stored.channel, standing: seen, escrow: stored.escrow),
+          errand, view.claimable.signed(of: view.id), charged: view.debited, channel: stored.channel, standing: seen, escrow: stored.escrow),
         case .call(let to, let data) = transaction.means
       else { continue }
       do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter.address) } catch {
@@ -190,7 +190,7 @@ extension EscrowDesk {
       }
       let isUrgent = view.cause == .forced || view.account.closeRequestedAt != 0
       let ends = isClose && errand != .claim
-      let outcome = await submitter.submit(.channel(view.id, isClose: ends), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
+      let outcome = await submitter.submit(.channel(view.id, isClose: ends, voucher: nil), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
       return try await take(outcome, view, stored, isClose: ends, nil)
     }
     if isRefused { return .failed("a call of the contract of batch-settlement would be undone") }
@@ -231,9 +231,15 @@ extension EscrowDesk {
     guard deep.totalClaimed > view.booked else { return .later }
     if deep.isSwept { return try await book(view, deep, nil) }
     let data = BatchSettlement.settle(receiver: stored.channel.payee, token: stored.channel.token)
-    let outcome = await submitter.submit(.channel(view.id, isClose: false), to: stored.escrow.address, data: data)
+    let outcome = await submitter.submit(.channel(view.id, isClose: false, voucher: nil), to: stored.escrow.address, data: data)
     return try await take(outcome, view, stored, isClose: false, nil)
   }
+}
+
+extension ChannelView {
+  /// The lowest voucher that covers what was charged. What is handed out on the chain can be read by everybody, and the last one may not have
+  /// bought anything yet: whoever found it there could have it buy something for himself.
+  fileprivate var claimable: AcceptedVoucher { previous.flatMap { $0.amount >= debited ? $0 : nil } ?? voucher }
 }
 
 extension ChannelSchedule {

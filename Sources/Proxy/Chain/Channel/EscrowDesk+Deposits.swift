@@ -12,6 +12,8 @@ extension EscrowDesk {
   private static var unknownLimit: Int { 8 }
   /// Rounds in which a channel that must be there may be missing, since nodes lag.
   private static var lagLimit: Int { 6 }
+  /// Looks that have to find nothing of a transaction that no block takes any more.
+  private static var lateLooks: Int { 2 }
   /// How long after its authorization has ended a deposit may still turn out to have landed.
   private static var margin: Duration { .seconds(120) }
 
@@ -93,19 +95,21 @@ extension EscrowDesk {
         }
         // Also where somebody else has sent it: whoever sees an authorization may.
         if let word = await simulate(step) {
-          if let landed = await findLanded(order, step), case .settled = landed { return landed }
+          if let landed = await landed(order, step) { return landed }
           return wasSubmitted ? .unknown : await release(order, word)
         }
+        if !wasSubmitted, await isBarred(step) { return await release(order, Self.refusal(.transactionReverted)) }
         outcome = await submitter.submit(.payment(order.id), to: to, data: data)
       }
       switch outcome {
       case .included(let receipt):
         // What was simulated and undone all the same costs gas: once is enough.
         guard receipt.isSuccessful else {
-          if let landed = await findLanded(order, step), case .settled = landed { return landed }
+          if let landed = await landed(order, step) { return landed }
+          reverts.note(step.depositor)
           return await release(order, Self.refusal(.transactionReverted, receipt.transactionHash))
         }
-        keep(.call(to: to, data: data), of: step.transaction.channelID)
+        keep(.call(to: to, data: data), of: step, receipt)
         return await complete(order, step, receipt)
       case .displaced, .failed(.reverted): break
       case .failed(.stopped), .failed(.ledgerUnavailable): return .unknown
@@ -115,25 +119,61 @@ extension EscrowDesk {
     return await release(order, Self.refusal(.transactionReverted))
   }
 
+  /// What came of a deposit that somebody else may have made; nil where nobody has, or nobody can tell.
+  private func landed(_ order: SettlementOrder, _ step: ChannelStep) async -> SettlementWord? {
+    guard let word = await findLanded(order, step) else { return nil }
+    if case .unavailable = word { return nil }
+    return word
+  }
+
+  /// Whether no gas is spent for a payer's deposits at the moment.
+  private func isBarred(_ step: ChannelStep) async -> Bool {
+    guard reverts.isBarred(step.depositor, isContract: true) else { return false }
+    if reverts.isBarred(step.depositor, isContract: false) { return true }
+    // What has code can tell a simulation from the chain.
+    guard let code = try? await rpc.code(of: step.depositor) else { return true }
+    return !code.isEmpty
+  }
+
+  private func keep(_ funding: Funding, of step: ChannelStep, _ receipt: TransactionReceipt) {
+    if step.transaction.step == .open { keep(funding, of: step.transaction.channelID, in: receipt.blockNumber) }
+  }
+
   /// By a transaction of the payer's.
   private func deposit(_ order: SettlementOrder, _ step: ChannelStep, raw: [UInt8], hash: Digest32) async -> SettlementWord {
     let wasSubmitted = ledger.payment(order.id)?.state == .submitted
-    if !wasSubmitted, let word = await simulate(step) { return await release(order, word) }
+    let isSponsored = SignedTempoTransaction.isSponsored(raw)
+    if !wasSubmitted {
+      if isSponsored, reverts.isSponsoringOver() { return await release(order, .unavailable) }
+      if isSponsored, await isBarred(step) { return await release(order, Self.refusal(.transactionReverted)) }
+      if let word = await simulate(step) { return await release(order, word) }
+    }
     do {
       let entry = try ledger.submitted(order.id, transaction: hash, at: .now())
       guard await ledger.isDurable(entry) else { return .unknown }
     } catch { return .unknown }
     var isSent = wasSubmitted
+    var looks = 0
     for round in 0..<Int.max where !Task.isCancelled {
-      guard Timestamp.now() < order.charge.expires + Self.margin || round == 0 else { return .unknown }
+      guard Timestamp.now() < order.charge.expires + Self.margin || round <= Self.lagLimit else { return .unknown }
       switch await rpc.look(for: hash) {
       case .nothing: break
       case .receipt(let receipt):
         guard await isDeep(receipt) else { break }
-        guard receipt.isSuccessful else { return await release(order, Self.refusal(.transactionReverted, hash)) }
-        keep(.raw(raw), of: step.transaction.channelID)
+        guard receipt.isSuccessful else {
+          // What its payer pays for is no harm.
+          if isSponsored { reverts.note(step.depositor, isSponsored: true) }
+          return await release(order, Self.refusal(.transactionReverted, hash))
+        }
+        keep(.raw(raw), of: step, receipt)
         return await complete(order, step, receipt)
       case .absent:
+        if await rpc.isPast(SignedTempoTransaction.end(of: raw), confirmations: plan.confirmations) {
+          // One node may be behind another.
+          looks += 1
+          if looks == Self.lateLooks { return await release(order, Self.refusal(.transactionReverted, hash)) }
+          break
+        }
         do throws(ChainError) {
           try await rpc.send(raw)
           isSent = true
@@ -187,9 +227,10 @@ extension EscrowDesk {
       switch step.transaction.means {
       case .call(let to, let data): _ = try await rpc.call(to: to, data: data, from: submitter.address)
       case .transaction(let raw, _):
-        // Calls of one transaction build on each other: an approval before the opening. Only the first is judged by itself.
         guard let signed = try? SignedTempoTransaction(decoding: raw), let first = signed.transaction.calls.first, let to = first.to else { return nil }
         _ = try await rpc.call(to: to, data: first.data, from: signed.sender)
+        let isCovered = try await isCovered(step, signed)
+        return isCovered ? nil : Self.refusal(.depositFailed)
       case .hash, .none: break
       }
       return nil
@@ -197,6 +238,29 @@ extension EscrowDesk {
       guard case .reverted(let reason) = error else { return .unavailable }
       return Self.refusal(ChannelError(reason))
     }
+  }
+
+  /// Whether a payer has what his transaction deposits, and the escrow may take it. Its calls build on each other, an approval before the
+  /// opening, and only the first can be tried by itself.
+  private func isCovered(_ step: ChannelStep, _ signed: SignedTempoTransaction) async throws(ChainError) -> Bool {
+    // Where there is no approval, the first call was all.
+    guard let transfer = step.transaction.transfers.first else { return true }
+    let balance = try await rpc.call(to: transfer.token, data: ERC20.balanceOf(signed.sender), from: nil)
+    guard Self.amounts(balance, to: transfer.amount) else { return false }
+    let approved = signed.transaction.calls.prefix { $0.to != step.escrow.address }.last { $0.to == transfer.token }.flatMap { call -> Word256? in
+      guard let values = try? ERC20.approve.arguments(of: call.data), values[0].addressValue == step.escrow.address else { return nil }
+      return values[1].uintValue
+    }
+    if let approved { return approved >= Word256(transfer.amount) }
+    let allowance = try await rpc.call(
+      to: transfer.token, data: ERC20.allowance(owner: signed.sender, spender: step.escrow.address), from: nil)
+    return Self.amounts(allowance, to: transfer.amount)
+  }
+
+  /// Whether a contract's answer is a number, and so much at least.
+  private static func amounts(_ answer: [UInt8], to least: UInt128) -> Bool {
+    guard answer.count == 32, let word = Word256(bigEndian: answer) else { return false }
+    return word >= Word256(least)
   }
 
   /// Looks whether a deposit has landed that was sent before; `unavailable` says that it has not, nil that nobody can tell.
@@ -228,11 +292,24 @@ extension EscrowDesk {
   /// Reads the channel that a deposit has made, and tells the ledger.
   private func complete(_ order: SettlementOrder, _ step: ChannelStep, _ receipt: TransactionReceipt?) async -> SettlementWord {
     let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
+    let id = step.transaction.channelID
     for round in 0..<Self.lagLimit where !Task.isCancelled {
       do throws(ChainError) {
-        // A balance is as of the deposit's block: a node that lags would tell another.
-        let block = stored.escrow.rules == .batch ? receipt?.blockNumber : nil
-        if case .standing(let standing) = try await read(stored, step.transaction.channelID, atBlock: block) {
+        if let receipt {
+          let isAsSaid = try await isAsSaid(step, stored, receipt)
+          if !isAsSaid { return await release(order, Self.refusal(.transactionMismatch, receipt.transactionHash)) }
+        }
+        let sight: Sight
+        var least: UInt128 = 0
+        if stored.escrow.rules == .batch {
+          // A balance is as of the deposit's block: a node that lags would tell another.
+          sight = try await read(stored, id, atBlock: receipt?.blockNumber)
+        } else {
+          sight = try await readUsable(stored, id, ledger.channel(id))
+          // Nodes that lag show less than the transaction itself has told.
+          least = receipt.map { step.deposit(after: $0) } ?? 0
+        }
+        if case .standing(let standing) = sight, standing.deposit >= least {
           return try await book(order, step, standing, receipt)
         }
         // A transaction that succeeded and made no such channel did something else. A node may lag behind the one that had the receipt.
@@ -243,6 +320,18 @@ extension EscrowDesk {
       await Self.pause(round + 2)
     }
     return .unknown
+  }
+
+  /// Whether a payer's transaction has added to the channel what the credential says.
+  private func isAsSaid(_ step: ChannelStep, _ stored: StoredChannel, _ receipt: TransactionReceipt) async throws(ChainError) -> Bool {
+    guard case .hash = step.transaction.means, step.transaction.step == .topUp, let amount = step.transaction.amount else { return true }
+    if step.transaction.event(in: receipt.logs, of: step.channel, escrow: step.escrow) != nil { return true }
+    guard !receipt.logs.contains(where: { ChannelEvent($0, escrow: step.escrow) != nil }), receipt.blockNumber > 0 else { return false }
+    // An escrow may tell nothing of what happens in it: what it has is compared then.
+    let earlier = try await read(stored, step.transaction.channelID, atBlock: receipt.blockNumber - 1)
+    let later = try await read(stored, step.transaction.channelID, atBlock: receipt.blockNumber)
+    guard case .standing(let before) = earlier, case .standing(let after) = later else { return false }
+    return after.deposit >= before.deposit && after.deposit - before.deposit >= amount
   }
 
   private func book(

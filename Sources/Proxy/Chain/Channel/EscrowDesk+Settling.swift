@@ -21,6 +21,9 @@ extension EscrowDesk {
 
   /// The most steps of one task: what takes longer is gone on with by the next look.
   private static var stepLimit: Int { 20_000 }
+  /// The most blocks in one question for logs, and the most such questions in one step.
+  private static var pieceSpan: UInt64 { 1_000 }
+  private static var pieceLimit: Int { 64 }
   /// The pause before something is looked at again.
   private static var shortPause: Duration { .milliseconds(50) }
   private static var longPause: Duration { .seconds(1) }
@@ -93,11 +96,12 @@ extension EscrowDesk {
     guard case .call(let to, let data) = transaction.means else { return .done }
     do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter.address) } catch {
       guard case .reverted(let reason) = error else { throw error }
-      return undone(view, ChannelRevert(reason), amount)
+      return try await undone(view, stored, ChannelRevert(reason), amount)
     }
     let isClose = transaction.step == .close
     let isUrgent = view.cause == .forced || view.account.closeRequestedAt != 0
-    let outcome = await submitter.submit(.channel(view.id, isClose: isClose), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
+    let outcome = await submitter.submit(
+      .channel(view.id, isClose: isClose, voucher: amount), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
     return try await take(outcome, view, stored, isClose: isClose, amount)
   }
 
@@ -128,7 +132,7 @@ extension EscrowDesk {
       }
       return try await conclude(view, stored, receipt, isClose: isClose)
     case .displaced: return try abandon(view)
-    case .failed(.reverted(let reason)): return undone(view, ChannelRevert(reason), amount)
+    case .failed(.reverted(let reason)): return try await undone(view, stored, ChannelRevert(reason), amount)
     case .failed(let error): throw error == .ledgerUnavailable && ledger.channel(view.id) == nil ? .stopped : error
     }
   }
@@ -139,8 +143,18 @@ extension EscrowDesk {
   }
 
   /// The call would be undone.
-  private func undone(_ view: ChannelView, _ reason: ChannelRevert?, _ amount: UInt128?) -> Progress {
+  private func undone(
+    _ view: ChannelView, _ stored: StoredChannel, _ reason: ChannelRevert?, _ amount: UInt128?
+  ) async throws(ChainError) -> Progress {
     switch reason {
+    case .amountExceedsDeposit:
+      // Something that was added was taken back, unnoticed: what is left is taken by the vouchers that fit.
+      let head = try await rpc.blockNumber()
+      let sight = try await read(stored, view.id, atBlock: head)
+      guard case .standing(let standing) = sight, standing.deposit < view.account.deposit else { return .failed("a call of the escrow would be undone: \(ChannelRevert.amountExceedsDeposit.rawValue)") }
+      let account = view.account.renewed(by: standing, lowersDeposit: true)
+      do { _ = try ledger.observed(view.id, account, lowersDeposit: true, at: .now()) } catch { throw .ledgerUnavailable }
+      return .again
     case .invalidSignature:
       // A contract that signs may change its mind; lower vouchers, or what is settled, are all there is then.
       if let amount, amount > view.account.settled {
@@ -200,7 +214,7 @@ extension EscrowDesk {
 
   private func book(_ view: ChannelView, _ standing: ChannelStanding, _ hash: Digest32?) async throws(ChainError) -> Progress {
     do {
-      let account = view.account.renewed(by: standing, isReorganised: false)
+      let account = view.account.renewed(by: standing, lowersDeposit: false)
       let entry = try ledger.settled(channel: view.id, account, transaction: hash, at: .now())
       guard await ledger.isDurable(entry) else { throw ChainError.ledgerUnavailable }
     } catch { throw .ledgerUnavailable }
@@ -245,10 +259,28 @@ extension EscrowDesk {
     guard stored.escrow.rules == .tempoV2 else { throw .unreachable }
     let head = try await rpc.blockNumber()
     guard head >= plan.confirmations else { throw .unreachable }
-    let logs = try await rpc.logs(
-      of: [stored.escrow.address], topics: [[], [view.id]], from: view.account.block, through: head - plan.confirmations + 1)
-    guard let (captured, refunded) = Self.ending(of: view.id, in: logs, stored.escrow) else { return .later }
+    // It is gone since a look that is over: what told of it stands in no later block, but for those that may have changed places since.
+    let newest = min(head - plan.confirmations + 1, note(gone: view.id, at: head) + Self.reorganisationDepth)
+    guard let (captured, refunded) = try await findEnding(view, stored, through: newest) else { return .later }
     return try await end(view, captured: captured, refunded: refunded, nil)
+  }
+
+  /// Looks for what a channel that is gone told of its end: backwards, for that is most likely new, and in pieces that nodes answer. The newest
+  /// piece is asked for each time, the others once.
+  private func findEnding(
+    _ view: ChannelView, _ stored: StoredChannel, through newest: UInt64
+  ) async throws(ChainError) -> (captured: UInt128, refunded: UInt128)? {
+    let oldest = min(max(view.account.block, stoodAt(view.id) ?? 0), newest)
+    var last = newest
+    for _ in 0..<Self.pieceLimit {
+      let first = max(oldest, last - min(last, Self.pieceSpan - 1))
+      let logs = try await rpc.logs(of: [stored.escrow.address], topics: [[], [view.id]], from: first, through: last)
+      if let ending = Self.ending(of: view.id, in: logs, stored.escrow) { return ending }
+      let least = note(searched: first, of: view.id)
+      guard least > oldest else { return nil }
+      last = least - 1
+    }
+    return nil
   }
 
   /// Whether the block of a channel's opening is not a part of the chain any more. Only a node that has the block's number can tell.

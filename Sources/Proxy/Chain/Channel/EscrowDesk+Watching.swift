@@ -30,15 +30,17 @@ extension EscrowDesk {
     let head = (number: block.number, hash: block.hash)
     guard let isReorganised = await isReorganised(watch, head) else { return false }
     let channels = ledger.openChannels(chain: plan.id).filter(keeps)
-    forgetOthers(than: Set(channels.map(\.id)))
+    forgetOthers(than: Set(channels.map(\.id)), at: head.number)
     if escrow.rules == .batch { noteDelays(of: channels) }
+    // What was taken back before this program began is not on the chain either.
+    let mayHaveFallen = isReorganised || watch.head == nil
     guard let told = await told(&watch, channels, head.number, isReorganised: isReorganised) else { return false }
     let interval = Duration.seconds(Int64(clamping: gracePeriod / (watch.speaks ? 4 : 8)))
     let due = channels.filter { view in
       // What was taken back may be an opening, a settlement, or the request of a close.
       told.contains(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
     }
-    let isComplete = await readAll(due, isReorganised: isReorganised, head)
+    let isComplete = await readAll(due, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
     if isComplete {
       watch.head = head
       watch.cursor = head.number
@@ -86,26 +88,30 @@ extension EscrowDesk {
   // MARK: reading
 
   /// Reads channels, a few at once; false where one of them could not be read.
-  private func readAll(_ views: [ChannelView], isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)) async -> Bool {
+  private func readAll(
+    _ views: [ChannelView], isReorganised: Bool, mayHaveFallen: Bool, _ head: (number: UInt64, hash: Digest32)
+  ) async -> Bool {
     await withTaskGroup(of: Bool.self) { group in
       var failures = 0
       var rest = views[...]
       for _ in 0..<Self.readWidth {
         guard let view = rest.popFirst() else { break }
-        group.addTask { await self.renew(view, isReorganised: isReorganised, head) }
+        group.addTask { await self.renew(view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head) }
       }
       while let isRead = await group.next() {
         if !isRead { failures += 1 }
         // A channel that cannot be read keeps nobody from the others; a node that does not answer does.
         guard failures < Self.readWidth, !Task.isCancelled, let view = rest.popFirst() else { continue }
-        group.addTask { await self.renew(view, isReorganised: isReorganised, head) }
+        group.addTask { await self.renew(view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head) }
       }
       return failures == 0 && rest.isEmpty
     }
   }
 
   /// Reads one channel, and tells the ledger what is new.
-  private func renew(_ view: ChannelView, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)) async -> Bool {
+  private func renew(
+    _ view: ChannelView, isReorganised: Bool, mayHaveFallen: Bool, _ head: (number: UInt64, hash: Digest32)
+  ) async -> Bool {
     guard let stored = StoredChannel(view.descriptor) else { return true }
     do throws(ChainError) {
       let now = Instant.now()
@@ -114,9 +120,16 @@ extension EscrowDesk {
         note(read: view.id, at: now)
         return true
       }
-      switch try await read(stored, view.id) {
+      switch try await readUsable(stored, view.id, view) {
       case .standing(let standing):
-        try await take(standing, view, isReorganised: isReorganised, head)
+        note(standing: view.id, at: head.number)
+        let isLess = standing.deposit < view.account.deposit || standing.settled < view.booked
+        guard mayHaveFallen, isLess else {
+          try await take(standing, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
+          break
+        }
+        let sure = try await readSurely(stored, view.id, standing, at: head.number)
+        try await take(sure, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
       case .absent:
         if try await isOpeningGone(view) {
           try await vanish(view, at: now)
@@ -131,18 +144,34 @@ extension EscrowDesk {
     } catch { return false }
   }
 
+  /// Reads a channel at a block: a node that lags behind does not have it, and says so.
+  ///
+  /// - Parameter standing: what was read before; a close that it tells of is believed.
+  private func readSurely(
+    _ stored: StoredChannel, _ id: Digest32, _ standing: ChannelStanding, at block: UInt64
+  ) async throws(ChainError) -> ChannelStanding {
+    let sight = try await read(stored, id, atBlock: block)
+    guard case .standing(var sure) = sight else { throw .unreachable }
+    sure.closeRequestedAt = max(sure.closeRequestedAt, standing.closeRequestedAt)
+    sure.isFinalized = sure.isFinalized || standing.isFinalized
+    return sure
+  }
+
   private func take(
-    _ standing: ChannelStanding, _ view: ChannelView, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32)
+    _ standing: ChannelStanding, _ view: ChannelView, isReorganised: Bool, mayHaveFallen: Bool, _ head: (number: UInt64, hash: Digest32)
   ) async throws(ChainError) {
     note(present: view.id)
     // After a reorganisation it rests on the newest block, at which it was seen.
     let isMoved = isReorganised || view.phase == .suspended
-    let account = view.account.renewed(by: standing, isReorganised: isMoved, at: isMoved ? head : nil)
+    let lowersDeposit = isMoved || mayHaveFallen
+    let account = view.account.renewed(by: standing, lowersDeposit: lowersDeposit, at: isMoved ? head : nil)
     do {
-      if account != view.account { _ = try ledger.observed(view.id, account, at: .now()) }
+      if account != view.account { _ = try ledger.observed(view.id, account, lowersDeposit: lowersDeposit, at: .now()) }
       if view.phase == .suspended { _ = try ledger.suspend(view.id, false, at: .now()) }
     } catch { throw .ledgerUnavailable }
-    if isReorganised, standing.settled < view.booked { note(toResettle: view.id) }
+    if mayHaveFallen, standing.settled < view.booked { note(toResettle: view.id) }
+    // What is on its way was made when nothing pressed.
+    if standing.closeRequestedAt != 0, view.underWay != nil { await submitter.hasten(view.id) }
     // Answered at once, whatever else is under way.
     if view.phase != .closing, standing.closeRequestedAt != 0 || standing.isFinalized {
       notices.tell(.channelForced(channel: HexData.text(view.id)))
@@ -174,7 +203,7 @@ extension EscrowDesk {
       guard (try? await rpc.call(to: to, data: data, from: submitter.address)) != nil else { return }
       let submitter = submitter
       let id = view.id
-      Task { _ = await submitter.submit(.channel(id, isClose: false), to: to, data: data, urgency: .urgent) }
+      Task { _ = await submitter.submit(.channel(id, isClose: false, voucher: nil), to: to, data: data, urgency: .urgent) }
     }
   }
 

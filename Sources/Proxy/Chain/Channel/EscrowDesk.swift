@@ -36,11 +36,17 @@ final class EscrowDesk: Sendable {
     /// When the last complete look began.
     var lastLook: Instant?
     var tasks: [Digest32: Task<Void, Never>] = [:]
+    /// How many of them nobody waits for.
+    var unasked = 0
     var pauses: [Digest32: ChannelPause] = [:]
     /// When channels were read last.
     var readAt: [Digest32: Instant] = [:]
-    /// By channel.
-    var fundings: [Digest32: Funding] = [:]
+    /// What opened channels, by channel, and the block that it was in.
+    var fundings: [Digest32: (funding: Funding, block: UInt64)] = [:]
+    /// The newest block at which channels were seen to stand.
+    var stoodAt: [Digest32: UInt64] = [:]
+    /// Channels that are gone: the newest block when that was seen, and the oldest one that was searched for what told of it.
+    var gone: [Digest32: (head: UInt64, searched: UInt64)] = [:]
     var suspendedAt: [Digest32: Instant] = [:]
     /// Channels whose settlement was taken back.
     var resettled: Set<Digest32> = []
@@ -61,15 +67,20 @@ final class EscrowDesk: Sendable {
   let rpc: ChainRPC
   let submitter: ChainSubmitter
   let ledger: Ledger
+  /// Whose deposits have cost gas and brought nothing.
+  let reverts: PaidReverts
   let notices: ChainNotices
   private let held = Mutex(State())
 
-  init(_ escrow: SessionEscrow, plan: ChainPlan, rpc: ChainRPC, submitter: ChainSubmitter, ledger: Ledger, notices: ChainNotices) {
+  init(
+    _ escrow: SessionEscrow, plan: ChainPlan, rpc: ChainRPC, submitter: ChainSubmitter, ledger: Ledger, reverts: PaidReverts, notices: ChainNotices
+  ) {
     self.escrow = escrow
     self.plan = plan
     self.rpc = rpc
     self.submitter = submitter
     self.ledger = ledger
+    self.reverts = reverts
     self.notices = notices
   }
 
@@ -158,12 +169,44 @@ final class EscrowDesk: Sendable {
 
   func note(read id: Digest32, at now: Instant) { held.withLock { $0.readAt[id] = now } }
 
-  /// Forgets what is kept of channels that are no more.
-  func forgetOthers(than ids: Set<Digest32>) {
+  /// A channel was seen to stand at a block.
+  func note(standing id: Digest32, at block: UInt64) {
+    held.withLock { held in held.stoodAt[id] = max(block, held.stoodAt[id] ?? 0) }
+  }
+
+  /// The newest block at which a channel was seen to stand in this run; nil where it was not.
+  func stoodAt(_ id: Digest32) -> UInt64? { held.withLock { $0.stoodAt[id] } }
+
+  /// A channel is there no more.
+  ///
+  /// - Returns: the newest block when that was seen first.
+  func note(gone id: Digest32, at head: UInt64) -> UInt64 {
+    held.withLock { held in
+      let known = held.gone[id] ?? (head, .max)
+      held.gone[id] = known
+      return known.head
+    }
+  }
+
+  /// What told of a channel's end stands not in the blocks from this one on.
+  ///
+  /// - Returns: the oldest block that was searched.
+  func note(searched first: UInt64, of id: Digest32) -> UInt64 {
+    held.withLock { held in
+      let least = min(first, held.gone[id]?.searched ?? .max)
+      held.gone[id]?.searched = least
+      return least
+    }
+  }
+
+  /// Forgets what is kept of channels that are no more, and what opened those that are deep in the chain.
+  func forgetOthers(than ids: Set<Digest32>, at head: UInt64) {
     held.withLock { held in
       held.readAt = held.readAt.filter { ids.contains($0.key) }
       held.pauses = held.pauses.filter { ids.contains($0.key) }
-      held.fundings = held.fundings.filter { ids.contains($0.key) }
+      held.fundings = held.fundings.filter { ids.contains($0.key) && $0.value.block + Self.reorganisationDepth > head }
+      held.stoodAt = held.stoodAt.filter { ids.contains($0.key) }
+      held.gone = held.gone.filter { ids.contains($0.key) }
       held.suspendedAt = held.suspendedAt.filter { ids.contains($0.key) }
       held.rejected = held.rejected.filter { ids.contains($0.key) }
       held.refundNonces = held.refundNonces.filter { ids.contains($0.key) }
@@ -171,13 +214,14 @@ final class EscrowDesk: Sendable {
     }
   }
 
-  func keep(_ funding: Funding, of id: Digest32) {
+  /// Keeps what has opened a channel until that is deep in the chain.
+  func keep(_ funding: Funding, of id: Digest32, in block: UInt64) {
     held.withLock { held in
-      if held.fundings.count < Self.fundingLimit { held.fundings[id] = funding }
+      if held.fundings.count < Self.fundingLimit { held.fundings[id] = (funding, block) }
     }
   }
 
-  func funding(of id: Digest32) -> Funding? { held.withLock { $0.fundings[id] } }
+  func funding(of id: Digest32) -> Funding? { held.withLock { $0.fundings[id]?.funding } }
 
   /// A channel's opening is not on the chain any more.
   ///
@@ -190,7 +234,12 @@ final class EscrowDesk: Sendable {
     }
   }
 
-  func note(present id: Digest32) { held.withLock { held in held.suspendedAt[id] = nil } }
+  func note(present id: Digest32) {
+    held.withLock { held in
+      held.suspendedAt[id] = nil
+      held.gone[id] = nil
+    }
+  }
 
   /// Whether an opening that was taken back has had its time to come back.
   func hasWaited(_ id: Digest32) -> Bool {
@@ -232,13 +281,18 @@ final class EscrowDesk: Sendable {
   func attend(_ id: Digest32, isAsked: Bool) -> Task<Void, Never>? {
     held.withLock { held in
       if let task = held.tasks[id] { return task }
-      guard !held.isStopped, held.tasks.count < (isAsked ? Self.taskLimit : Self.settlementLimit) else { return nil }
+      // Closes that wait for their blocks keep no settlement from beginning.
+      guard !held.isStopped, held.tasks.count < Self.taskLimit, isAsked || held.unasked < Self.settlementLimit else { return nil }
       if let pause = held.pauses[id], pause.until > .now() { return nil }
       let task = Task { [self] in
         await lookAfter(id)
-        self.held.withLock { held in held.tasks[id] = nil }
+        self.held.withLock { held in
+          held.tasks[id] = nil
+          if !isAsked { held.unasked -= 1 }
+        }
       }
       held.tasks[id] = task
+      if !isAsked { held.unasked += 1 }
       return task
     }
   }
@@ -312,5 +366,32 @@ final class EscrowDesk: Sendable {
     let head = try await rpc.blockNumber()
     guard head >= plan.confirmations else { return .absent }
     return try await read(stored, id, atBlock: head - plan.confirmations + 1)
+  }
+
+  /// Reads a channel for selling on it: what was deposited counts once it is as deep as is asked for, a close at once.
+  ///
+  /// - Parameter view: as it was known before; nil for one that is not. What has counted counts on.
+  func readUsable(_ stored: StoredChannel, _ id: Digest32, _ view: ChannelView?) async throws(ChainError) -> Sight {
+    let newest = try await read(stored, id)
+    guard plan.confirmations > 1, newest.deposit > view?.account.deposit ?? 0 else { return newest }
+    let deep = try await readConfirmed(stored, id)
+    return newest.limited(to: max(deep.deposit, view?.account.deposit ?? 0))
+  }
+}
+
+extension EscrowDesk.Sight {
+  /// What lies in the escrow, in base units; 0 where there is no channel.
+  var deposit: UInt128 {
+    switch self {
+    case .standing(let standing): standing.deposit
+    case .absent: 0
+    }
+  }
+
+  /// The same with a deposit that is not above what counts; none where nothing does.
+  func limited(to deposit: UInt128) -> EscrowDesk.Sight {
+    guard case .standing(var standing) = self, deposit > 0 else { return .absent }
+    standing.deposit = min(standing.deposit, deposit)
+    return .standing(standing)
   }
 }

@@ -145,7 +145,9 @@ import Testing
     expect(.transactionMismatch, transaction([TempoTransaction.Call(to: call.to, data: call.data + [0])]))
     expect(.payment(.chainMismatch), transaction([call], chain: 1))
     expect(.payment(.expired(.transaction)), transaction([call], before: 1_899_999_005))
-    expect(.payment(.notYetValid(.transaction)), transaction([call], before: nil, after: 1_899_999_001))
+    expect(.payment(.notYetValid(.transaction)), transaction([call], after: 1_899_999_001))
+    expect(.payment(.validTooLong(.transaction)), transaction([call], before: nil))
+    expect(.payment(.validTooLong(.transaction)), transaction([call], before: 1_899_999_661))
     #expect(throws: ChannelError.payment(.sourceMismatch)) {
       _ = try open(rules, transaction([call]), source: "did:pkh:eip155:8453:\(sessionSigner)")
     }
