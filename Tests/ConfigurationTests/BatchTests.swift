@@ -22,13 +22,13 @@ private struct Case: CustomTestStringConvertible, Sendable {
 private let cases = [
   Case(
     chain: base + "batch = \"14 min\"",
-    expected: "proxy.conf:14:9: error: [[chain]] \"base\": batch = \"14 min\": out of range\n  expected: a time from 900 s to 30 d"),
+    expected: "proxy.conf:14:9: error: [[chain]] \"base\": batch = \"14 min\": out of range\n  expected: a time from 15 min to 30 d"),
   Case(
     chain: base,
-    expected: "proxy.conf:23:9: error: [[route]] \"quotes\": batch = true: cannot be paid\n  expected: batch = \"1 d\" in [[chain]] \"base\": how long payers' withdrawals from their channels wait"),
+    expected: "proxy.conf:23:9: error: [[route]] \"quotes\": batch = true: nobody could pay this way\n  expected: batch = \"1 d\" in [[chain]] \"base\": how long payers' withdrawals from their channels wait"),
   Case(
     chain: base + "batch = \"1 d\"", rails: "rails = [\"prepaid\"]\nbatch = true",
-    expected: "proxy.conf:24:9: error: [[route]] \"quotes\": batch = true: excludes another key\n  expected: \"x402\" among the rails: batch-settlement is a scheme of x402"),
+    expected: "proxy.conf:23:9: error: [[route]] \"quotes\": batch = true: excludes another key\n  expected: \"x402\" among the rails: batch-settlement is a scheme of x402"),
 ]
 
 @Suite struct BatchTests {

@@ -109,6 +109,9 @@ private func uncommented(_ text: String) -> String {
     escrow.settleAmounts = ["usdc": escrow.settleAmount(of: settings.currencies[0])]
     #expect(base.escrow == escrow && escrow.settleAmounts == ["usdc": 10_000_000])
     plain.escrow = escrow
+    var batch = Settings.Escrow(address: BatchSettlement.address, rules: .batch)
+    (batch.settleAmounts, batch.withdrawDelay) = (escrow.settleAmounts, .seconds(86_400))
+    plain.batch = batch
     #expect(base == plain)
     #expect(settings.routes[0].rails == [.prepaid, .x402(chain: 0), .evm(chain: 0)])
     #expect(settings.merchants[0].addresses.count == 2 && settings.chains[1].tokens.count == 1)
