@@ -22,6 +22,12 @@ final class DurabilityWaits: Sendable {
   private let state = Mutex(State())
   private let count = Atomic<Int>(0)
 
+  /// As many as wait are hurried: more fill a batch by themselves, and cost less when it is one.
+  private static let hurriedLimit = 2
+
+  /// Whether so few wait that nothing is gained by letting a batch fill up.
+  var areFew: Bool { count.load(ordering: .relaxed) <= Self.hurriedLimit }
+
   /// Whether anybody waits. Read after what they wait for was published, it misses nobody: a wait is counted before its last look.
   @inline(__always)
   var isEmpty: Bool { count.load(ordering: .sequentiallyConsistent) == 0 }
@@ -104,7 +110,7 @@ final class DurabilityWaits: Sendable {
 }
 
 extension Ledger {
-  /// Waits until an entry that was made in `epoch` is durable, and hurries the commit; false where it never will be, did not become it
+  /// Waits until an entry that was made in `epoch` is durable, and hurries the commit where few wait; false where it never will be, did not become it
   /// within ten seconds, or the task was cancelled. The committer wakes whoever waits; no timer is set for it.
   public func becomesDurable(_ lsn: LSN, epoch: UInt32) async -> Bool {
     switch durability(of: lsn, epoch: epoch) {
@@ -112,13 +118,13 @@ extension Ledger {
     case .void: return false
     case .pending:
       guard !Task.isCancelled else { return false }
-      urge()
+      if waits.areFew { urge() }
       return await waits.wait(for: lsn, epoch: epoch, until: .now() + .seconds(10)) { [self] in durability(of: $0, epoch: $1) }
     }
   }
 
-  /// Wakes the tasks that wait, after what they wait for was published; those whose entries came later are hurried on.
+  /// Wakes the tasks that wait, after what they wait for was published; a few whose entries came later are hurried on.
   func wakeWaits() {
-    if waits.wake({ durability(of: $0, epoch: $1) }) { urge() }
+    if waits.wake({ durability(of: $0, epoch: $1) }), waits.areFew { urge() }
   }
 }
