@@ -104,7 +104,7 @@ public struct ChainPaymentView: Sendable, Equatable {
   /// Base units: the merchant's part.
   public let amount: UInt128
   /// What goes to others besides.
-  public let splits: [ChainSplit]
+  public internal(set) var splits: [ChainSplit] = []
   public let currency: String
   public let merchant: String
   /// Who brought it, or was served for it.

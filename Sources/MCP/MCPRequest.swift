@@ -154,12 +154,12 @@ extension MCPRequest.Message {
     let kind = CallKind(rawValue: message.method)
     name = text(kind == .resource ? found[1] : found[0])
     subject = try Self.subject(message.method, kind, name)
-    let metas = [try PaymentMeta(message.meta, in: scanner), try PaymentMeta(found[2], in: scanner)].compactMap { $0 }
+    let inner = try PaymentMeta(found[2], in: scanner)
+    let metas = [try PaymentMeta(message.meta, in: scanner), inner].compactMap { $0 }
     let credentials = metas.compactMap { $0[.credential] }
-    let payments = metas.compactMap { $0[.x402Payment] }
-    guard credentials.count + payments.count < 2 else { throw .severalCredentials }
+    payment = inner?[.x402Payment]
+    guard credentials.count + (payment == nil ? 0 : 1) < 2 else { throw .severalCredentials }
     credential = credentials.first
-    payment = payments.first
     self.metas = metas.filter(\.isConcerned)
   }
 

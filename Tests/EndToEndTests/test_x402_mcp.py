@@ -175,16 +175,21 @@ def test_a_payment_that_does_not_hold_is_told_so(stage, server):
     assert stage.received == before and server.counts().get("search", 0) == runs
 
 
-def test_a_field_pays_for_a_call_too(stage, server):
-    message = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "search", "arguments": {"query": "field"}}}
-    required = post(stage.farebox, message, "/mcp").json()["result"]["structuredContent"]
-    before = stage.received
+def test_a_field_pays_for_a_call_too(stage, script):
+    script.answers({"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "ran"}]}})
+    before, url = stage.received, stage.farebox.origin + "/mixed"
+    required = unpacked(requests.post(url, json=call("field"), timeout=10).headers["PAYMENT-REQUIRED"])
     payment = stage.payment(stage.payer(), accepted=required["accepts"][0])
-    accept = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "PAYMENT-SIGNATURE": payment}
-    response = requests.post(stage.farebox.origin + "/mcp", json=message, headers=accept, timeout=40)
-    assert response.status_code == 200 and "found field" in response.text and stage.received == before + PRICE
-    if "PAYMENT-RESPONSE" in response.headers:
-        assert settlement(response)["success"]
+    response = requests.post(url, json=call("field"), headers={"PAYMENT-SIGNATURE": payment}, timeout=40)
+    assert response.status_code == 200, response.text
+    assert response.json()["result"]["content"][0]["text"] == "ran" and settlement(response)["success"] and stage.received == before + PRICE
+    # Under another id it is the same call, and with other arguments another one.
+    again = requests.post(url, json=call("field", id=9), headers={"PAYMENT-SIGNATURE": payment}, timeout=40)
+    assert again.status_code == 409 and settlement(again)["success"]
+    other = call("field")
+    other["params"]["arguments"] = {"x": 1}
+    assert requests.post(url, json=other, headers={"PAYMENT-SIGNATURE": payment}, timeout=40).status_code == 409
+    assert stage.received == before + PRICE
 
 
 def test_where_prepaid_comes_first_its_words_are_spoken_and_x402_pays_all_the_same(stage, script):

@@ -413,6 +413,19 @@ def test_what_is_paid_exactly_at_the_moment_is_no_cover(own):
     assert exact.result(timeout=40).status_code == 200 and own.received == before + 1000
 
 
+def test_what_was_promised_is_not_spent_twice(stage):
+    """While an answer passes its maximum is promised: an exact payment that would leave less is refused, and nothing is lost."""
+    account, before, slow = payer(stage, units=10_500), stage.received, f"/octets/slow/{2500 + (stage.signer is None)}"
+    asked = stage.served(slow)
+    answer = stage.sending(payment(stage, account, slow), slow)
+    poll(lambda: stage.served(slow) > asked, what="the request")
+    exact = stage.payment(account, "/paid/twice")
+    assert stage.send(exact, "/paid/twice").status_code == 402 and stage.received == before
+    assert answer.result(timeout=20).status_code == 200
+    settles(stage, before, len(answer.result().content))
+    assert stage.send(exact, "/paid/twice").status_code == 200
+
+
 def test_an_exact_payment_by_the_same_nonce_is_another_one(own):
     """The nonce is public after the settlement: who brings it again without the payer's signature gets nothing."""
     account, before, path = payer(own), own.received, f"/units/{time.monotonic_ns()}/units/4"

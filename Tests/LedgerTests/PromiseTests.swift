@@ -161,7 +161,7 @@ import Testing
     let (left, served, failed) = (fixture.payment(1), fixture.payment(2), fixture.payment(3))
     for order in [left, served, failed] { _ = try ledger.promise(order, at: noon) }
     for order in [served, failed] { _ = try ledger.serve(promise: order.id, request: order.request, at: noon) }
-    let late = left.expires + .seconds(61)
+    let late = left.expires + .seconds(125)
     ledger.sweep(at: late)
     #expect(ledger.promise(left.id) == nil && ledger.promise(served.id)?.state == .serving)
     ledger.renew(promise: failed.id, epoch: ledger.epoch, at: late)

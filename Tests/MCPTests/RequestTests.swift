@@ -169,6 +169,29 @@ func refusal(_ text: String) -> MCPError? {
         == .severalCredentials)
   }
 
+  @Test func paymentsOfX402AreFoundAndTakenOut() throws {
+    let text = #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"x402/payment":{"x402Version":2},"p":1}}}"#
+    let found = try Array(text.utf8).withUnsafeBytes { octets in
+      try MCPRequest(octets).payment(0, in: octets).map { String(decoding: $0, as: UTF8.self) }
+    }
+    #expect(found == #"{"x402Version":2}"#)
+    #expect(try request(text).hasCredential(0) && request(text).messages[0].paysByX402)
+    #expect(try forwarded(text) == #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"p":1}}}"#)
+    let both = text.replacing(#""p":1"#, with: #""org.paymentauth/credential":{}"#)
+    #expect(refusal(both) == .severalCredentials)
+  }
+
+  @Test func theSameQuestionIsTheSameUnderAnotherIdAndWithAnotherPayment() throws {
+    func question(_ text: String) throws -> String {
+      try Array(text.utf8).withUnsafeBytes { octets in String(decoding: try MCPRequest(octets).question(0, in: octets), as: UTF8.self) }
+    }
+    let first = #"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"b":1,"a":2}}}"#
+    let again = #"{"id":"x","method":"tools/call","jsonrpc":"2.0","params":{"_meta":{"x402/payment":{},"progressToken":1},"arguments":{"a":2, "b":1},"name":"a"}}"#
+    #expect(try question(first) == #"{"method":"tools/call","params":{"arguments":{"a":2,"b":1},"name":"a"}}"#)
+    #expect(try question(again) == question(first))
+    #expect(try question(first.replacing(#""b":1"#, with: #""b":3"#)) != question(first))
+  }
+
   @Test func messagesOfABatchAreDropped() throws {
     let text = #"[{"jsonrpc":"2.0","method":"a"} , {"jsonrpc":"2.0","method":"b"},{"jsonrpc":"2.0","method":"c"}]"#
     #expect(try forwarded(text, dropping: [1]) == #"[{"jsonrpc":"2.0","method":"a"},{"jsonrpc":"2.0","method":"c"}]"#)

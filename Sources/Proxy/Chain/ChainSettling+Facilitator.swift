@@ -53,6 +53,7 @@ extension Chain {
     case .invalid(let reason): return await refuseUnlessLanded(order, order.refused(reason))
     case .unavailable: return await release(order, .unavailable)
     }
+    if let word = await coversPromises(order) { return await refuseUnlessLanded(order, word) }
     do throws(Refusal) {
       return try await ledger.commit { () throws(Refusal) in try ledger.submitted(order.id, transaction: nil, at: .now()) } ? nil : .unknown
     } catch { return .unknown }

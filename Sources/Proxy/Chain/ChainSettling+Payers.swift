@@ -26,7 +26,8 @@ extension Chain {
     // Nothing was sent anywhere until one broadcast is at least tried.
     var isSent = wasSubmitted
     var looks = 0
-    for round in 0..<Int.max where !Task.isCancelled {
+    for round in 0..<Int.max {
+      guard !Task.isCancelled else { break }
       // Whoever signed it may still use its nonce elsewhere: that is found out, now and whenever the payment is looked at again.
       guard Timestamp.now() < order.charge.expires + Self.margin || round <= Self.unknownLimit else { return .unknown }
       switch await rpc.look(for: hash) {
@@ -112,7 +113,8 @@ extension Chain {
     do throws(Refusal) {
       guard try await ledger.commit({ () throws(Refusal) in try ledger.submitted(order.id, transaction: hash, at: .now()) }) else { return .unknown }
     } catch { return .unknown }
-    for round in 0..<Int.max where !Task.isCancelled {
+    for round in 0..<Int.max {
+      guard !Task.isCancelled else { break }
       switch await rpc.look(for: hash) {
       case .nothing: break
       case .receipt(let receipt): if await isDeep(receipt) { return await judge(order, receipt, isSponsored: false) }

@@ -66,6 +66,7 @@ extension Chain {
       async let simulated = simulate(order)
       guard case .unused = await findLanded(order) else { return await refuseUnlessLanded(order, .unavailable) }
       if let word = await simulated { return await refuseUnlessLanded(order, word) }
+      if ledger.promise(order.id) == nil, let word = await coversPromises(order) { return await refuseUnlessLanded(order, word) }
     }
     for attempt in 0..<Self.attemptLimit {
       if attempt > 0 {

@@ -59,19 +59,34 @@ extension Chain {
 
   /// Looks whether the payer's money covers all that he has promised here and not paid, and what he pays at this moment, and not this one alone.
   private func coversAll(_ order: SettlementOrder, _ rpc: ChainRPC) async -> SettlementWord? {
+    let moving = ledger.underWay(by: order.payment.payer, currency: order.payment.currency, besides: order.id)
+    return await covers(order, promised: promisedBeside(order), moving: moving, rpc, balance: .permit2InsufficientBalance)
+  }
+
+  /// The same for a payment that is no promise: what its payer has promised was looked at before, and is not his to spend again. Nil also where
+  /// there is no node.
+  func coversPromises(_ order: SettlementOrder) async -> SettlementWord? {
+    guard let rpc else { return nil }
+    return await covers(order, promised: promisedBeside(order), moving: 0, rpc, balance: .exactInsufficientBalance)
+  }
+
+  private func covers(
+    _ order: SettlementOrder, promised: UInt128, moving: UInt128, _ rpc: ChainRPC, balance reason: X402Reason
+  ) async -> SettlementWord? {
     guard let token = order.charge.transfers.first?.token else { return nil }
-    let (promised, moving) = (promisedBeside(order), ledger.underWay(by: order.payment.payer, currency: order.payment.currency, besides: order.id))
     let (others, carries) = promised.addingReportingOverflow(moving)
     let (sum, overflows) = others.addingReportingOverflow(order.charge.amount)
-    guard others > 0, !carries, !overflows else { return carries || overflows ? order.refused(.permit2InsufficientBalance) : nil }
-    // What Permit2 may take counts like what there is: each promise alone would pass with an allowance for one.
-    let allowance = ERC20.allowance(owner: order.charge.payer, spender: Permit2.address)
-    let questions = [(ERC20.balanceOf(order.charge.payer), sum, X402Reason.permit2InsufficientBalance), (allowance, sum - moving, .permit2AllowanceRequired)]
-    for (question, least, reason) in questions {
-      guard let answer = try? await rpc.call(to: token, data: question, from: nil), answer.count == 32, let word = Word256(bigEndian: answer) else {
+    guard others > 0, !carries, !overflows else { return carries || overflows ? order.refused(reason) : nil }
+    var questions = [(data: ERC20.balanceOf(order.charge.payer), least: sum, reason: reason)]
+    if case .call(let to, let data) = order.charge.means, case .permit? = NonceUse(of: data, to: to) {
+      // What Permit2 may take counts like what there is: each promise alone would pass with an allowance for one.
+      questions.append((ERC20.allowance(owner: order.charge.payer, spender: Permit2.address), sum - moving, .permit2AllowanceRequired))
+    }
+    for question in questions {
+      guard let answer = try? await rpc.call(to: token, data: question.data, from: nil), answer.count == 32, let word = Word256(bigEndian: answer) else {
         return .unavailable
       }
-      if word < Word256(least) { return order.refused(reason) }
+      if word < Word256(question.least) { return order.refused(question.reason) }
     }
     return nil
   }
@@ -95,7 +110,8 @@ extension Chain {
     var spentLooks = 0
     // What was asked for before may be on its way.
     var next = ledger.payment(order.id).flatMap { $0.state == .submitted ? $0.since + Self.owedPause : nil } ?? .now()
-    for round in 0..<Int.max where !Task.isCancelled {
+    for round in 0..<Int.max {
+      guard !Task.isCancelled else { break }
       var mayCall = Timestamp.now() >= next
       let isOver = Timestamp.now() > order.charge.expires
       if isAsked(order), rpc != nil {

@@ -87,7 +87,7 @@ extension Worker {
       return answer(index, refusal)
     }
     let dialect: MCPExchange.Dialect =
-      connection.pointee.has(.carriesCredential) ? .fields : requestHead.pointee.speaksMCP(asked.octets) ? .messages : .both
+      connection.pointee.has(.carriesCredential) || requestHead.pointee.paysByX402 ? .fields : requestHead.pointee.speaksMCP(asked.octets) ? .messages : .both
     let exchange = MCPExchange(route, memory: messageMemory, dialect: dialect, isBatch: read.isBatch)
     connection.pointee.mcp = exchange
     var priced: [(message: Int, call: Int, place: RouteIndex)] = []
@@ -209,7 +209,7 @@ extension Worker {
         index, place, asked.octets, asked.query == nil ? named : asked.path, asked.query == nil ? nil : named)
       // Who calls the same again, under another id and with another payment, asks for the same.
       let payment = read.payment(message, in: content)
-      if payment != nil || request.head.pointee.has(.paymentSignature) { request.question = read.question(message, in: content) }
+      if payment != nil || request.head.pointee.paysByX402 { request.question = read.question(message, in: content) }
       if case .fields = dialect { return Cashier.CallVerdict(verdict: cashier.admit(request, at: wall)) }
       request.isCall = true
       if let payment { return Cashier.CallVerdict(verdict: cashier.admitCall(request, paying: payment, at: wall)) }
@@ -269,6 +269,9 @@ extension Worker {
 }
 
 extension RequestHead {
+  /// Whether a field carries a payment of x402.
+  var paysByX402: Bool { has(.paymentSignature) || has(.xPayment) }
+
   /// Whether the content is JSON, and as it stands: in another coding or character set it would say something else to others.
   func declaresJSON(_ octets: UnsafeRawBufferPointer) -> Bool {
     guard !repeated.has(.contentType), !has(.contentEncoding), let field = first(.contentType) else { return false }
