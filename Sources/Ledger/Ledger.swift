@@ -14,6 +14,7 @@ public final class Ledger: Sendable {
   private let takenLSN = Atomic<LSN>(0)
   private let gatherGoal = Atomic<UInt64>(Committer.leastGoal)
   private let durableLSN = Atomic<LSN>(0)
+  let waits = DurabilityWaits()
   private let changeCount = Atomic<UInt64>(0)
   private let epochNumber = Atomic<UInt32>(1)
   private let availabilityCode = Atomic<UInt8>(Availability.unavailable.rawValue)
@@ -81,6 +82,7 @@ public final class Ledger: Sendable {
     stopping.store(true, ordering: .sequentiallyConsistent)
     signal.urge()
     thread.join()
+    waits.abandon()
     state.withLock { $0.availability = .unavailable }
     availabilityCode.store(Availability.unavailable.rawValue, ordering: .sequentiallyConsistent)
     withExtendedLifetime(lifetime.lock) {}
@@ -195,6 +197,7 @@ public final class Ledger: Sendable {
   /// Wakes the loops that sleep.
   func kick(isNews: Bool) {
     if isNews { changeCount.add(1, ordering: .sequentiallyConsistent) }
+    wakeWaits()
     wakers.withLock { for waker in $0 { waker.wakeIfAsleep() } }
   }
 

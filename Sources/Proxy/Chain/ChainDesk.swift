@@ -170,7 +170,8 @@ final class ChainDesk: Sendable {
     }
     guard let chain else { return false }
     guard let chain else { return true }
-    let task = Task { [self] in
+    // It waits for services most of the time.
+    let task = Task(executorPreference: services) { [self] in
       let word = await chain.settle(order)
       conclude(order.id, word)
     }

@@ -1,4 +1,3 @@
-import Encoding
 import Ledger
 
 /// An entry to wait for, with the epoch that it was made in: a ledger that was read back gives the same numbers to others.
@@ -27,21 +26,5 @@ extension Ledger {
   func isDurable(_ entry: LSN) async -> Bool { await isDurable(AwaitedEntry(lsn: entry)) }
 
   /// Waits until an entry is durable; false where it never will be, or did not become it within ten seconds, or the task was cancelled.
-  func isDurable(_ entry: AwaitedEntry) async -> Bool {
-    let epoch = entry.epoch ?? epoch
-    let end = Instant.now() + .seconds(10)
-    // A commit takes a fraction of a millisecond on fast disks; on slow ones, looks that come less often take nothing from others.
-    var pause = Duration.microseconds(200)
-    while true {
-      switch durability(of: entry.lsn, epoch: epoch) {
-      case .durable: return true
-      case .void: return false
-      case .pending:
-        guard Instant.now() < end, !Task.isCancelled else { return false }
-        urge()
-        try? await Task.sleep(for: pause)
-        pause = min(pause * 2, .milliseconds(5))
-      }
-    }
-  }
+  func isDurable(_ entry: AwaitedEntry) async -> Bool { await becomesDurable(entry.lsn, epoch: entry.epoch ?? epoch) }
 }

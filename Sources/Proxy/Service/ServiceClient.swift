@@ -12,15 +12,26 @@ struct PendingCall: Sendable {
 
 /// Calls the HTTP services that the proxy itself depends on: pricers, nodes of chains, facilitators, signers. One for the process, on a
 /// thread of its own that runs once something was called.
-final class ServiceClient: Sendable {
+///
+/// Tasks that mostly wait for such calls run on the same thread where they prefer it (SE-0417): what an answer leads to then costs no change
+/// of threads.
+final class ServiceClient: TaskExecutor {
   /// Most calls under way at once.
   static let callLimit = 4096
   /// How long the thread waits for descriptors of its own, nanoseconds.
   private static let exhaustionPause: Int64 = 100_000_000
 
+  /// What the thread has not begun yet.
+  struct Work {
+    fileprivate(set) var calls: [PendingCall] = []
+    /// Steps of tasks.
+    fileprivate(set) var jobs: [UnownedJob] = []
+
+    var isEmpty: Bool { calls.isEmpty && jobs.isEmpty }
+  }
+
   private struct State {
-    /// What the thread has not begun yet.
-    var calls: [PendingCall] = []
+    var work = Work()
     var plan: RelayPlan?
     var isStopped = false
     var thread: LoopThread?
@@ -45,16 +56,29 @@ final class ServiceClient: Sendable {
       underWay.subtract(1, ordering: .relaxed)
       completion(outcome)
     }
-    let isTaken = underWay.add(1, ordering: .relaxed).newValue <= Self.callLimit && state.withLock { state in
+    guard underWay.add(1, ordering: .relaxed).newValue <= Self.callLimit, hand({ $0.calls.append(pending) }) else {
+      return pending.completion(.notSent)
+    }
+  }
+
+  /// Runs a step of a task on the client's thread, or elsewhere where there is none.
+  func enqueue(_ job: consuming ExecutorJob) {
+    let job = UnownedJob(job)
+    if !hand({ $0.jobs.append(job) }) { globalConcurrentExecutor.enqueue(ExecutorJob(job)) }
+  }
+
+  /// Hands work to the thread, which is started where there is none yet; false where it cannot be, or has ended.
+  private func hand(_ add: (inout Work) -> Void) -> Bool {
+    let isTaken = state.withLock { state in
       guard !state.isStopped else { return false }
       if state.thread == nil {
         do { state.thread = try LoopThread(name: "services") { [self] in run() } } catch { return false }
       }
-      state.calls.append(pending)
+      add(&state.work)
       return true
     }
-    guard isTaken else { return pending.completion(.notSent) }
-    waker.wake()
+    if isTaken { waker.wakeIfAsleep() }
+    return isTaken
   }
 
   /// Calls, and waits for what comes of it.
@@ -62,28 +86,36 @@ final class ServiceClient: Sendable {
     await withCheckedContinuation { continuation in begin(call) { continuation.resume(returning: $0) } }
   }
 
-  /// Takes what was asked, and the upstreams by which it is; nil where the thread is to end.
-  func takeCalls() -> (calls: [PendingCall], plan: RelayPlan?)? {
-    state.withLock { state in
+  /// Says that the thread is about to sleep; false where there is work.
+  func maySleep() -> Bool {
+    waker.prepareToSleep()
+    return state.withLock { $0.work.isEmpty && !$0.isStopped }
+  }
+
+  /// Takes what is to be done, and the upstreams by which it is; nil where the thread is to end.
+  func take() -> (work: Work, plan: RelayPlan?)? {
+    waker.didWake()
+    return state.withLock { state in
       guard !state.isStopped else { return nil }
-      defer { state.calls = [] }
-      return (state.calls, state.plan)
+      defer { state.work = Work() }
+      return (state.work, state.plan)
     }
   }
 
   /// Ends the thread and waits for it; what is under way fails.
   func stop() {
-    let (thread, calls) = state.withLock { state in
+    let (thread, work) = state.withLock { state in
       state.isStopped = true
       defer {
         state.thread = nil
-        state.calls = []
+        state.work = Work()
       }
-      return (state.thread, state.calls)
+      return (state.thread, state.work)
     }
     waker.wake()
     thread?.join()
-    for call in calls { call.completion(.notSent) }
+    for call in work.calls { call.completion(.notSent) }
+    for job in work.jobs { globalConcurrentExecutor.enqueue(ExecutorJob(job)) }
   }
 
   private func run() {
@@ -94,9 +126,13 @@ final class ServiceClient: Sendable {
         return
       }
       // Without descriptors nobody can be called; that passes.
-      guard let (calls, _) = takeCalls() else { return }
-      for call in calls { call.completion(.notSent) }
+      guard let (work, _) = take() else { return }
+      for call in work.calls { call.completion(.notSent) }
+      for job in work.jobs { run(job) }
       AdministrationPause.nanoseconds(Self.exhaustionPause)
     }
   }
+
+  /// Runs a step of a task: on the client's thread alone.
+  func run(_ job: UnownedJob) { job.runSynchronously(on: asUnownedTaskExecutor()) }
 }

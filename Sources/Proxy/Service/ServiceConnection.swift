@@ -73,16 +73,17 @@ final class ServiceConnection {
   }
 
   private func receive() -> ServiceDialogue.Progress {
-    var octets = [UInt8](repeating: 0, count: 16 << 10)
-    while true {
-      switch octets.withUnsafeMutableBytes({ Syscalls.receive(descriptor, into: $0) }) {
-      case .moved(let count):
-        let progress = octets.withUnsafeBytes { take(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
-        guard case .more = progress else { return progress }
-        guard send() else { return .failed }
-      case .wouldBlock: return .more
-      case .ended: return call == nil ? .failed : dialogue.ended()
-      case .failed: return .failed
+    withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 16) { space in
+      while true {
+        switch Syscalls.receive(descriptor, into: space) {
+        case .moved(let count):
+          let progress = take(UnsafeRawBufferPointer(rebasing: space[..<count]))
+          guard case .more = progress else { return progress }
+          guard send() else { return .failed }
+        case .wouldBlock: return .more
+        case .ended: return call == nil ? .failed : dialogue.ended()
+        case .failed: return .failed
+        }
       }
     }
   }

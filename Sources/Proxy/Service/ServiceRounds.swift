@@ -8,8 +8,12 @@ struct ServiceRounds: ~Copyable {
   /// The token of the waker; no connection has it.
   private static let wakerToken = UInt64.max
   /// Connections to one service that are kept open, and for how long: nanoseconds.
-  private static let keptLimit = 8
+  private static let keptLimit = 64
   private static let keptTime: Int64 = 20_000_000_000
+  /// How lately a kept connection must have been used for a call that may not be repeated, nanoseconds: no service gives them up so soon.
+  private static let freshTime: Int64 = 1_000_000_000
+  /// How often work is taken, which the work before has led to, before sockets are looked at again.
+  private static let workRounds = 16
 
   private let epoll: Epoll
   private let client: ServiceClient
@@ -18,6 +22,8 @@ struct ServiceRounds: ~Copyable {
   private var kept: [Int: [UInt64]] = [:]
   /// Counts connections.
   private var number: UInt64 = 0
+  /// No connection's deadline comes before it, monotonic nanoseconds.
+  private var nextDeadline = Int64.max
 
   /// Makes the loop over an epoll instance in which nothing but the waker is registered.
   init(epoll: consuming Epoll, client: ServiceClient) {
@@ -34,12 +40,9 @@ struct ServiceRounds: ~Copyable {
 
   /// Waits for what comes next, and does it; false once the client is stopped.
   mutating func turn() -> Bool {
-    let count = epoll.wait(milliseconds: sleepMilliseconds(Instant.now().nanoseconds))
+    let count = epoll.wait(milliseconds: client.maySleep() ? sleepMilliseconds(Instant.now().nanoseconds) : 0)
     let now = Instant.now().nanoseconds
-    guard let (calls, plan) = client.takeCalls() else {
-      for connection in connections.values { connection.call?.completion(connection.isSent ? .unanswered : .notSent) }
-      return false
-    }
+    guard var (work, plan) = client.take() else { return stop() }
     for report in 0..<count {
       let token = epoll.token(report)
       guard token != Self.wakerToken, let connection = connections[token] else { continue }
@@ -49,15 +52,36 @@ struct ServiceRounds: ~Copyable {
       case .failed: fail(token, connection, plan, now)
       }
     }
-    for call in calls { begin(call, plan, now) }
-    for (token, connection) in connections where connection.deadline <= now { expire(token, connection) }
+    var rounds = 0
+    while true {
+      for call in work.calls { begin(call, plan, now) }
+      for job in work.jobs { client.run(job) }
+      rounds += 1
+      // What is left is the next turn's.
+      guard rounds < Self.workRounds else { break }
+      guard let next = client.take() else { return stop() }
+      if next.work.isEmpty { break }
+      (work, plan) = next
+    }
+    if now >= nextDeadline { expire(now) }
     return true
   }
 
+  private func stop() -> Bool {
+    for connection in connections.values { connection.call?.completion(connection.isSent ? .unanswered : .notSent) }
+    return false
+  }
+
   private mutating func begin(_ call: PendingCall, _ plan: RelayPlan?, _ now: Int64) {
-    // What must not be said twice has a connection of its own.
-    while call.call.mayRepeat, let token = kept[call.call.upstream]?.popLast() {
-      guard let connection = connections[token] else { continue }
+    nextDeadline = min(nextDeadline, call.deadline)
+    while let token = kept[call.call.upstream]?.last {
+      guard let connection = connections[token] else {
+        kept[call.call.upstream]?.removeLast()
+        continue
+      }
+      // A service may close a connection just when it is asked. What must not be said twice goes where that is least likely.
+      guard call.call.mayRepeat || connection.deadline &- now > Self.keptTime - Self.freshTime else { break }
+      kept[call.call.upstream]?.removeLast()
       if connection.reuse(call) { return }
       connections[token] = nil
     }
@@ -99,6 +123,7 @@ struct ServiceRounds: ~Copyable {
   private mutating func end(_ token: UInt64, _ connection: ServiceConnection, _ reply: ServiceReply, _ now: Int64) {
     let call = connection.call
     if connection.end(keptUntil: now &+ Self.keptTime), kept[connection.upstream, default: []].count < Self.keptLimit {
+      nextDeadline = min(nextDeadline, connection.deadline)
       kept[connection.upstream, default: []].append(token)
     } else {
       connections[token] = nil
@@ -117,17 +142,24 @@ struct ServiceRounds: ~Copyable {
     call.completion(connection.isSent ? .unanswered : .notSent)
   }
 
-  private mutating func expire(_ token: UInt64, _ connection: ServiceConnection) {
-    connections[token] = nil
-    guard let call = connection.call else {
-      kept[connection.upstream]?.removeAll { $0 == token }
-      return
+  /// Ends what has lasted too long.
+  private mutating func expire(_ now: Int64) {
+    nextDeadline = .max
+    for (token, connection) in connections {
+      guard connection.deadline <= now else {
+        nextDeadline = min(nextDeadline, connection.deadline)
+        continue
+      }
+      connections[token] = nil
+      guard let call = connection.call else {
+        kept[connection.upstream]?.removeAll { $0 == token }
+        continue
+      }
+      call.completion(connection.isSent ? .unanswered : .notSent)
     }
-    call.completion(connection.isSent ? .unanswered : .notSent)
   }
 
   private func sleepMilliseconds(_ now: Int64) -> Int32 {
-    guard let next = connections.values.lazy.map(\.deadline).min() else { return -1 }
-    return Int32(clamping: max(0, next &- now) / 1_000_000 + 1)
+    nextDeadline == .max ? -1 : Int32(clamping: max(0, nextDeadline &- now) / 1_000_000 + 1)
   }
 }
