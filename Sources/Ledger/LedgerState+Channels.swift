@@ -78,9 +78,6 @@ extension LedgerState {
     case .topUp(let channel):
       let index = try channelSlot(channel)
       useUp(deposit: id, transaction: transaction, at: now)
-      var account = account
-      // Whoever takes a close back is believed once the watch has seen it, and not by a look that may be older.
-      if let known = self.channel(slot: index)?.account, known.isEnding { account.closeRequestedAt = known.closeRequestedAt }
       renew(index, account)
       let deposit = self.channel(slot: index)?.account.deposit ?? account.deposit
       return append(channelLine(.channelToppedUp, slot: index, at: now), words: words(slot: index) { chain in

@@ -1,6 +1,8 @@
 """MPP's method tempo, intent charge: pympp's client pays through the proxy, on the stand-in for Tempo, with and without its fees."""
 
 import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from mpp.methods.tempo import client as tempo
 
 from chain.contracts import Contract
 from chain.node import Node
-from chain.wallet import new_account
+from chain.wallet import hexadecimal, new_account
 from harness import SHOP, Farebox, challenge_of, fetch, request_of
 from paystage import PRICE, key_file, poll
 
@@ -109,6 +111,9 @@ class Shop:
     def booked(self):
         return sum(int(account["issued"]) for account in self.farebox.command("ledger", "verify")["currencies"] if "@eip155" in account["currency"])
 
+    def open_payments(self):
+        return self.farebox.command("payment", "list", "--open")["payments"]
+
     def pay(self, payer, path):
         method = tempo.charge(account=TempoAccount.from_key(payer.key.hex()), rpc_url=self.node.url, chain_id=MODERATO)
 
@@ -194,3 +199,27 @@ def test_the_merchants_own_part_has_the_memo_that_is_asked_for(shop, payer, monk
     response = shop.pay(payer, "/memo/a")
     assert response.status_code == 200, response.text
     assert shop.received == before + PRICE
+
+
+def test_what_no_block_took_is_free_again(shop, payer, node):
+    """A transaction that has run out is waited for no longer, and its claim is free."""
+    if shop.sponsor is None:
+        pytest.skip("the same for both, and slow: it has to run out")
+    node.hold()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(shop.pay, payer, "/paid/late")
+            (waiting,) = poll(lambda: node.chain.waiting(), what="a transaction")
+            assert len(shop.open_payments) == 1
+            node.fail("refused", 10_000, "eth_sendRawTransaction")
+            node.forget(hexadecimal(waiting.hash))
+            node.release()
+            node.advance(120)
+            # However its payer's client takes the answer.
+            with contextlib.suppress(Exception):
+                assert answer.result(timeout=120).status_code in (402, 503)
+        poll(lambda: not shop.open_payments, 120, "an end of the payment")
+    finally:
+        node.release()
+        node.heal()
+    assert shop.coin.call("balanceOf", payer.address) == 1_000_000

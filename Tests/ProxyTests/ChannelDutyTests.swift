@@ -114,11 +114,11 @@ private func view(
 
   @Test func aNodeThatLagsLowersNothing() {
     let known = ChannelAccount(deposit: 900, settled: 300, block: 5, blockHash: id)
-    let old = known.renewed(by: ChannelStanding(deposit: 500, settled: 100), isReorganised: false)
+    let old = known.renewed(by: ChannelStanding(deposit: 500, settled: 100), lowersDeposit: false)
     #expect(old == known)
-    let taken = known.renewed(by: ChannelStanding(deposit: 500, settled: 100), isReorganised: true, at: (9, Digest32()))
+    let taken = known.renewed(by: ChannelStanding(deposit: 500, settled: 100), lowersDeposit: true, at: (9, Digest32()))
     #expect((taken.deposit, taken.settled, taken.block) == (500, 300, 9))
-    let forced = known.renewed(by: ChannelStanding(deposit: 900, settled: 300, closeRequestedAt: 8), isReorganised: false)
+    let forced = known.renewed(by: ChannelStanding(deposit: 900, settled: 300, closeRequestedAt: 8), lowersDeposit: false)
     #expect(forced.isEnding && forced.block == 5)
   }
 

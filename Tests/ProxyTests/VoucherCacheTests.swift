@@ -125,20 +125,4 @@ struct VoucherCacheTests {
     let odd = "{\"challenge\":{\"a\":\"}\\\"{\",\"b\":[{}]},\"payload\":{}}"
     #expect(VoucherCache.payload(in: Array(odd.utf8)) == odd.utf8.count - 13)
   }
-
-  @Test func failuresAreCountedByChannelAndSecond() {
-    var failures = ChannelFailures()
-    let other = Digest32()
-    var isFull: [Bool] = []
-    for count in 0..<ChannelFailures.limit {
-      isFull.append(failures.isFull(Self.channelID, at: Int64(count)))
-      failures.count(Self.channelID, at: Int64(count))
-    }
-    #expect(isFull.allSatisfy { !$0 })
-    isFull = [
-      failures.isFull(Self.channelID, at: 999_999_999), failures.isFull(other, at: 999_999_999),
-      failures.isFull(Self.channelID, at: 1_000_000_000),
-    ]
-    #expect(isFull == [true, false, false])
-  }
 }

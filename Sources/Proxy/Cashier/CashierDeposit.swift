@@ -55,8 +55,13 @@ extension Cashier {
       transaction: checked.transaction, channel: checked.channel, escrow: sold.offer.escrow,
       minimumDeposit: sold.offer.request.details.minimumDeposit, question: checked.question)
     let deposit = Deposit(step: step, deposit: .open(order), currency: sold.offer.offer.account, merchant: route.merchant, route: route.label)
+    if let verdict = pay(deposit, request, index, credential, at: now) { return verdict }
+    // Another request has opened it a moment ago.
+    if ledger.session(opening.channelID) != nil || ledger.closeResult(opening.channelID) != nil {
+      return voucher(request, index, presented, opening.voucher, descriptor: opening.descriptor, at: now)
+    }
     // Settled, and yet no channel: it was closed again, so long ago that nothing is known of it.
-    return pay(deposit, request, index, credential, at: now) ?? .answer(problem(.sessionFinalized, challengeID: credential.challenge.id))
+    return .answer(problem(.sessionFinalized, challengeID: credential.challenge.id))
   }
 
   /// The route that a challenge was issued for. A request that asks for nothing but its credential is bound to its route alone, and may have

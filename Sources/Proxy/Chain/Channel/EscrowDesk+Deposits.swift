@@ -154,7 +154,8 @@ extension EscrowDesk {
     } catch { return .unknown }
     var isSent = wasSubmitted
     var looks = 0
-    for round in 0..<Int.max where !Task.isCancelled {
+    for round in 0..<Int.max {
+      guard !Task.isCancelled else { break }
       guard Timestamp.now() < order.charge.expires + Self.margin || round <= Self.lagLimit else { return .unknown }
       switch await rpc.look(for: hash) {
       case .nothing: break
@@ -193,7 +194,8 @@ extension EscrowDesk {
   /// By a transaction that the payer has broadcast.
   private func deposit(_ order: SettlementOrder, _ step: ChannelStep, hash: Digest32) async -> SettlementWord {
     var unknown = 0
-    for round in 0..<Int.max where !Task.isCancelled {
+    for round in 0..<Int.max {
+      guard !Task.isCancelled else { break }
       switch await rpc.look(for: hash) {
       // Nothing is lost by forgetting it: the same hash may be brought again.
       case .nothing: if round >= Self.unknownLimit { return await release(order, .unavailable) }

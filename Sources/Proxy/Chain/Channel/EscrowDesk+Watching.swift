@@ -38,7 +38,7 @@ extension EscrowDesk {
     let interval = Duration.seconds(Int64(clamping: gracePeriod / (watch.speaks ? 4 : 8)))
     let due = channels.filter { view in
       // What was taken back may be an opening, a settlement, or the request of a close.
-      told.contains(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
+      told.contains(view.id) || isUnconfirmed(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
     }
     let isComplete = await readAll(due, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
     if isComplete {

@@ -43,6 +43,8 @@ final class EscrowDesk: Sendable {
     var readAt: [Digest32: Instant] = [:]
     /// What opened channels, by channel, and the block that it was in.
     var fundings: [Digest32: (funding: Funding, block: UInt64)] = [:]
+    /// Channels with a deposit that is not as deep as is asked for.
+    var unconfirmed: Set<Digest32> = []
     /// The newest block at which channels were seen to stand.
     var stoodAt: [Digest32: UInt64] = [:]
     /// Channels that are gone: the newest block when that was seen, and the oldest one that was searched for what told of it.
@@ -169,6 +171,15 @@ final class EscrowDesk: Sendable {
 
   func note(read id: Digest32, at now: Instant) { held.withLock { $0.readAt[id] = now } }
 
+  func note(_ id: Digest32, isUnconfirmed: Bool) {
+    held.withLock { held in
+      if isUnconfirmed { held.unconfirmed.insert(id) } else { held.unconfirmed.remove(id) }
+    }
+  }
+
+  /// Whether something of a channel's deposit was seen and does not count yet.
+  func isUnconfirmed(_ id: Digest32) -> Bool { held.withLock { $0.unconfirmed.contains(id) } }
+
   /// A channel was seen to stand at a block.
   func note(standing id: Digest32, at block: UInt64) {
     held.withLock { held in held.stoodAt[id] = max(block, held.stoodAt[id] ?? 0) }
@@ -205,6 +216,7 @@ final class EscrowDesk: Sendable {
       held.readAt = held.readAt.filter { ids.contains($0.key) }
       held.pauses = held.pauses.filter { ids.contains($0.key) }
       held.fundings = held.fundings.filter { ids.contains($0.key) && $0.value.block + Self.reorganisationDepth > head }
+      held.unconfirmed.formIntersection(ids)
       held.stoodAt = held.stoodAt.filter { ids.contains($0.key) }
       held.gone = held.gone.filter { ids.contains($0.key) }
       held.suspendedAt = held.suspendedAt.filter { ids.contains($0.key) }
@@ -373,8 +385,13 @@ final class EscrowDesk: Sendable {
   /// - Parameter view: as it was known before; nil for one that is not. What has counted counts on.
   func readUsable(_ stored: StoredChannel, _ id: Digest32, _ view: ChannelView?) async throws(ChainError) -> Sight {
     let newest = try await read(stored, id)
-    guard plan.confirmations > 1, newest.deposit > view?.account.deposit ?? 0 else { return newest }
+    // No number of 128 bits lives over a suspension by itself: unoptimised code of Swift 6.3 spoils the frame.
+    guard plan.confirmations > 1, newest.deposit > view?.account.deposit ?? 0 else {
+      note(id, isUnconfirmed: false)
+      return newest
+    }
     let deep = try await readConfirmed(stored, id)
+    note(id, isUnconfirmed: newest.deposit > deep.deposit)
     return newest.limited(to: max(deep.deposit, view?.account.deposit ?? 0))
   }
 }
