@@ -69,6 +69,10 @@ extension ConfigurationReader {
       table.report(.conflict, "batch", expected: "\"x402\" among the rails: batch-settlement is a scheme of x402")
       return
     }
+    guard route.selector != .mcp else {
+      table.report(.conflict, "batch", expected: "a route of HTTP: calls of MCP are sold by x402's scheme exact alone")
+      return
+    }
     guard !route.prices.allSatisfy(\.isMetered) else {
       table.report(.conflict, "batch", expected: "a price per request: what is metered is not known when its answer says what was charged")
       return

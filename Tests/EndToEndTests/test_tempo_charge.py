@@ -111,6 +111,7 @@ class Shop:
     def booked(self):
         return sum(int(account["issued"]) for account in self.farebox.command("ledger", "verify")["currencies"] if "@eip155" in account["currency"])
 
+    @property
     def open_payments(self):
         return self.farebox.command("payment", "list", "--open")["payments"]
 

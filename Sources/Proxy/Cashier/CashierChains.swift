@@ -27,6 +27,8 @@ extension Cashier {
     return x402(request, index, at: now) { () throws(X402Error) in
       let payload = try X402Transport.payment(meta: payment)
       guard payload.version == .v2 else { throw .unsupportedVersion }
+      // A call's answer tells nothing of what the other schemes have charged.
+      guard payload.scheme == .exact else { throw .unknownScheme }
       return payload
     }
   }
