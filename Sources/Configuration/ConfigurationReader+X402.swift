@@ -15,6 +15,11 @@ extension ConfigurationReader {
         table.report(.invalidValue, "payment-identifier", expected: expected, nearest: Nearest.name(to: word, in: names))
       }
     }
+    if settings.x402.identifier != .none, let route = settings.routes.first(where: \.batch) {
+      table.report(
+        .conflict, "payment-identifier",
+        expected: "\"none\", or no batch = true in [[route]] \"\(route.id)\": a channel's vouchers buy once by their sum, and go by no name")
+    }
     settings.x402.signs = table.boolean("signed") ?? settings.x402.signs
     table.finish()
   }
@@ -27,6 +32,9 @@ extension ConfigurationReader {
     let isX402 = route.rails.contains { if case .x402 = $0 { true } else { false } }
     for key in ["sign-in", "bazaar"] where table.has(key) && !isX402 {
       table.report(.conflict, key, expected: "\"x402\" among the rails: it is an extension of x402")
+    }
+    if route.signIn != nil, route.selector == .mcp {
+      table.report(.conflict, "sign-in", expected: "a route of HTTP: who calls tools does not sign in")
     }
     if route.signIn != nil, route.prices.contains(where: \.isMetered) {
       table.report(.conflict, "sign-in", expected: "prices per request: what is metered is paid each time")

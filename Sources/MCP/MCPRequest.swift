@@ -113,11 +113,11 @@ public struct MCPRequest: Sendable {
     messages[index].payment.map { UnsafeRawBufferPointer(rebasing: octets[$0]) }
   }
 
-  /// What a message asks for, in canonical form: its method and its params, but nothing that tells one try from the next. Empty where that
-  /// cannot be said.
-  public func question(_ index: Int, in octets: UnsafeRawBufferPointer) -> [UInt8] {
+  /// What a message asks for, in canonical form: its method and its params, but nothing that tells one try from the next. nil where that
+  /// cannot be said: its octets are what it asks for then.
+  public func question(_ index: Int, in octets: UnsafeRawBufferPointer) -> [UInt8]? {
     let text = UnsafeRawBufferPointer(rebasing: octets[messages[index].range])
-    guard var message = (try? JSON.parse(text))?.objectValue else { return [] }
+    guard var message = (try? JSON.parse(text))?.objectValue else { return nil }
     var params = message["params"]?.objectValue ?? JSONObject()
     params.remove("_meta")
     message = ["method": .string(messages[index].method), "params": .object(params)]

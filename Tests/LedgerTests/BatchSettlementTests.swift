@@ -21,7 +21,7 @@ import Testing
 
   private func pay(_ fixture: LedgerFixture, _ handle: SessionHandle, _ amount: UInt128, signed: UInt128) throws {
     _ = try fixture.ledger.begin(handle, paying: amount, by: fixture.voucher(signed), at: noon)
-    _ = try fixture.ledger.charge(handle, amount, context: context(fixture), at: noon)
+    _ = try fixture.ledger.charge(handle, amount, by: fixture.voucher(signed), context: context(fixture), at: noon)
   }
 
   private func context(_ fixture: LedgerFixture) -> DebitContext { DebitContext(route: fixture.route, writesLine: false, units: 1) }
@@ -57,9 +57,9 @@ import Testing
     }
     // Told to close, it still pays for what succeeds.
     _ = try ledger.beginClose(handle, cause: .forced, voucher: nil, at: noon)
-    _ = try ledger.charge(handle, 100, context: context(fixture), at: noon)
+    _ = try ledger.charge(handle, 100, by: fixture.voucher(100), context: context(fixture), at: noon)
     #expect(ledger.channel(fixture.channelID(1))?.debited == 100 && ledger.closingChannels().count == 1)
-    #expect(throws: Refusal.sessionClosed) { try ledger.charge(handle, 100, context: context(fixture), at: noon) }
+    #expect(throws: Refusal.sessionClosed) { try ledger.charge(handle, 100, by: fixture.voucher(100), context: context(fixture), at: noon) }
   }
 
   @Test func aRestartKeepsTheVoucherAndChargesNothing() throws {
@@ -103,5 +103,28 @@ import Testing
     let report = verified(fixture.folder)
     #expect(report.isValid, "\(String(describing: report.defect))")
     checkAccounts(report, balances)
+  }
+
+  /// What can be told to others, and claimed by, has bought what it is for: never a voucher whose request came to nothing.
+  @Test func theVoucherToClaimByHasBoughtSomething() throws {
+    let fixture = try LedgerFixture(funds: 0)
+    let ledger = fixture.ledger
+    let handle = try open(fixture, voucher: 100)
+    func view() throws -> ChannelView { try #require(ledger.channel(fixture.channelID(1))) }
+    #expect(try view().charged == nil)
+    try pay(fixture, handle, 100, signed: 100)
+    #expect(try view().charged == fixture.voucher(100))
+    for signed: UInt128 in [200, 600] {
+      _ = try ledger.begin(handle, paying: signed - 100, by: fixture.voucher(signed), at: noon)
+      ledger.finish(handle, debited: .zero, used: .zero, held: ExactCost(whole: signed - 100), units: 0, context: context(fixture), at: noon)
+      #expect(try view().claimed == fixture.voucher(100))
+    }
+    // One that is below the last.
+    try pay(fixture, handle, 50, signed: 150)
+    #expect(try view().voucher == fixture.voucher(600) && view().claimed == fixture.voucher(150))
+    fixture.waitUntilDurable()
+    ledger.abandon()
+    let again = try LedgerFixture(in: fixture.folder)
+    #expect(again.ledger.channel(fixture.channelID(1))?.claimed == fixture.voucher(150))
   }
 }

@@ -26,10 +26,14 @@ import Testing
     #expect(isFull == [true, false, false, false])
   }
 
-  @Test func allTogetherCostNoMoreThanTheLimit() {
+  /// Who fails with many channels is held back himself, and nobody else.
+  @Test func aClientIsBoundedOverAllChannels() {
     var failures = ChannelFailures()
-    for number in 0..<ChannelFailures.totalLimit { failures.count(channel, ClientAddress(ipv4: UInt32(number) << 8), at: 5) }
-    let isFull = [failures.isFull(other, payer, at: 5), failures.isFull(other, payer, at: 1_000_000_005)]
-    #expect(isFull == [true, false])
+    let stranger = ClientAddress(ipv4: 0xC000_0207)
+    for number in 0..<ChannelFailures.clientLimit {
+      failures.count(Digest32(bytes: [UInt8](repeating: UInt8(number + 3), count: 32)) ?? Digest32(), stranger, at: 5)
+    }
+    let isFull = [failures.isFull(other, stranger, at: 5), failures.isFull(other, payer, at: 5), failures.isFull(other, stranger, at: 1_000_000_005)]
+    #expect(isFull == [true, false, false])
   }
 }

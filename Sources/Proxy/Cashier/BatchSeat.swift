@@ -12,6 +12,8 @@ final class BatchSeat {
   let chain: UInt64
   /// What the request costs, in base units.
   let amount: UInt128
+  /// What it is paid by.
+  let voucher: AcceptedVoucher
   /// What was charged before, all in all.
   let before: UInt128
   /// What the contract holds and was claimed, as last read.
@@ -23,13 +25,14 @@ final class BatchSeat {
   var isCharged = false
 
   init(
-    _ view: ChannelView, payer: Address, amount: UInt128, refundNonce: UInt128, deposit: (transaction: Digest32?, amount: UInt128)?
+    _ view: ChannelView, payer: Address, amount: UInt128, voucher: AcceptedVoucher, refundNonce: UInt128, deposit: (transaction: Digest32?, amount: UInt128)?
   ) {
     handle = view.handle
     id = view.id
     self.payer = payer
     chain = view.chain
     self.amount = amount
+    self.voucher = voucher
     before = view.debited
     account = view.account
     self.refundNonce = refundNonce

@@ -13,6 +13,8 @@ import Payments
 // anything is served for it, and what it pays for is charged once the upstream has answered; what was charged is claimed later.
 extension Cashier {
   private static var batchRetry: UInt32 { 5 }
+  /// How long a channel must not have been used before a voucher that everybody can read closes it.
+  private static var restBeforeRefund: Duration { .seconds(60) }
 
   /// A payment of batch-settlement, and the offer that it was made for.
   private struct PresentedBatch {
@@ -89,8 +91,9 @@ extension Cashier {
     if let verdict = read(request, index) { return verdict }
     let epoch = ledger.epoch
     let entry: LSN
+    let voucher = AcceptedVoucher(presented.payment.voucher)
     do throws(Refusal) {
-      entry = try ledger.begin(view.handle, paying: presented.offer.amount, by: AcceptedVoucher(presented.payment.voucher), at: now)
+      entry = try ledger.begin(view.handle, paying: presented.offer.amount, by: voucher, at: now)
     } catch { return .answer(answer(error, request, index, presented, at: now)) }
     let place = exchanges.take()
     remember(request, index, at: place)
@@ -102,7 +105,7 @@ extension Cashier {
     exchanges[place].currency = presented.offer.account
     exchanges[place].recipient = presented.offer.recipient.checksummed
     exchanges[place].batch = BatchSeat(
-      view, payer: payer, amount: presented.offer.amount, refundNonce: chains.refundNonce(view.chain, view.id),
+      view, payer: payer, amount: presented.offer.amount, voucher: voucher, refundNonce: chains.refundNonce(view.chain, view.id),
       deposit: presented.deposit.map { (ledger.payment($0.id)?.transaction, $0.amount) })
     return .paid(PaidExchange(forwardAfter: entry, replyAfter: entry, epoch: epoch, place: place))
   }
@@ -157,7 +160,8 @@ extension Cashier {
     return answer
   }
 
-  /// 402 for a payer who has lost count: what was charged, and the voucher that proves it ("Corrective 402"). Who asks has signed for the channel.
+  /// 402 for a payer who has lost count: what was charged, and the voucher that proves it ("Corrective 402"). Vouchers that were claimed by are
+  /// everybody's to read, and to ask with: none is told that has not bought what it is for.
   private mutating func corrected(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, _ reason: X402Reason, _ view: ChannelView?, at now: Timestamp
   ) -> Answer {
@@ -166,8 +170,8 @@ extension Cashier {
       offer.scheme == .batchSettlement && offer.network == presented.requirements.network && offer.assetAddress == presented.requirements.assetAddress
     }
     if let view, let place {
-      correction = ChannelCorrection(
-        offer: place, channelState: state(view), voucherState: VoucherState(signedMaxClaimable: view.voucher.amount, signature: view.voucher.signature))
+      let voucher = view.charged.map { VoucherState(signedMaxClaimable: $0.amount, signature: $0.signature) }
+      correction = ChannelCorrection(offer: place, channelState: state(view), voucherState: voucher)
     }
     var answer = challenge(request, index, .verificationFailed, at: now)
     answer.after = max(answer.after, view?.changed ?? 0)
@@ -198,7 +202,7 @@ extension Cashier {
   mutating func charge(_ place: UInt32, _ seat: BatchSeat, at now: Timestamp) -> LSN {
     guard let ledger else { return Self.never }
     do throws(Refusal) {
-      let entry = try ledger.charge(seat.handle, seat.amount, context: exchanges[place].context, at: now)
+      let entry = try ledger.charge(seat.handle, seat.amount, by: seat.voucher, context: exchanges[place].context, at: now)
       exchanges[place].payment = .ended
       seat.isCharged = true
       return entry
@@ -322,6 +326,8 @@ extension Cashier {
     guard amount == nil || amount == view.account.deposit - min(view.account.deposit, view.debited) else {
       return .answer(failed(request, index, X402Reason.batchRefundAmountInvalid, at: now))
     }
+    // What was claimed by is everybody's to read, and the payer's own wish looks no different: it is followed where he buys nothing just now.
+    guard !view.isPublic(view.debited) || now - view.lastUse >= Self.restBeforeRefund else { return .answer(busy(request, index, at: now)) }
     do throws(Refusal) {
       let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: nil, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, isBatch: true, entry: entry))

@@ -75,6 +75,8 @@ extension Cashier {
     switch refund {
     case .none: ledger.end(hold, givingBack: 0, at: now)
     case .all: ledger.end(hold, givingBack: amount, at: now)
+    // A payment on a chain goes back whole or not at all, and its hold may be less than was paid: others have parts of it.
+    case .undelivered(let delivered, _) where exchanges[place].chain != nil: ledger.end(hold, givingBack: delivered == 0 ? amount : 0, at: now)
     case .undelivered(let delivered, let length):
       ledger.end(hold, givingBack: amount - min(amount, Self.share(of: amount, delivered, of: length)), at: now)
     }

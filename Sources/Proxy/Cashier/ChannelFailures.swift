@@ -6,8 +6,8 @@ import HTTP
 struct ChannelFailures: ~Copyable {
   /// Most failures of one client with one channel in a second (drafts, "Denial of Service").
   static let limit = 10
-  /// Most failures of all clients in a second: a twentieth of a core's time.
-  static let totalLimit = 1_000
+  /// Most failures of one client with all channels in a second; nobody else is held up by it.
+  static let clientLimit = 50
   /// Channels and clients that are counted at once; all are forgotten where there are more.
   private static let pairLimit = 1_024
   private static let second: Int64 = 1_000_000_000
@@ -18,24 +18,27 @@ struct ChannelFailures: ~Copyable {
   }
 
   private var counts: [Pair: (since: Int64, count: Int)] = [:]
-  private var total: (since: Int64, count: Int) = (0, 0)
+  private var clients: [ClientAddress: (since: Int64, count: Int)] = [:]
 
   /// Whether no further voucher of the channel is looked at for a client for now.
   func isFull(_ channel: Digest32, _ client: ClientAddress, at clock: Int64) -> Bool {
-    if total.count >= Self.totalLimit, clock &- total.since < Self.second { return true }
+    if let known = clients[client.limitKey], clock &- known.since < Self.second, known.count >= Self.clientLimit { return true }
     guard let known = counts[Pair(channel: channel, client: client.limitKey)], clock &- known.since < Self.second else { return false }
     return known.count >= Self.limit
   }
 
   /// Counts one.
   mutating func count(_ channel: Digest32, _ client: ClientAddress, at clock: Int64) {
-    total = clock &- total.since < Self.second ? (total.since, total.count + 1) : (clock, 1)
-    let pair = Pair(channel: channel, client: client.limitKey)
-    if let known = counts[pair], clock &- known.since < Self.second {
-      counts[pair] = (known.since, known.count + 1)
+    Self.count(client.limitKey, in: &clients, at: clock)
+    Self.count(Pair(channel: channel, client: client.limitKey), in: &counts, at: clock)
+  }
+
+  private static func count<Key>(_ key: Key, in counts: inout [Key: (since: Int64, count: Int)], at clock: Int64) {
+    if let known = counts[key], clock &- known.since < second {
+      counts[key] = (known.since, known.count + 1)
       return
     }
-    if counts.count >= Self.pairLimit { counts.removeAll(keepingCapacity: true) }
-    counts[pair] = (clock, 1)
+    if counts.count >= pairLimit { counts.removeAll(keepingCapacity: true) }
+    counts[key] = (clock, 1)
   }
 }

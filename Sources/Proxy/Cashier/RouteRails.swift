@@ -99,7 +99,9 @@ struct RouteRails: Sendable {
           let request = TempoCharge(
             amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
             feePayer: chain.canSponsor, memo: route.memo?.octets,
-            splits: splits.map { TempoCharge.Split(recipient: $0.address, amount: $0.split.amount, memo: $0.split.memo?.octets) }, supportedModes: chain.canSponsor ? [.pull] : nil)
+            splits: splits.map { TempoCharge.Split(recipient: $0.address, amount: $0.split.amount, memo: $0.split.memo?.octets) },
+            // A memo or a second transfer takes the place of what binds a pushed transfer to its challenge.
+            supportedModes: chain.canSponsor || route.memo != nil || !splits.isEmpty ? [.pull] : nil)
           charges.append((offer, .tempo(request)))
           chargeRails.append(rail)
         }

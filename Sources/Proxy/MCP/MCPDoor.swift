@@ -209,7 +209,14 @@ extension Worker {
         index, place, asked.octets, asked.query == nil ? named : asked.path, asked.query == nil ? nil : named)
       // Who calls the same again, under another id and with another payment, asks for the same.
       let payment = read.payment(message, in: content)
-      if payment != nil || request.head.pointee.paysByX402 { request.question = read.question(message, in: content) }
+      if payment != nil || request.head.pointee.paysByX402 {
+        // Before the cashier is asked, who would claim what nobody settles then.
+        guard !read.isBatch else {
+          return Cashier.CallVerdict(
+            verdict: .answer(cashier.problem(.badRequest, detail: "What is paid on a chain is not called in a batch. Send it alone.")))
+        }
+        request.question = read.question(message, in: content)
+      }
       if case .fields = dialect { return Cashier.CallVerdict(verdict: cashier.admit(request, at: wall)) }
       request.isCall = true
       if let payment { return Cashier.CallVerdict(verdict: cashier.admitCall(request, paying: payment, at: wall)) }

@@ -60,6 +60,16 @@ extension EscrowDesk {
     } catch { throw .unreachable }
   }
 
+  /// Reads a channel as it was after a transaction, or later where the node has forgotten what was then.
+  func readBatch(_ stored: StoredChannel, _ id: Digest32, asOf receipt: TransactionReceipt) async throws(ChainError) -> BatchStanding {
+    do throws(ChainError) { return try await readBatch(stored, id, atBlock: receipt.blockNumber) } catch {
+      guard case .refused = error else { throw error }
+      let head = try await rpc.blockNumber()
+      guard head >= plan.confirmations, head - plan.confirmations + 1 > receipt.blockNumber else { throw error }
+      return try await readBatch(stored, id, atBlock: head - plan.confirmations + 1)
+    }
+  }
+
   /// Reads a channel as deep in the chain as is asked for.
   private func readBatchConfirmed(_ stored: StoredChannel, _ id: Digest32) async throws(ChainError) -> BatchStanding {
     guard plan.confirmations > 1 else { return try await readBatch(stored, id) }
@@ -91,6 +101,9 @@ extension EscrowDesk {
     _ former: ChannelView, _ stored: StoredChannel, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32), at now: Instant
   ) async throws(ChainError) {
     var seen = try await readBatch(stored, former.id)
+    // What is added counts as deep in the chain as is asked for.
+    let deep = plan.confirmations > 1 && seen.balance > former.account.deposit ? try await readBatchConfirmed(stored, former.id) : seen
+    note(former.id, isUnconfirmed: seen.balance > deep.balance)
     // A node that lags shows less than there is: that counts as of a block that is known.
     if isReorganised || seen.balance < former.account.deposit { seen = try await readBatch(stored, former.id, atBlock: head.number) }
     // What rests on a later block is newer than this.
@@ -98,10 +111,21 @@ extension EscrowDesk {
     let isLess = seen.balance < view.account.deposit
     if isLess, view.phase != .closing, try await isOpeningGone(view) { return try await vanish(view, at: now) }
     note(present: view.id)
+    if seen.withdrawRequestedAt != 0 {
+      // What failed before, and what is on its way, was done when nothing pressed.
+      if view.account.closeRequestedAt == 0 { succeed(view.id) }
+      if view.underWay != nil { await submitter.hasten(view.id) }
+    }
     // What is being closed is looked at step by step.
-    guard view.phase != .closing else { return }
+    guard view.phase != .closing else {
+      var account = view.account
+      account.closeRequestedAt = max(account.closeRequestedAt, seen.withdrawRequestedAt)
+      guard account != view.account else { return }
+      do { _ = try ledger.observed(view.id, account, at: .now()) } catch { throw .ledgerUnavailable }
+      return
+    }
     var account = view.account
-    account.deposit = seen.balance
+    account.deposit = isLess ? seen.balance : max(account.deposit, min(seen.balance, deep.balance))
     account.settled = max(account.settled, seen.totalClaimed)
     account.closeRequestedAt = seen.withdrawRequestedAt
     if account != view.account || isReorganised || view.phase == .suspended { (account.block, account.blockHash) = (head.number, head.hash) }
@@ -180,7 +204,7 @@ extension EscrowDesk {
     for errand in isClose ? [BatchErrand.close, .settle, .claim] : [.settle, .claim] {
       guard
         let transaction = try? ChannelTransaction.batch(
-          errand, view.claimable.signed(of: view.id), charged: view.debited, channel: stored.channel, standing: seen, escrow: stored.escrow),
+          errand, view.claimed.signed(of: view.id), charged: view.debited, channel: stored.channel, standing: seen, escrow: stored.escrow),
         case .call(let to, let data) = transaction.means
       else { continue }
       do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter.address) } catch {
@@ -189,8 +213,8 @@ extension EscrowDesk {
         continue
       }
       let isUrgent = view.cause == .forced || view.account.closeRequestedAt != 0
-      let ends = isClose && errand != .claim
-      let outcome = await submitter.submit(.channel(view.id, isClose: ends, voucher: nil), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
+      let ends = errand == .close
+      let outcome = await submitter.submit(.channel(view.id, isClose: ends, voucher: view.claimed.amount), to: to, data: data, urgency: isUrgent ? .urgent : .usual)
       return try await take(outcome, view, stored, isClose: ends, nil)
     }
     if isRefused { return .failed("a call of the contract of batch-settlement would be undone") }
@@ -205,7 +229,7 @@ extension EscrowDesk {
   func concludeBatch(
     _ view: ChannelView, _ stored: StoredChannel, _ receipt: TransactionReceipt, isClose: Bool
   ) async throws(ChainError) -> Progress {
-    let seen = try await readBatch(stored, view.id, atBlock: receipt.blockNumber)
+    let seen = try await readBatch(stored, view.id, asOf: receipt)
     let isPaid = seen.isSwept || ChannelTransaction.paysOut(receipt.logs, of: stored.channel, escrow: stored.escrow)
     guard seen.totalClaimed <= view.booked || isPaid else { return try abandon(view) }
     note(resettled: view.id)
@@ -234,12 +258,6 @@ extension EscrowDesk {
     let outcome = await submitter.submit(.channel(view.id, isClose: false, voucher: nil), to: stored.escrow.address, data: data)
     return try await take(outcome, view, stored, isClose: false, nil)
   }
-}
-
-extension ChannelView {
-  /// The lowest voucher that covers what was charged. What is handed out on the chain can be read by everybody, and the last one may not have
-  /// bought anything yet: whoever found it there could have it buy something for himself.
-  fileprivate var claimable: AcceptedVoucher { previous.flatMap { $0.amount >= debited ? $0 : nil } ?? voucher }
 }
 
 extension ChannelSchedule {

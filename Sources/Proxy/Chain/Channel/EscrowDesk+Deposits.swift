@@ -305,7 +305,11 @@ extension EscrowDesk {
         var least: UInt128 = 0
         if stored.escrow.rules == .batch {
           // A balance is as of the deposit's block: a node that lags would tell another.
-          sight = try await read(stored, id, atBlock: receipt?.blockNumber)
+          if let receipt {
+            sight = .standing(try await readBatch(stored, id, asOf: receipt).standing)
+          } else {
+            sight = try await read(stored, id)
+          }
         } else {
           sight = try await readUsable(stored, id, ledger.channel(id))
           // Nodes that lag show less than the transaction itself has told.
