@@ -267,6 +267,26 @@ def test_a_deposit_is_told_with_the_channel(stage, contract):
     assert stage.node.rpc("eth_getTransactionReceipt", told["transaction"])["status"] == "0x1"
 
 
+def test_who_reads_a_claim_learns_no_voucher_that_buys(stage, upstream):
+    """A voucher that was claimed by is everybody's to ask with; the one whose request came to nothing is not told to who asks."""
+    payer = Payer(stage)
+    payer.open()
+    settle_all(stage)
+    public, unspent = payer.voucher(PRICE), payer.voucher(2 * PRICE)
+    stranger = Payer(stage, path=payer.path)
+    stranger.config, stranger.authorizer = payer.config, payer.authorizer
+    upstream.status = 503
+    assert payer.send(payer.payment("voucher", unspent)).status_code == 503
+    upstream.status = None
+    state, told = correction(stranger.send(stranger.payment("voucher", public)))
+    assert state["chargedCumulativeAmount"] == str(PRICE) and told["signedMaxClaimable"] == str(PRICE)
+    assert told["signature"] == public["signature"] != unspent["signature"]
+    # Nor does it close a channel that is in use.
+    assert refusal(stranger.send(stranger.payment("refund", public))) == "channel_busy"
+    assert payer.send(payer.payment("voucher", unspent)).status_code == 200
+    assert channel_of(stage, payer.account)["spent"] == str(2 * PRICE)
+
+
 def test_what_failed_is_not_charged_and_its_voucher_is_good_again(stage, upstream):
     payer = Payer(stage)
     payer.open()

@@ -192,6 +192,21 @@ def test_a_field_pays_for_a_call_too(stage, script):
     assert stage.received == before + PRICE
 
 
+def test_calls_in_a_batch_claim_nothing(stage, script):
+    """They could not be settled one by one: each would take a place in the books until its authorization has run out."""
+    account, url = stage.payer(), stage.farebox.origin + "/mixed"
+    accepted = unpacked(requests.post(url, json=call("field"), timeout=10).headers["PAYMENT-REQUIRED"])["accepts"][0]
+    payments = [stage.payment(account, accepted=accepted) for _ in range(2)]
+    calls = [call("field", id=number) for number in range(2)]
+    for message, payment in zip(calls, payments):
+        message["params"]["_meta"] = {PAYMENT: unpacked(payment)}
+    in_messages = requests.post(url, json=calls, timeout=10)
+    in_field = requests.post(url, json=[call("field")], headers={"PAYMENT-SIGNATURE": payments[0]}, timeout=10)
+    assert (in_messages.status_code, in_field.status_code) == (400, 400)
+    listed = stage.farebox.command("payment", "list")["payments"]
+    assert not [payment for payment in listed if payment["payer"] == account.address.lower()]
+
+
 def test_where_prepaid_comes_first_its_words_are_spoken_and_x402_pays_all_the_same(stage, script):
     before, account = stage.received, stage.payer()
     result = {"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "ran"}]}}
