@@ -70,7 +70,8 @@ extension LedgerState {
       guard other != id, promises[other] == nil, let payment = payments[other], payment.deposit == nil, currencies[Int(payment.currency)].code == code else {
         return sum
       }
-      return sum.addingReportingOverflow(payment.amount).overflow ? .max : sum + payment.amount
+      // What goes to others comes from the same purse.
+      return ([payment.amount] + payment.splits.map(\.amount)).reduce(sum) { $0.addingReportingOverflow($1).overflow ? .max : $0 + $1 }
     }
   }
 

@@ -138,6 +138,8 @@ def test_a_payment_buys_one_call_of_what_it_was_made_for(stage, server):
         for name, arguments in [("search", {"query": "once"}), ("search", {"query": "other"}), ("fails", {"how": "well"})]:
             error = await challenged(session.client.call_tool(name, arguments, meta=meta), -32000)
             assert error.data["httpStatus"] in (403, 409) and "challenges" not in error.data
+            if arguments == {"query": "once"}:
+                assert error.data[RESPONSE]["success"] and error.data[RESPONSE]["transaction"], error.data
 
     run(stage, body)
     assert stage.received == before + PRICE and server.counts()["search"] == runs + 1

@@ -42,6 +42,10 @@ enum MCPReply {
       data.set("failure", .object(failure))
     }
     if let problem { data.set("problem", .object(problem)) }
+    // That money has moved must not be hidden by what failed afterwards.
+    if let line = lines(answer.fields, of: "payment-response").first, let settlement = Base64.decode(line).flatMap({ try? JSON.parse($0) }) {
+      data.set(X402Transport.responseMember, settlement)
+    }
     return RPCReply.error(id, code, data: data)
   }
 
