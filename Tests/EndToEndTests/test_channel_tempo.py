@@ -356,7 +356,7 @@ def test_what_no_block_took_is_free_again(stage, node):
     node.mine()
     try:
         assert answer.result(timeout=90).status_code in (402, 503)
-        poll(lambda: not stage.farebox.command("payment", "list", "--open")["payments"], WATCH_SECONDS, "an end of the payment")
+        poll(lambda: not stage.farebox.command("payment", "list", "--open")["payments"], 2 * WATCH_SECONDS, "an end of the payment")
     finally:
         node.heal()
     stage.wait_for_offers(WATCH_SECONDS)

@@ -261,9 +261,14 @@ def test_a_permit_pays_all_whom_the_offer_names(splitting, usdc):
     assert stage.receipt(response)["amount"] == str(PRICE)
     assert [usdc.call("balanceOf", account.address) for account in (partner, affiliate)] == [200, 50]
     assert stage.received == before + 750 and stage.booked == booked + 750 and stage.earned == stage.received
-    lines = [json.loads(line) for line in stage.farebox.audit_path.read_text().splitlines()]
-    told = [line for line in lines if line.get("payment") == known["payment"]]
-    assert {line["event"] for line in told} >= {"payment.claimed", "payment.submitted", "payment.settled"}
+
+    def told_of():
+        """Lines are gathered for a moment before they are written."""
+        lines = [json.loads(line) for line in stage.farebox.audit_path.read_text().splitlines()]
+        told = [line for line in lines if line.get("payment") == known["payment"]]
+        return {line["event"] for line in told} >= {"payment.claimed", "payment.submitted", "payment.settled"} and told
+
+    told = poll(told_of, what="the lines")
     assert all(line["splits"] == wanted and line["amount"] == "750" for line in told)
     assert stage.present(value, path).content == response.content and stage.received == before + 750
 
