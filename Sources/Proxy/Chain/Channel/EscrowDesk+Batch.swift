@@ -78,22 +78,9 @@ extension EscrowDesk {
     return try await readBatch(stored, id, atBlock: head - plan.confirmations + 1)
   }
 
-  /// Finds the channels of which the contract tells news; nil where nobody answers.
-  func toldOfBatch(_ watch: inout ChannelWatch, _ channels: [ChannelView], from: UInt64, through head: UInt64) async -> Set<Digest32>? {
-    guard !channels.isEmpty, channels.count <= Self.toldLimit else {
-      watch.speaks = false
-      return []
-    }
-    do throws(ChainError) {
-      let logs = try await rpc.logs(of: [escrow.address], topics: [[], channels.map(\.id)], from: from, through: head)
-      let told = Set(logs.compactMap { $0.topics.count > 1 ? $0.topics[1] : nil }).intersection(channels.map(\.id))
-      if !told.isEmpty { watch.speaks = true }
-      return told
-    } catch {
-      guard case .refused = error else { return nil }
-      watch.speaks = false
-      return []
-    }
+  /// What picks the logs of some channels out of the contract's: they name who is paid in no topic. nil where the channels are too many.
+  func batchTopics(_ channels: [ChannelView]) -> [[Digest32]]? {
+    channels.isEmpty || channels.count > Self.toldLimit ? nil : [[], channels.map(\.id)]
   }
 
   /// Reads one channel, and tells the ledger what is new.

@@ -69,11 +69,13 @@ extension EscrowDesk {
     if isReorganised { from = min(from, head) - min(min(from, head), Self.reorganisationDepth) }
     guard from <= head else { return [] }
     guard head - from < Self.logSpan else { return Set(channels.map(\.id)) }
-    if escrow.rules == .batch { return await toldOfBatch(&watch, channels, from: from, through: head) }
     let escrows = Set(channels.compactMap { StoredChannel($0.descriptor)?.escrow.address }).union([escrow.address])
-    let payee = Word256(submitter.address).octets
+    guard let topics = escrow.rules == .batch ? batchTopics(channels) : [[], [], [], [Word256(submitter.address).octets]] else {
+      watch.speaks = false
+      return []
+    }
     do throws(ChainError) {
-      let logs = try await rpc.logs(of: Array(escrows), topics: [[], [], [], [payee]], from: from, through: head)
+      let logs = try await rpc.logs(of: Array(escrows), topics: topics, from: from, through: head)
       let told = Set(logs.compactMap { $0.topics.count > 1 ? $0.topics[1] : nil }).intersection(channels.map(\.id))
       if !told.isEmpty { watch.speaks = true }
       return told
