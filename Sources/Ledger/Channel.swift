@@ -159,6 +159,8 @@ public struct ChannelView: Sendable, Hashable {
   public let challengeID: Digest32
   /// The newest of the challenges by which somebody has brought a voucher that was not published then: they are its payer's.
   public let proofs: [Digest32]
+  /// What is on its way back to its payer while it stays open: not in `account.deposit` any more.
+  public var returning: UInt128?
   /// The entry that made it what it is; 0 for one that was read back. Wait for it before anything follows from this.
   public let changed: LSN
 
@@ -226,6 +228,7 @@ struct Channel {
   var closing: AcceptedVoucher?
   var published: UInt128?
   var proofs: [Digest32] = []
+  var returning: UInt128?
 
   // What every fresh voucher changes stands in a record of its own.
   var voucher: AcceptedVoucher

@@ -21,6 +21,14 @@ extension Ledger {
     try apply { (state) throws(Refusal) in try state.deposited(id, account, transaction: transaction, at: now) }
   }
 
+  /// Makes a channel that the chain knows and this ledger does not, as after a restored copy, its budget the voucher's amount. Moves no money:
+  /// what was settled before is not booked.
+  ///
+  /// - Throws: `sessionExists`, `claimInFlight` while a payment opens it, `beyondDeposit`, what claiming its opening would, `unavailable`.
+  public func adopted(_ order: ChannelOrder, _ account: ChannelAccount, at now: Timestamp) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.adopted(order, account, at: now) }
+  }
+
   // MARK: vouchers
 
   /// Takes a voucher whose signature was verified as the channel's budget; wakes streams that wait. One that amounts to no more than the last
@@ -57,11 +65,11 @@ extension Ledger {
   /// Takes what a chain says of a channel; 0 where that is nothing new. What is settled never falls, and is not booked by this: `settled` does
   /// that once it is confirmed. A requested or finished close stops acceptance and new exchanges; a request that is gone lets them go on.
   ///
-  /// - Parameter lowersDeposit: whether a deposit that is less than what is known is believed, as where blocks were taken back: otherwise who
-  ///   says so was merely asked earlier than somebody else.
+  /// - Parameter known: what was known when the chain was asked, where blocks may have been taken back: a deposit that is less is believed then,
+  ///   as long as that is known still. Otherwise who says so was merely asked earlier than somebody else.
   /// - Throws: `unknownSession`, `sessionClosed`, `wrongBudgetSource`, `unavailable`.
-  public func observed(_ channel: Digest32, _ account: ChannelAccount, lowersDeposit: Bool = false, at now: Timestamp) throws(Refusal) -> LSN {
-    try apply { (state) throws(Refusal) in try state.observed(channel, account, lowersDeposit: lowersDeposit, at: now) }
+  public func observed(_ channel: Digest32, _ account: ChannelAccount, lowering known: ChannelAccount? = nil, at now: Timestamp) throws(Refusal) -> LSN {
+    try apply { (state) throws(Refusal) in try state.observed(channel, account, lowering: known, at: now) }
   }
 
   /// Suspends a channel whose opening vanished from the chain, or resumes it when that is back. One that is closing stays so.
@@ -71,14 +79,18 @@ extension Ledger {
 
   /// Puts the transaction that settles or closes a channel into the outbox and marks it as under way, in one entry; durable before it is sent.
   ///
-  /// - Parameter amount: what the voucher is for that is handed out with it; nil where none is.
-  /// - Throws: `channelBusy` while another is under way, and for a close unless the channel is closing with nothing in flight;
+  /// - Parameters:
+  ///   - amount: what the voucher is for that is handed out with it; nil where none is.
+  ///   - returned: what it gives back to the payer of a channel that stays open; out of the deposit from this entry on.
+  /// - Throws: `channelBusy` while another is under way, for a close unless the channel is closing with nothing in flight, and for what goes back
+  ///   unless it is open with nothing in flight and no voucher was accepted for it;
   ///   `paymentMismatch` where the transaction's purpose is not the channel; what `enqueue` throws.
   public func submitted(
-    channel: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, publishing amount: UInt128? = nil, at now: Timestamp
+    channel: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, publishing amount: UInt128? = nil, returning returned: UInt128? = nil,
+    at now: Timestamp
   ) throws(Refusal) -> LSN {
     try apply { (state) throws(Refusal) in
-      try state.submitted(channel: channel, outgoing: transaction, isClose: isClose, publishing: amount, at: now)
+      try state.submitted(channel: channel, outgoing: transaction, isClose: isClose, publishing: amount, returning: returned, at: now)
     }
   }
 
@@ -215,7 +227,7 @@ extension LedgerState {
       inFlight: balance.inFlight, unsettledSince: channel.unsettledSince, underWay: channel.underWay,
       isCloseUnderWay: channel.isCloseUnderWay, openedBy: channel.openedBy, cause: more.cause, lastUse: max(used, channel.lastUse),
       idleTimeout: .microseconds(balance.idleMicroseconds), opened: channel.opened, terms: more.terms, published: channel.published,
-      challengeID: channel.challengeID, proofs: channel.proofs, changed: channel.changed)
+      challengeID: channel.challengeID, proofs: channel.proofs, returning: channel.returning, changed: channel.changed)
   }
 
   func channelTotals() -> [ChannelTotals] {

@@ -36,6 +36,7 @@ extension LedgerState {
     redo.put(optional: channel.published) { $0.put($1) }
     redo.put(UInt32(channel.proofs.count))
     for proof in channel.proofs { redo.put(proof) }
+    redo.put(optional: channel.returning) { $0.put($1) }
     redo.endRecord(place)
   }
 
@@ -68,10 +69,11 @@ extension LedgerState {
     // Images that earlier versions wrote end here.
     let published: UInt128? = reader.isAtEnd ? nil : try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
     let proofs = reader.isAtEnd ? [] : try reader.array { (reader) throws(LedgerError) in try reader.digest() }
+    let returning: UInt128? = reader.isAtEnd ? nil : try reader.optional { (reader) throws(LedgerError) in try reader.integer() }
     reading.channels[number] = Channel(
       id: id, chain: chain, payer: payer, descriptor: descriptor, challengeID: challengeID, openedBy: openedBy, opened: opened,
       account: account, underWay: underWay, isCloseUnderWay: isCloseUnderWay, closing: closing, published: published, proofs: proofs,
-      voucher: AcceptedVoucher(amount: 0, signature: []), lastUse: opened)
+      returning: returning, voucher: AcceptedVoucher(amount: 0, signature: []), lastUse: opened)
   }
 
   func readVoucher(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {

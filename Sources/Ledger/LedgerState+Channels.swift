@@ -41,16 +41,21 @@ extension LedgerState {
       }
       if balances[index].phase == .closing || channel(slot: index)?.account.isFinalized ?? true { throw .sessionClosing }
     case .open(let order):
-      guard sessionIndex[order.id] == nil, order.isResumable || closed[order.id] == nil else { throw .sessionExists }
-      guard openings[order.id] == nil else { throw .claimInFlight }
       guard order.terms.currency == payment.currency, order.terms.merchant == payment.merchant else { throw .wrongTerms }
-      guard Self.isName(order.payer) else { throw .malformedName }
-      guard sessionIndex.count + openings.count < LedgerLimit.openSessions.most else { throw .tooMany(.openSessions) }
-      guard closed.count < LedgerLimit.closedSessions.most else { throw .tooMany(.closedSessions) }
-      guard order.terms.routes.count <= LedgerLimit.sessionRoutes.most else { throw .tooMany(.sessionRoutes) }
-      guard order.descriptor.count <= LedgerLimit.channelDescriptor.most else { throw .tooMany(.channelDescriptor) }
-      try Self.check(order.voucher)
+      try check(order)
     }
+  }
+
+  /// Refuses a channel that cannot be kept.
+  private func check(_ order: ChannelOrder) throws(Refusal) {
+    guard sessionIndex[order.id] == nil, order.isResumable || closed[order.id] == nil else { throw .sessionExists }
+    guard openings[order.id] == nil else { throw .claimInFlight }
+    guard Self.isName(order.payer) else { throw .malformedName }
+    guard sessionIndex.count + openings.count < LedgerLimit.openSessions.most else { throw .tooMany(.openSessions) }
+    guard closed.count < LedgerLimit.closedSessions.most else { throw .tooMany(.closedSessions) }
+    guard order.terms.routes.count <= LedgerLimit.sessionRoutes.most else { throw .tooMany(.sessionRoutes) }
+    guard order.descriptor.count <= LedgerLimit.channelDescriptor.most else { throw .tooMany(.channelDescriptor) }
+    try Self.check(order.voucher)
   }
 
   /// Refuses a voucher that cannot be kept.
@@ -74,7 +79,9 @@ extension LedgerState {
     let transaction = transaction ?? payment.transaction
     switch payment.deposit {
     case nil: throw .paymentMismatch
-    case .open(let order): return try open(order, account, payment, id, transaction: transaction, at: now)
+    case .open(let order):
+      let terms = (currency: payment.currency, merchant: payment.merchant)
+      return try open(order, account, terms, by: id, transaction: transaction, at: now)
     case .topUp(let channel):
       let index = try channelSlot(channel)
       useUp(deposit: id, transaction: transaction, at: now)
@@ -88,19 +95,28 @@ extension LedgerState {
     }
   }
 
+  /// Makes a channel that the chain knows already.
+  mutating func adopted(_ order: ChannelOrder, _ account: ChannelAccount, at now: Timestamp) throws(Refusal) -> LSN {
+    try checkSelling()
+    try check(order)
+    let terms = (currency: try currency(order.terms.currency), merchant: try merchant(order.terms.merchant))
+    return try open(order, account, terms, by: nil, transaction: nil, at: now)
+  }
+
   private mutating func open(
-    _ order: ChannelOrder, _ account: ChannelAccount, _ payment: ChainPayment, _ id: Digest32, transaction: Digest32?, at now: Timestamp
+    _ order: ChannelOrder, _ account: ChannelAccount, _ terms: (currency: UInt8, merchant: UInt32), by id: Digest32?, transaction: Digest32?,
+    at now: Timestamp
   ) throws(Refusal) -> LSN {
     guard sessionIndex[order.id] == nil, order.isResumable || closed[order.id] == nil else { throw .sessionExists }
     guard order.voucher.amount <= account.deposit, order.voucher.amount >= account.settled else { throw .beyondDeposit }
-    guard order.isResumable || fits(account.settled, payment.currency) else { throw .overflow }
+    guard order.isResumable || fits(account.settled, terms.currency) else { throw .overflow }
     if closed.removeValue(forKey: order.id) != nil { redo.removeRecord(RecordKey(.closed, order.id)) }
     var balance = SessionBalance()
     balance.number = lsn + 1
     balance.phase = .open
-    balance.currency = payment.currency
+    balance.currency = terms.currency
     balance.maximumInFlight = min(order.maximumInFlight, UInt32(LedgerLimit.inFlight.most))
-    balance.merchant = payment.merchant
+    balance.merchant = terms.merchant
     balance.deposit = order.voucher.amount
     balance.lastUse = tick
     balance.idleMicroseconds = Self.microseconds(order.idleTimeout)
@@ -120,7 +136,7 @@ extension LedgerState {
     let index = Int(addChannel(channel, balance, details))
     write(details, number: balance.number)
     touchBalance(index)
-    useUp(deposit: id, transaction: transaction, at: now)
+    if let id { useUp(deposit: id, transaction: transaction, at: now) }
     var entry = channelLine(.channelOpened, slot: index, at: now)
     entry.route = order.route
     entry.client = order.client
@@ -230,10 +246,14 @@ extension LedgerState {
 
   /// Takes what a chain says of a channel. Several ask it at once, and nodes lag: what is less than what is known was asked for earlier, unless
   /// blocks were taken back.
-  private mutating func renew(_ index: Int, _ account: ChannelAccount, lowersDeposit: Bool = false) {
+  private mutating func renew(_ index: Int, _ account: ChannelAccount, lowering believed: ChannelAccount? = nil) {
     guard let known = channel(slot: index)?.account else { return }
     var account = account
-    if !lowersDeposit { account.deposit = max(account.deposit, known.deposit) }
+    if believed != known { account.deposit = max(account.deposit, known.deposit) }
+    // What is on its way back may lie there still.
+    if let returning = channel(slot: index)?.returning, account.deposit > known.deposit {
+      account.deposit = max(known.deposit, account.deposit - min(returning, account.deposit))
+    }
     account.settled = max(account.settled, known.settled)
     account.isFinalized = account.isFinalized || known.isFinalized
     guard account != known else { return }
@@ -244,10 +264,10 @@ extension LedgerState {
     }
   }
 
-  mutating func observed(_ id: Digest32, _ account: ChannelAccount, lowersDeposit: Bool, at now: Timestamp) throws(Refusal) -> LSN {
+  mutating func observed(_ id: Digest32, _ account: ChannelAccount, lowering known: ChannelAccount?, at now: Timestamp) throws(Refusal) -> LSN {
     let index = try channelSlot(id)
     let before = channel(slot: index)?.account
-    renew(index, account, lowersDeposit: lowersDeposit)
+    renew(index, account, lowering: known)
     return channel(slot: index)?.account == before ? 0 : advance(at: now)
   }
 
@@ -265,7 +285,7 @@ extension LedgerState {
 
   /// Puts a channel's transaction into the outbox and marks it as under way, in one entry.
   mutating func submitted(
-    channel id: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, publishing amount: UInt128?, at now: Timestamp
+    channel id: Digest32, outgoing transaction: OutgoingTransaction, isClose: Bool, publishing amount: UInt128?, returning returned: UInt128?, at now: Timestamp
   ) throws(Refusal) -> LSN {
     let index = try channelSlot(id)
     guard transaction.purpose == id else { throw .paymentMismatch }
@@ -274,10 +294,16 @@ extension LedgerState {
     guard channel.underWay == nil else { throw .channelBusy }
     // What is still being spent is not known yet.
     guard !isClose || balances[index].phase == .closing && balances[index].inFlight == 0 else { throw .channelBusy }
+    if let returned {
+      let (rest, isBelow) = channel.account.deposit.subtractingReportingOverflow(returned)
+      guard !isClose, !isBelow, balances[index].phase == .open, balances[index].inFlight == 0, rest >= balances[index].deposit else { throw .channelBusy }
+    }
     try add(transaction)
     change(index) { channel in
       channel.underWay = transaction.hash
       channel.isCloseUnderWay = isClose
+      channel.returning = returned
+      channel.account.deposit -= returned ?? 0
       if let amount { channel.published = max(channel.published ?? 0, amount) }
     }
     return advance(at: now)
@@ -294,6 +320,7 @@ extension LedgerState {
     guard let channel = channel(slot: index), channel.underWay != nil else { return channel(slot: index)?.changed ?? 0 }
     change(index) { channel in
       channel.underWay = nil
+      channel.returning = nil
       channel.isCloseUnderWay = false
     }
     return advance(at: now)
@@ -312,6 +339,7 @@ extension LedgerState {
     if isOver {
       change(index) { channel in
         channel.underWay = nil
+        channel.returning = nil
         channel.isCloseUnderWay = false
       }
     }

@@ -158,6 +158,8 @@ struct ServeCommand: ParsableCommand {
       log.write(.error, "a channel could not be settled or closed, and is tried again", ["chain": chain, "channel": channel, "cause": cause])
     case .channelVanished(let channel):
       log.write(.error, "the chain has taken the opening of a channel back: nothing is sold on it until it is there again", ["chain": chain, "channel": channel])
+    case .channelUnreadable(let channel):
+      log.write(.error, "a channel cannot be read though its chain can be asked: nothing is sold on it until it can be", ["chain": chain, "channel": channel])
     case .channelLost(let channel, let amount):
       log.write(.error, "a channel was closed with less than was spent", ["chain": chain, "channel": channel, "baseUnits": amount])
     }

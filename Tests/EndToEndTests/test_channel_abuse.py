@@ -469,6 +469,13 @@ class From(requests.adapters.HTTPAdapter):
         super().init_poolmanager(*arguments, source_address=(self.address, 0), **options)
 
 
+def elsewhere(method, url, **options):
+    """A request from another address of this machine, as strangers' are."""
+    with requests.Session() as stranger:
+        stranger.mount("http://", From("127.0.0.9"))
+        return stranger.request(method, url, timeout=60, **options)
+
+
 def test_strangers_cannot_slow_a_payer(stage, opened):
     """What others send for his channel, from elsewhere, is not held against him: new vouchers, by new challenges, are taken while it goes on."""
     bad = opened.altered(6 * PRICE, lambda s: bytes([s[0] ^ 1]) + s[1:])
@@ -522,7 +529,7 @@ def test_what_was_handed_out_on_the_chain_is_nobodys_proof(stage, node, meanwhil
             response = stage.ask(stolen, session.path)
             assert response.status_code == 402 and stage.served(session.path) == served, (response.status_code, response.text)
         assert session.channel.voucher_signature(10 * PRICE).hex() not in response.text
-        response = stage.ask(session.closing(challenge=own), session.path, "POST")
+        response = elsewhere("POST", stage.farebox.origin + session.path, headers={"Authorization": session.closing(challenge=own)})
         assert response.status_code == 402 and response.json()["requiredCumulative"] == str(10 * PRICE + 1), response.text
         assert stage.farebox.command("channel", "show", session.id)["state"] == "open"
         # The payer's own challenges go on, and one of his that was not seen before needs a voucher for more.
@@ -533,6 +540,24 @@ def test_what_was_handed_out_on_the_chain_is_nobodys_proof(stage, node, meanwhil
         node.release()
     session.close_until_done(10 * PRICE)
     assert session.standing.finalized
+
+
+def test_a_payer_closes_by_a_challenge_that_bought_nothing(stage):
+    """Clients close by the challenge that they got last. Where all that was signed is settled, they are known by where they have come from."""
+    session = stage.opened("/api/leaving")
+    for _ in range(2):
+        session.served()
+    stage.farebox.command("channel", "settle", session.id)
+    poll(lambda: session.standing.settled == 2 * PRICE, WATCH_SECONDS, "the settlement")
+    last = stage.challenge(session.path)
+    value = session.closing(challenge=last)
+    response = elsewhere("POST", stage.farebox.origin + session.path, headers={"Authorization": value})
+    assert response.status_code == 402 and stage.farebox.command("channel", "show", session.id)["state"] == "open", response.text
+    response = stage.ask(value, session.path, "POST")
+    assert response.status_code == 204, response.text
+    assert session.standing.finalized and channel_receipt(response.headers["Payment-Receipt"])["txHash"]
+    # The same again, as clients do that got no answer.
+    assert stage.ask(value, session.path, "POST").status_code == 204
 
 
 # Hostile upstreams.

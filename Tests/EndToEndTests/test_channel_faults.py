@@ -1,6 +1,7 @@
 """What happens to sessions over payment channels when payers close by force, chains turn back, transactions stick or fail, nodes are silent and processes die:
 what was spent arrives, nobody pays twice, and the books say what the chain says."""
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -61,6 +62,51 @@ def pending(stage, value, path, method="GET"):
     answer = stage.asking(value, path, method)
     (waiting,) = poll(lambda: stage.pooled, what="a transaction")
     return answer, waiting
+
+
+@contextlib.contextmanager
+def unreadable(node, *sessions):
+    """What the escrow says of some channels is nothing, as of one whose contract has no code."""
+    known, ids = node.methods.eth_call, [session.channel.id.hex() for session in sessions]
+
+    def eth_call(call, *more):
+        data = call.get("data") or call.get("input") or ""
+        return "0x" if any(id in data for id in ids) else known(call, *more)
+
+    node.methods.eth_call = eth_call
+    try:
+        yield
+    finally:
+        del node.methods.eth_call
+
+
+def test_channels_that_cannot_be_read_are_set_apart(binary, upstream, node, usdc, rich, tmp_path):
+    """More of them than are read at once, from the start on: nothing is sold on them, and all else goes on. Once they can be read, they go on."""
+    stage = ChannelStage(binary, upstream, tmp_path / "apart", node, usdc, rich)
+    count = lambda: stage.farebox.metrics().split('channels_unreadable{chain="base-sepolia"} ')[1].split("\n")[0]
+    *strange, good, forced = [stage.opened(coins=1) for _ in range(12)]
+    assert count() == "0"
+    values = {session.id: session.voucher() for session in (*strange, good)}
+    with unreadable(node, *strange):
+        stage.farebox.kill()
+        stage.farebox.start()
+        stage.wait_for_offers(WATCH_SECONDS)
+        assert stage.ask(values[good.id], good.path).status_code == 200
+        for session in strange:
+            response = stage.ask(values[session.id], session.path)
+            assert response.status_code == 503 and response.headers["Retry-After"] and not session_challenges(response), response.text
+        assert count() == str(len(strange)) and 'escrow_watched{chain="base-sepolia"} 1' in stage.farebox.metrics()
+        assert "cannot be read though its chain can be asked" in stage.farebox.log_path.read_text()
+        status = stage.farebox.run("chain", "status", "--json")
+        assert status.returncode == 1 and f"channels ({len(strange)}) cannot be read" in status.stdout, (status.stdout, status.stderr)
+        # Opening, closing, and the answer to a close by force.
+        assert stage.opened().closed()["txHash"]
+        forced.request_close()
+        poll(lambda: forced.standing.finalized, WATCH_SECONDS, "the answer to a close by force")
+    poll(lambda: count() == "0", WATCH_SECONDS, "the channels again")
+    for session in strange:
+        assert stage.ask(values[session.id], session.path).status_code == 200
+    stage.close()
 
 
 # Closes by force.

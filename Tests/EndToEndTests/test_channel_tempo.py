@@ -362,6 +362,30 @@ def test_what_no_block_took_is_free_again(stage, node):
     stage.wait_for_offers(WATCH_SECONDS)
 
 
+def test_what_was_added_to_a_channel_that_was_closed_meanwhile_is_free_again(binary, upstream, node, coin, rich, tmp_path):
+    """The escrow forgets what is closed: nobody waits for the deposit any more."""
+    stage = TempoStage(binary, upstream, tmp_path / "deep", node, coin, rich, "v2", "confirmations = 3\n")
+    session = stage.session("/api/deep", method="HEAD")
+    answer = stage.asking(session.opening("transaction", amount=0), session.path, "HEAD")
+    poll(lambda: session.channel.state()[0], what="the opening")
+    node.mine(3)
+    assert answer.result(timeout=60).status_code == 204
+    node.hold()
+    adding = stage.asking(session.channel.top_up(stage.challenge(session.path, "POST"), 5_000), session.path, "POST", timeout=90)
+    poll(lambda: node.chain.waiting(), what="the deposit")
+    node.mine()
+    closing = stage.asking(session.closing(0), session.path, "POST", timeout=90)
+    poll(lambda: node.chain.waiting(), what="the close")
+    node.mine()
+    # The close is found to be deep before the deposit is asked about again.
+    node.mine(3)
+    node.release()
+    poll(lambda: stage.farebox.command("channel", "show", session.id)["state"] == "closed", WATCH_SECONDS, "the end")
+    assert adding.result(timeout=90).status_code in (204, 402, 410, 503) and closing.result(timeout=90).status_code in (204, 503)
+    poll(lambda: not stage.farebox.command("payment", "list", "--open")["payments"], WATCH_SECONDS, "an end of the deposit")
+    stage.close()
+
+
 def test_operators_see_the_money_for_fees(stage):
     def signer():
         return stage.farebox.command("chain", "status")["chains"][0]["signer"]

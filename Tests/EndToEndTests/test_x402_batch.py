@@ -3,6 +3,7 @@ does not; the contract and its collectors stand at their canonical addresses on 
 
 import json
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -494,9 +495,9 @@ def test_a_crash_while_a_refund_is_on_its_way_pays_it_once(stage, contract):
     payer.open()
     units = stage.token.call("balanceOf", payer.account.address)
     refunding = payer.payment("refund", payer.voucher(PRICE))
-    # More than what is left is nobody's, and a part of it is not given.
+    # More than what is left is nobody's.
     assert refusal(payer.send(payer.payment("refund", payer.voucher(PRICE), amount=str(DEPOSIT)))) == "refund_amount_invalid"
-    assert refusal(payer.send(payer.payment("refund", payer.voucher(PRICE), amount="1"))) == "refund_amount_invalid"
+    assert refusal(payer.send(payer.payment("refund", payer.voucher(PRICE), amount="0"))) in ("refund_amount_invalid", "refund_payload")
     correction(payer.send(payer.payment("refund", payer.voucher(2 * PRICE))))
     stage.node.hold()
     answer = stage.sending(refunding, "/batch/a")
@@ -514,6 +515,154 @@ def test_a_crash_while_a_refund_is_on_its_way_pays_it_once(stage, contract):
     assert stage.token.call("balanceOf", payer.account.address) == units + DEPOSIT - PRICE and stage.received == received + PRICE
     assert contract.call("channels", payer.id) == (PRICE, PRICE)
     poll(lambda: stage.booked == stage.received - stage.unbooked, what="the books")
+
+
+def test_a_channel_that_a_restored_ledger_does_not_know(binary, upstream, node, usdc, rich, contract, tmp_path):
+    """What was charged and not claimed is lost with the ledger; the channel is not: a voucher above what was claimed goes on with it."""
+    stage = stage_of(binary, upstream, tmp_path / "restored", node, usdc, rich)
+    stage.farebox.stop()
+    shutil.copytree(stage.farebox.state, tmp_path / "copy")
+    stage.farebox.start()
+    poll(lambda: offer_of(stage), 20, "an offer")
+    payer, path = Payer(stage), f"/batch/{time.monotonic_ns()}"
+    payer.open()
+    assert payer.pay().status_code == 200
+    settle_all(stage)
+    assert payer.pay().status_code == 200
+    stage.farebox.kill()
+    shutil.rmtree(stage.farebox.state)
+    shutil.copytree(tmp_path / "copy", stage.farebox.state)
+    stage.farebox.start()
+    poll(lambda: offer_of(stage), 20, "an offer")
+    assert not channels(stage)
+    # Neither more nor less than the next request, and nothing that nobody has paid in.
+    stranger = Payer(stage)
+    for value in [payer.payment("voucher", payer.voucher(amount)) for amount in (2 * PRICE, 4 * PRICE, PRICE)] + [stranger.payment("voucher", stranger.voucher(PRICE))]:
+        assert correction(payer.send(value, path)) == (None, None)
+    assert stage.served(path) == 0 and not channels(stage)
+    answers = [stage.sending(payer.payment("voucher", payer.voucher(3 * PRICE)), path) for _ in range(8)]
+    assert sorted(answer.result(timeout=30).status_code for answer in answers) == [200] + 7 * [402] and stage.served(path) == 1
+    (channel,) = channels(stage)
+    assert (channel["spent"], channel["settled"], channel["deposit"]) == (str(3 * PRICE), str(2 * PRICE), str(DEPOSIT))
+    payer.signed = 3 * PRICE
+    assert payer.pay().status_code == 200
+    # Of the four requests three are paid for in the end, two of them in the books that were lost.
+    stage.unbooked = 2 * PRICE
+    settle_all(stage)
+    assert contract.call("channels", payer.id) == (DEPOSIT, 4 * PRICE)
+    stage.close()
+
+
+def test_a_part_of_what_is_left_goes_back(stage, contract):
+    settle_all(stage)
+    payer, received = Payer(stage), stage.received
+    payer.open()
+    units = stage.token.call("balanceOf", payer.account.address)
+    told = payer.send(payer.payment("refund", payer.voucher(PRICE), amount="4000"))
+    assert told.status_code == 200, (told.text, refusal(told))
+    told = settlement(told)
+    state = told["extra"]["channelState"]
+    assert told["success"] and told["amount"] == "4000" and "chargedAmount" not in told["extra"]
+    assert (state["balance"], state["totalClaimed"], state["refundNonce"]) == (str(DEPOSIT - 4000), str(PRICE), "1")
+    assert stage.node.rpc("eth_getTransactionReceipt", told["transaction"])["status"] == "0x1"
+    assert contract.call("channels", payer.id) == (DEPOSIT - 4000, PRICE) and stage.token.call("balanceOf", payer.account.address) == units + 4000
+    assert stage.received == received + PRICE
+    # It goes on, with less.
+    assert payer.pay().status_code == 200
+    value = payer.payment("voucher", payer.voucher(2 * PRICE + 5000), offer_of(stage, "/dear/a"))
+    assert payer.send(value, "/dear/a").status_code == 200
+    payer.signed = 7 * PRICE
+    for _ in range(9):
+        assert payer.pay().status_code == 200
+    assert refusal(payer.pay()) == "cumulative_exceeds_balance"
+    assert refusal(payer.send(payer.payment("refund", payer.voucher(16 * PRICE), amount="1"))) == "refund_no_balance"
+    time.sleep(6)
+    assert channel_of(stage, payer.account)["state"] == "open"
+    settle_all(stage)
+    assert contract.call("channels", payer.id) == (16 * PRICE, 16 * PRICE) and stage.received == received + 16 * PRICE
+
+
+def test_a_crash_while_a_part_is_on_its_way(stage, contract):
+    """What is on its way back pays for nothing, and goes back once."""
+    settle_all(stage)
+    payer = Payer(stage)
+    payer.open()
+    units = stage.token.call("balanceOf", payer.account.address)
+    stage.node.hold()
+    answer = stage.sending(payer.payment("refund", payer.voucher(PRICE), amount=str(DEPOSIT - 2 * PRICE)), "/batch/a")
+    poll(lambda: stage.pooled, what="the refund")
+    for _ in range(2):
+        assert refusal(payer.send(payer.payment("voucher", payer.voucher(6 * PRICE), offer_of(stage, "/dear/a")), "/dear/a")) == "cumulative_exceeds_balance"
+        if stage.farebox.process.poll() is None and not answer.done():
+            stage.farebox.kill()
+            with pytest.raises(requests.RequestException):
+                answer.result(timeout=20)
+            stage.farebox.start()
+            poll(lambda: offer_of(stage), 20, "the offer")
+            time.sleep(6)
+    stage.node.release()
+    poll(lambda: contract.call("channels", payer.id) == (2 * PRICE, PRICE), WATCH_SECONDS, "the refund")
+    assert payer.pay().status_code == 200
+    assert stage.token.call("balanceOf", payer.account.address) == units + DEPOSIT - 2 * PRICE
+    assert refusal(payer.pay()) == "cumulative_exceeds_balance"
+    settle_all(stage)
+    assert contract.call("channels", payer.id) == (2 * PRICE, 2 * PRICE)
+
+
+# Who costs gas.
+
+
+def elsewhere(stage, payment, path="/batch/a"):
+    """From another address of this machine, as strangers' requests are."""
+    with requests.Session() as stranger:
+        stranger.mount("http://", From("127.0.0.9"))
+        return stranger.get(stage.farebox.origin + path, headers={"PAYMENT-SIGNATURE": payment}, timeout=30)
+
+
+class From(requests.adapters.HTTPAdapter):
+    def __init__(self, address):
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *arguments, **options):
+        super().init_poolmanager(*arguments, source_address=(self.address, 0), **options)
+
+
+def test_a_stranger_closes_no_channel_by_what_is_public(stage):
+    payer = Payer(stage)
+    payer.open()
+    settle_all(stage)
+    value = payer.payment("refund", payer.voucher(PRICE))
+    response = elsewhere(stage, value)
+    assert response.status_code == 402 and refusal(response) == "refund_payload", (response.text, refusal(response))
+    assert channel_of(stage, payer.account)["state"] == "open"
+    # Its payer buys something, and closes by a voucher that nobody else has, from wherever he is.
+    assert payer.pay().status_code == 200
+    response = elsewhere(stage, payer.payment("refund", payer.voucher(2 * PRICE)))
+    assert response.status_code == 200 and settlement(response)["amount"] == str(DEPOSIT - 2 * PRICE), response.text
+
+
+def test_deposits_and_refunds_cost_no_gas_without_end(stage):
+    """Eight transactions a day are free, however many channels a payer has; another payer has his own."""
+    account, sent = stage.payer(coins=1), stage.sent
+    for _ in range(4):
+        payer = Payer(stage, account)
+        payer.open()
+        response = payer.send(payer.payment("refund", payer.voucher(PRICE)))
+        assert response.status_code == 200, (response.text, refusal(response))
+    assert stage.sent == sent + 8
+    payer = Payer(stage, account)
+    for _ in range(3):
+        response = payer.send(payer.depositing())
+        assert response.status_code == 429 and int(response.headers["Retry-After"]) > 60, response.text
+    assert stage.sent == sent + 8 and not stage.open_payments(account)
+    Payer(stage).open()
+    # Who buys goes on.
+    payer = Payer(stage)
+    payer.open()
+    for _ in range(9):
+        assert payer.pay().status_code == 200
+    settle_all(stage)
 
 
 # Ends.
@@ -579,6 +728,28 @@ def test_a_claim_that_a_reorganisation_takes_is_booked_once(stage, contract, nod
     assert payer.pay().status_code == 200
     settle_all(stage)
     assert stage.received == received + 2 * PRICE and contract.call("channels", payer.id) == (DEPOSIT, 2 * PRICE)
+
+
+def test_a_claim_that_a_reorganisation_takes_while_nobody_looks(stage, contract, node):
+    """It is claimed again without anything else being charged."""
+    settle_all(stage)
+    payer, received = Payer(stage), stage.received
+    payer.open()
+    node.hold()
+    stage.farebox.command("channel", "settle", hexadecimal(payer.id))
+    (waiting,) = poll(lambda: stage.pooled, WATCH_SECONDS, "a claim")
+    node.mine()
+    poll(lambda: stage.booked == received + PRICE, WATCH_SECONDS, "the claim in the books")
+    stage.farebox.kill()
+    node.reorganise(1, drop=[waiting])
+    assert stage.received == received and contract.call("channels", payer.id) == (DEPOSIT, 0)
+    node.release()
+    stage.farebox.start()
+    poll(lambda: contract.call("channels", payer.id) == (DEPOSIT, PRICE) and stage.received == received + PRICE, WATCH_SECONDS, "the claim again")
+    poll(lambda: offer_of(stage), 20, "the offer")
+    assert payer.pay().status_code == 200
+    settle_all(stage)
+    assert stage.booked == stage.received == received + 2 * PRICE
 
 
 def test_a_key_that_only_signs_vouchers(stage, contract):

@@ -105,6 +105,83 @@ import Testing
     checkAccounts(report, balances)
   }
 
+  /// A ledger that was restored does not know what the chain does: what was claimed before is not booked by it.
+  @Test func aChannelIsAdopted() throws {
+    var fixture = try LedgerFixture(funds: 0)
+    var order = fixture.channelOrder(1, voucher: 400, inFlight: 1)
+    order.isResumable = true
+    for wrong: UInt128 in [299, 5_001] {
+      var order = order
+      order.voucher = fixture.voucher(wrong)
+      #expect(throws: Refusal.beyondDeposit) { try fixture.ledger.adopted(order, fixture.account(settled: 300), at: noon) }
+    }
+    _ = try fixture.ledger.adopted(order, fixture.account(settled: 300), at: noon)
+    #expect(throws: Refusal.sessionExists) { try fixture.ledger.adopted(order, fixture.account(settled: 300), at: noon) }
+    let handle = try #require(fixture.ledger.session(fixture.channelID(1)))
+    try pay(fixture, handle, 100, signed: 400)
+    _ = try fixture.ledger.settled(channel: fixture.channelID(1), fixture.account(settled: 400), transaction: nil, at: noon)
+    #expect(fixture.chainAccounts.issued == 100 && fixture.chainEarned == 100 && fixture.ledger.verify().isBalanced)
+    fixture.waitUntilDurable()
+    fixture.ledger.abandon()
+    fixture = try LedgerFixture(in: fixture.folder)
+    let view = try #require(fixture.ledger.channel(fixture.channelID(1)))
+    #expect(view.debited == 400 && view.booked == 400 && view.account.deposit == 5_000 && view.openedBy == nil)
+    let balances = fixture.ledger.balances()
+    fixture.ledger.close()
+    let report = verified(fixture.folder)
+    #expect(report.isValid, "\(String(describing: report.defect))")
+    checkAccounts(report, balances)
+  }
+
+  @Test func nothingIsAdoptedThatAPaymentOpens() throws {
+    let fixture = try LedgerFixture(funds: 0)
+    var (payment, order) = (fixture.opening(1, voucher: 100), fixture.channelOrder(1, voucher: 100, inFlight: 1))
+    order.isResumable = true
+    payment.challengeID = nil
+    payment.deposit = .open(order)
+    _ = try fixture.ledger.claim(payment, at: noon)
+    #expect(throws: Refusal.claimInFlight) { try fixture.ledger.adopted(order, fixture.account(), at: noon) }
+  }
+
+  /// What is on its way back pays for nothing any more, whoever has seen it still lying there.
+  @Test func aPartThatGoesBackIsNoDeposit() throws {
+    var fixture = try LedgerFixture(funds: 0)
+    let handle = try open(fixture, voucher: 100)
+    let channel = fixture.channelID(1)
+    try pay(fixture, handle, 100, signed: 100)
+    _ = try fixture.ledger.adoptNonce(chain: 8453, sender: fixture.sender, nonce: 7, at: noon)
+    func give(_ amount: UInt128) throws {
+      _ = try fixture.ledger.submitted(channel: channel, outgoing: fixture.transaction(7, channel: 1), isClose: false, publishing: 100, returning: amount, at: noon)
+    }
+    for wrong: UInt128 in [4_901, 5_001, .max] { #expect(throws: Refusal.channelBusy) { try give(wrong) } }
+    _ = try fixture.ledger.begin(handle, paying: 100, by: fixture.voucher(200), at: noon)
+    #expect(throws: Refusal.channelBusy) { try give(1_000) }
+    _ = try fixture.ledger.charge(handle, 100, by: fixture.voucher(200), context: context(fixture), at: noon)
+    try give(4_000)
+    fixture.waitUntilDurable()
+    fixture.ledger.abandon()
+    fixture = try LedgerFixture(in: fixture.folder)
+    let again = try #require(fixture.ledger.channel(channel))
+    #expect(again.returning == 4_000 && again.account.deposit == 1_000)
+    #expect(throws: Refusal.beyondDeposit) { try fixture.ledger.begin(again.handle, paying: 801, by: fixture.voucher(1_001), at: noon) }
+    // A look, and a top-up of 500, before the transaction has landed.
+    _ = try fixture.ledger.observed(channel, fixture.account(5_000), at: noon)
+    #expect(fixture.ledger.channel(channel)?.account.deposit == 1_000)
+    let topUp = fixture.topUpOrder(1, payment: 9)
+    _ = try fixture.ledger.claim(topUp, at: noon)
+    _ = try fixture.ledger.deposited(topUp.id, fixture.account(5_500), transaction: nil, at: noon)
+    #expect(fixture.ledger.channel(channel)?.account.deposit == 1_500)
+    _ = try fixture.ledger.settled(channel: channel, fixture.account(1_500, settled: 200), transaction: id(15_000_007), at: noon)
+    let view = try #require(fixture.ledger.channel(channel))
+    #expect(view.returning == nil && view.underWay == nil && view.account.deposit == 1_500 && view.phase == .open && fixture.ledger.verify().isBalanced)
+    // One that came to nothing lies there still, and counts once it is seen.
+    _ = try fixture.ledger.submitted(channel: channel, outgoing: fixture.transaction(8, channel: 1), isClose: false, returning: 1_000, at: noon)
+    _ = try fixture.ledger.abandoned(channel: channel, at: noon)
+    #expect(fixture.ledger.channel(channel)?.account.deposit == 500)
+    _ = try fixture.ledger.observed(channel, fixture.account(1_500, settled: 200), at: noon)
+    #expect(fixture.ledger.channel(channel)?.account.deposit == 1_500)
+  }
+
   /// What can be told to others, and claimed by, has bought what it is for: never a voucher whose request came to nothing.
   @Test func theVoucherToClaimByHasBoughtSomething() throws {
     let fixture = try LedgerFixture(funds: 0)

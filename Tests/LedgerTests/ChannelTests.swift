@@ -181,7 +181,7 @@ import Testing
     #expect(try ledger.begin(handle, accepting: fixture.voucher(200), cost: .of(50), context: fixture.line, at: noon) == before + 1)
     #expect(ledger.applied == before + 1)
     // A topped up deposit that vanished lets no more in, and takes nothing back.
-    _ = try ledger.observed(channel, fixture.account(150), lowersDeposit: true, at: noon)
+    _ = try ledger.observed(channel, fixture.account(150), lowering: try #require(ledger.channel(channel)).account, at: noon)
     #expect(throws: Refusal.beyondDeposit) { try ledger.accept(handle, fixture.voucher(201), at: noon) }
     try fixture.use(handle, 100)
     #expect(ledger.figures(handle)?.spent == 153)
@@ -326,8 +326,21 @@ import Testing
     _ = try ledger.accept(handle, fixture.voucher(6_900), at: noon)
     _ = try ledger.settled(channel: channel, fixture.account(5_000, settled: 10), transaction: nil, at: noon)
     #expect(ledger.channel(channel)?.account.deposit == 7_000)
-    _ = try ledger.observed(channel, fixture.account(5_000), lowersDeposit: true, at: noon)
+    _ = try ledger.observed(channel, fixture.account(5_000), lowering: try #require(ledger.channel(channel)).account, at: noon)
     #expect(ledger.channel(channel)?.account.deposit == 5_000)
+  }
+
+  /// A look that lowers a deposit knows nothing of what was added while it asked.
+  @Test func aLookLowersNoDepositThatItDoesNotKnow() throws {
+    let fixture = try LedgerFixture(funds: 0)
+    _ = try fixture.openChannel(1)
+    let channel = fixture.channelID(1)
+    let known = try #require(fixture.ledger.channel(channel)).account
+    let order = fixture.topUpOrder(1, payment: 1)
+    _ = try fixture.ledger.claim(order, at: noon)
+    _ = try fixture.ledger.deposited(order.id, fixture.account(7_000, block: 8), transaction: nil, at: noon)
+    _ = try fixture.ledger.observed(channel, fixture.account(4_000), lowering: known, at: noon)
+    #expect(fixture.ledger.channel(channel)?.account.deposit == 7_000)
   }
 
   // MARK: the outbox

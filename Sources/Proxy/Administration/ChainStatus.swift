@@ -148,6 +148,7 @@ struct ChainStatus {
     }
     if let fault = live?.escrow?.fault { problems.append("no sessions are sold, for the escrow \(escrow.address.checksummed) cannot be used: \(fault)") }
     if let count = live?.escrow?.failingCount, count > 0 { problems.append("channels (\(count)) could not be settled or closed, and are tried again: see the log") }
+    if let count = live?.escrow?.unreadableCount, count > 0 { problems.append(Self.unreadable(count)) }
     view.set("channels", Self.json(totals))
     object.set("sessions", .object(view))
     return problems
@@ -171,9 +172,14 @@ struct ChainStatus {
     if let count = live?.batch?.failingCount, count > 0 {
       problems.append("channels of batch-settlement (\(count)) could not be claimed or closed, and are tried again: see the log")
     }
+    if let count = live?.batch?.unreadableCount, count > 0 { problems.append(Self.unreadable(count)) }
     view.set("channels", Self.json(ledger.channelTotals().filter { $0.currency.hasSuffix("@\(chain.reference)") }))
     object.set("batch", .object(view))
     return problems
+  }
+
+  private static func unreadable(_ count: Int) -> String {
+    "channels (\(count)) cannot be read though the chain can be asked: nothing is sold on them until they can; see the log"
   }
 
   private func batchChannels(_ chain: Settings.Chain) -> Int {

@@ -13,7 +13,9 @@ import Payments
 // anything is served for it, and what it pays for is charged once the upstream has answered; what was charged is claimed later.
 extension Cashier {
   private static var batchRetry: UInt32 { 5 }
-  /// How long a channel must not have been used before a voucher that everybody can read closes it.
+  /// Seconds after which a payer may ask again for whom no more gas is paid today.
+  private static var gasRetry: UInt32 { 3_600 }
+  /// How long a channel must not have been used before a voucher that everybody can read closes it, from where its payer came last.
   private static var restBeforeRefund: Duration { .seconds(60) }
 
   /// A payment of batch-settlement, and the offer that it was made for.
@@ -78,11 +80,10 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, at now: Timestamp
   ) -> Verdict {
     guard let ledger, let chains, let route = routes[Int(index)] else { return .answer(unavailable()) }
-    // A payer who thinks that he has a channel asks the chain.
-    guard let view = ledger.channel(presented.id) else { return .answer(corrected(request, index, presented, .batchCumulativeAmountMismatch, nil, at: now)) }
+    guard let view = ledger.channel(presented.id) else { return adopt(request, index, presented, at: now) }
     if let answer = objection(request, index, presented, view, at: now) { return .answer(answer) }
     guard isSelling else { return .answer(unavailable()) }
-    guard isWatched(presented.escrow) else { return .answer(problem(.railUnavailable, retryAfter: Self.batchRetry)) }
+    guard isWatched(presented.escrow, view.id) else { return .answer(problem(.railUnavailable, retryAfter: Self.batchRetry)) }
     let payer = presented.payment.config.payer
     var hash = SHA256()
     hash.update("eip155")
@@ -95,6 +96,7 @@ extension Cashier {
     do throws(Refusal) {
       entry = try ledger.begin(view.handle, paying: presented.offer.amount, by: voucher, at: now)
     } catch { return .answer(answer(error, request, index, presented, at: now)) }
+    chains.payers.note(view.id, request.client)
     let place = exchanges.take()
     remember(request, index, at: place)
     exchanges[place].payment = .debited(view.handle)
@@ -108,6 +110,24 @@ extension Cashier {
       view, payer: payer, amount: presented.offer.amount, voucher: voucher, refundNonce: chains.refundNonce(view.chain, view.id),
       deposit: presented.deposit.map { (ledger.payment($0.id)?.transaction, $0.amount) })
     return .paid(PaidExchange(forwardAfter: entry, replyAfter: entry, epoch: epoch, place: place))
+  }
+
+  /// Has the chain asked for a channel that the ledger does not know: it may be of a time that a restored copy of the ledger has not seen.
+  private mutating func adopt(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, at now: Timestamp
+  ) -> Verdict {
+    let config = presented.payment.config
+    let transaction = ChannelTransaction(.open, channelID: presented.id, id: nil, amount: nil, expires: nil, means: .none, transfers: [])
+    guard isSelling, let chains else { return .answer(unavailable()) }
+    guard takesDeposits(presented.escrow), chains.hasPlace(for: request.client) else { return .answer(problem(.railUnavailable, retryAfter: Self.batchRetry)) }
+    guard chains.gas.hasLeft(config.payer, at: now) else { return .answer(problem(.rateLimited, retryAfter: Self.gasRetry)) }
+    guard let step = step(presented, transaction, opens: true), let channel = channelOrder(request, index, presented, step) else {
+      return .answer(corrected(request, index, presented, .batchCumulativeAmountMismatch, nil, at: now))
+    }
+    let order = SettlementOrder.adoption(step, channel, client: request.client)
+    guard let told, told.id == order.id else { return .awaitSettlement(order) }
+    if case .refused = told.word { admission.failed(request.client, at: request.monotonic) }
+    return .answer(answer(told.word, request, index, presented, at: now) ?? problem(.paymentPending, retryAfter: Self.batchRetry))
   }
 
   /// Why a payment does not fit its channel as that stands; nil where it does.
@@ -205,6 +225,7 @@ extension Cashier {
       let entry = try ledger.charge(seat.handle, seat.amount, by: seat.voucher, context: exchanges[place].context, at: now)
       exchanges[place].payment = .ended
       seat.isCharged = true
+      chains?.gas.charged(seat.payer, at: now)
       return entry
     } catch {
       // The ledger takes nothing, or was read back: nothing is delivered that it does not know of, and the channel is free again.
@@ -235,9 +256,10 @@ extension Cashier {
     let view = ledger.channel(presented.id)
     if let view, let answer = objection(request, index, presented, view, at: now) { return .answer(answer) }
     guard isSelling else { return .answer(unavailable()) }
-    guard takesDeposits(presented.escrow), chains.hasPlace(for: request.client) else {
+    guard takesDeposits(presented.escrow, to: presented.id), chains.hasPlace(for: request.client) else {
       return .answer(problem(.railUnavailable, retryAfter: Self.batchRetry))
     }
+    guard chains.gas.hasLeft(presented.payment.config.payer, at: now) else { return .answer(problem(.rateLimited, retryAfter: Self.gasRetry)) }
     guard let step = step(presented, transaction, opens: view == nil) else {
       return .answer(corrected(request, index, presented, .batchCumulativeAmountMismatch, nil, at: now))
     }
@@ -265,19 +287,22 @@ extension Cashier {
     guard let route = routes[Int(index)], let id = step.transaction.id, let expires = step.transaction.expires else { return nil }
     let offer = presented.offer
     var deposit = EscrowDeposit.topUp(channel: presented.id)
-    if opens {
-      deposit = .open(
-        ChannelOrder(
-          id: presented.id, challengeID: Digest32(), payer: step.channel.payer.lowercase, chain: offer.chain,
-          descriptor: StoredChannel(escrow: step.escrow, channel: step.channel).octets, voucher: AcceptedVoucher(presented.payment.voucher),
-          terms: SessionTerms(
-            realm: settings.realm, currency: offer.account, merchant: route.merchant,
-            routes: [RouteTerms(routeID: route.id, priceVersion: route.price.version, price: route.price)]),
-          idleTimeout: route.idleTimeout, maximumInFlight: 1, route: route.label, client: request.client, isResumable: true))
-    }
+    if opens, let channel = channelOrder(request, index, presented, step) { deposit = .open(channel) }
     return ChainPaymentOrder(
       id: id, request: presented.id, payer: step.channel.payer.lowercase, amount: step.transaction.amount ?? 0, currency: offer.account,
       merchant: route.merchant, route: route.label, client: request.client, expires: expires, proof: SettlementOrder.proof(of: step), deposit: deposit)
+  }
+
+  /// The channel as the ledger is to know it.
+  private func channelOrder(_ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, _ step: ChannelStep) -> ChannelOrder? {
+    guard let route = routes[Int(index)] else { return nil }
+    return ChannelOrder(
+      id: presented.id, challengeID: Digest32(), payer: step.channel.payer.lowercase, chain: presented.offer.chain,
+      descriptor: StoredChannel(escrow: step.escrow, channel: step.channel).octets, voucher: AcceptedVoucher(presented.payment.voucher),
+      terms: SessionTerms(
+        realm: settings.realm, currency: presented.offer.account, merchant: route.merchant,
+        routes: [RouteTerms(routeID: route.id, priceVersion: route.price.version, price: route.price)]),
+      idleTimeout: route.idleTimeout, maximumInFlight: 1, route: route.label, client: request.client, isResumable: true)
   }
 
   /// Answers what the desk has said of a deposit that is not claimed; nil where it is as new.
@@ -303,11 +328,11 @@ extension Cashier {
 
   // MARK: refunds
 
-  /// Closes a channel at its payer's wish: what was charged is claimed, and all the rest goes back to him.
+  /// Closes a channel at its payer's wish: what was charged is claimed, and all the rest goes back to him; or a part of it, where he wants no more.
   private mutating func refund(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, _ amount: UInt128?, at now: Timestamp
   ) -> Verdict {
-    guard let ledger else { return .answer(unavailable()) }
+    guard let ledger, let chains else { return .answer(unavailable()) }
     guard let view = ledger.channel(presented.id) else {
       if case .closed(let record)? = ledger.closeResult(presented.id), let outcome = record.channel {
         return .answer(refunded(presented, record, outcome))
@@ -321,17 +346,52 @@ extension Cashier {
     if view.phase == .closing {
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, isBatch: true, entry: view.changed))
     }
+    var order: SettlementOrder?
+    if let amount {
+      let part = SettlementOrder.giveBack(channel: view.id, amount, chain: view.chain, entry: view.changed, client: request.client)
+      if let told, told.id == part.id { return .answer(returned(told.word, request, index, presented, amount, view, at: now)) }
+      if amount != view.account.deposit - min(view.account.deposit, view.debited) { order = part }
+    }
     if let answer = objection(request, index, presented, view, at: now) { return .answer(answer) }
-    // A part of it would leave a channel that is settled twice.
-    guard amount == nil || amount == view.account.deposit - min(view.account.deposit, view.debited) else {
+    // What a voucher was accepted for that has bought nothing yet stays there for it.
+    if order != nil, let amount, amount > view.account.deposit - min(view.account.deposit, view.budget) {
       return .answer(failed(request, index, X402Reason.batchRefundAmountInvalid, at: now))
     }
-    // What was claimed by is everybody's to read, and the payer's own wish looks no different: it is followed where he buys nothing just now.
-    guard !view.isPublic(view.debited) || now - view.lastUse >= Self.restBeforeRefund else { return .answer(busy(request, index, at: now)) }
+    // What was claimed by is everybody's to read, and the payer's own wish looks no different: it is followed where he buys nothing just now, and
+    // it comes from where he has bought last.
+    if view.isPublic(view.debited) {
+      guard chains.payers.isLast(view.id, request.client) else {
+        chainReason = .batchRefundPayload
+        let detail = "This voucher was claimed by and is public: ask from where the channel was used last, buy something first, or withdraw."
+        return .answer(failed(request, index, .verificationFailed, detail: detail, at: now))
+      }
+      guard now - view.lastUse >= Self.restBeforeRefund else { return .answer(busy(request, index, at: now)) }
+    }
+    guard chains.gas.take(presented.payment.config.payer, at: now) else { return .answer(problem(.rateLimited, retryAfter: Self.gasRetry)) }
+    if let order { return .awaitSettlement(order) }
     do throws(Refusal) {
       let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: nil, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, isBatch: true, entry: entry))
     } catch { return .answer(answer(error, request, index, presented, at: now)) }
+  }
+
+  /// Answers what became of a part that its payer wanted back.
+  private mutating func returned(
+    _ word: SettlementWord, _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, _ amount: UInt128, _ view: ChannelView,
+    at now: Timestamp
+  ) -> Answer {
+    switch word {
+    case .settled: break
+    case .refused: return failed(request, index, X402Reason.batchRefundTransactionFailed, at: now)
+    case .unknown, .declined, .unavailable: return problem(.paymentPending, retryAfter: Self.batchRetry)
+    }
+    var fields = ByteBuffer()
+    fields.append("Content-Type: application/json\r\nCache-Control: no-store\r\n")
+    SettlementResponse(
+      isSuccess: true, payer: presented.payment.config.payer.checksummed, transaction: chains?.returned(view.chain, view.id),
+      network: X402Network(chainID: presented.offer.chain), amount: .units(amount), channelState: state(view)
+    ).appendField(.v2, to: &fields)
+    return Answer(status: 200, fields: fields.array(), body: Array("{}".utf8), after: view.changed)
   }
 
   private func refunded(_ presented: PresentedBatch, _ record: ClosedSession, _ outcome: ClosedChannel) -> Answer {

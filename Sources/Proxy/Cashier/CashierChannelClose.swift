@@ -31,8 +31,10 @@ extension Cashier {
       case .refused: return .answer(refused(.transactionReverted, request, index, view, stored, presented, at: now))
       }
     }
-    // What stands on the chain is everybody's to bring: by that the payer closes whose challenge it is, and nobody else.
-    guard !view.isPublic(voucher.cumulativeAmount) || view.isPayers(presented.credential.challengeID) else {
+    // What stands on the chain is everybody's to bring: by that the payer closes whose challenge it is, or who comes from where he has shown
+    // himself last, since clients close by whatever challenge they got last; nobody else does.
+    let isPublic = view.isPublic(voucher.cumulativeAmount)
+    guard !isPublic || view.isPayers(presented.credential.challengeID) || view.inFlight == 0 && chains?.payers.isLast(view.id, request.client) == true else {
       return .answer(unproven(request, index, view, stored, at: now))
     }
     guard !channelFailures.isFull(view.id, request.client, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
@@ -54,7 +56,7 @@ extension Cashier {
     if let question, let verdict = ask(question, request, index, view, stored, presented, at: now) { return verdict }
     do throws(Refusal) {
       // Once the close is on its way its voucher is public, and the same credential has to be known as the payer's.
-      _ = try isPayers(voucher, view, presented.credential, at: now)
+      _ = try ledger.prove(view.handle, by: presented.credential.challengeID, at: now)
       let claim = (id: presented.credential.challengeID, expires: presented.credential.expires ?? now)
       let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: AcceptedVoucher(voucher), claim: claim, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, entry: entry))

@@ -167,7 +167,7 @@ extension Cashier {
     }
     guard let view = ledger.payment(id) else {
       guard isSelling else { return .answer(unavailable()) }
-      guard takesDeposits(deposit.step.escrow) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry)) }
+      guard takesDeposits(deposit.step.escrow, to: channel) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry)) }
       if let answer = over(request, index, credential, at: now) { return .answer(answer) }
       return claim(id, deposit, request, index, credential, at: now)
     }

@@ -28,7 +28,7 @@ extension Cashier {
     case .closing: return .answer(refused(.channelFinalized, request, index, view, stored, presented, at: now))
     }
     guard isSelling else { return .answer(unavailable()) }
-    guard isWatched(stored.escrow) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry)) }
+    guard isWatched(stored.escrow, view.id) else { return .answer(problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.channelRetry)) }
     let seat = ChannelSeat(id: view.id, stored, challengeID: challengeID, minimumDelta: presented.quote.details.minimumDelta)
     let isAccepted: Bool
     switch check(voucher, seat, view, request, index, presented, at: now) {
@@ -41,6 +41,7 @@ extension Cashier {
     do throws(Refusal) { isProven = try isPayers(voucher, view, presented.credential, at: now) } catch {
       return .answer(answer(error, request, index, seat, at: now))
     }
+    if isProven { chains?.payers.note(view.id, request.client) }
     guard !Self.asksForNothing(request) else {
       return .answer(take(accepted, view.handle, seat, request, index, isProven: isProven, at: now))
     }
@@ -225,7 +226,7 @@ extension Cashier {
   private mutating func repeated(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, _ entry: VoucherCache.Entry, at now: Timestamp
   ) -> Verdict? {
-    guard let seat = entry.session.channel, isWatched(seat.escrow) else { return nil }
+    guard let seat = entry.session.channel, isWatched(seat.escrow, seat.id) else { return nil }
     if !seat.rules.takesLowerVouchers {
       guard let figures = ledger?.figures(entry.session.handle), figures.deposit <= entry.voucher.cumulativeAmount else { return nil }
     }
@@ -237,7 +238,7 @@ extension Cashier {
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ value: PresentedCredential.Value, _ entry: VoucherCache.Entry, _ seat: ChannelSeat,
     _ voucher: SessionVoucher, at now: Timestamp
   ) -> Verdict? {
-    guard isWatched(seat.escrow), let figures = ledger?.figures(entry.session.handle), figures.isOpen else { return nil }
+    guard isWatched(seat.escrow, seat.id), let figures = ledger?.figures(entry.session.handle), figures.isOpen else { return nil }
     let accepted = figures.deposit
     let advances = voucher.cumulativeAmount > accepted
     // What is refused is answered where all is looked at.

@@ -71,13 +71,17 @@ extension Cashier {
   /// Whether channels can be opened and added to for an offer at the moment.
   func isWatched(_ offer: RouteRails.SessionOffer) -> Bool { takesDeposits(offer.escrow) }
 
-  /// Whether deposits can be submitted to an escrow, whose channels are watched.
-  func takesDeposits(_ escrow: SessionEscrow) -> Bool { chains?.isReachable(escrow.chain) == true && isWatched(escrow) }
+  /// Whether deposits can be submitted to an escrow, whose channels are watched; that of one channel, where it is named.
+  func takesDeposits(_ escrow: SessionEscrow, to channel: Digest32? = nil) -> Bool {
+    chains?.isReachable(escrow.chain) == true && isWatched(escrow, channel)
+  }
 
   /// Whether an escrow is the one that is used on its chain, and would show a forced close in time. Vouchers need nothing else: a chain that does
   /// not answer for a moment stops no stream.
-  func isWatched(_ escrow: SessionEscrow) -> Bool {
-    guard let state = escrow.rules == .batch ? chains?.batch(escrow.chain) : chains?.escrow(escrow.chain) else { return false }
+  ///
+  /// - Parameter channel: one of its channels, which has to be watched itself.
+  func isWatched(_ escrow: SessionEscrow, _ channel: Digest32? = nil) -> Bool {
+    guard let state = escrow.rules == .batch ? chains?.batch(escrow.chain, channel) : chains?.escrow(escrow.chain, channel) else { return false }
     return state.isWatched && state.escrow == escrow
   }
 }

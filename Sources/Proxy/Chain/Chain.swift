@@ -30,7 +30,7 @@ final class Chain: Sendable {
   /// What the last look at the chain found, for operators.
   let condition = Mutex(ChainCondition())
 
-  init(_ plan: ChainPlan, ledger: Ledger, services: ServiceClient, notices: ChainNotices) {
+  init(_ plan: ChainPlan, ledger: Ledger, services: ServiceClient, gas: GasAllowances, notices: ChainNotices) {
     self.plan = plan
     self.ledger = ledger
     self.notices = notices
@@ -44,7 +44,7 @@ final class Chain: Sendable {
       let submitter = ChainSubmitter(plan, signer: signer, rpc: rpc, ledger: ledger, notices: notices)
       self.submitter = submitter
       func desk(_ escrow: SessionEscrow) -> EscrowDesk {
-        EscrowDesk(escrow, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, reverts: reverts, notices: notices)
+        EscrowDesk(escrow, plan: plan, rpc: rpc, submitter: submitter, ledger: ledger, reverts: reverts, gas: gas, notices: notices)
       }
       escrow = plan.escrow.map(desk)
       batch = plan.batch.map(desk)

@@ -60,6 +60,10 @@ final class ChainDesk: Sendable {
   }
 
   private let state = Mutex(State())
+  /// What payers may have us spend on gas (batch-settlement).
+  let gas = GasAllowances()
+  /// From where channels' payers have come.
+  let payers = PayerPlaces()
   /// Nonces of sign-ins that were used.
   let signIns = UsedNonces(span: SignInWithX.maximumAge * 2)
   private let ledger: Ledger
@@ -84,7 +88,7 @@ final class ChainDesk: Sendable {
           chains[plan.id] = known
         } else {
           let notices = ChainNotices { [notices] in notices.changed(.chain(plan.name, $0)) }
-          let chain = Chain(plan, ledger: ledger, services: services, notices: notices)
+          let chain = Chain(plan, ledger: ledger, services: services, gas: gas, notices: notices)
           chains[plan.id] = chain
           fresh.append(chain)
           if let old = state.chains[plan.id] { gone.append(old) }
@@ -133,13 +137,18 @@ final class ChainDesk: Sendable {
   }
 
   /// The escrow of a chain's sessions as it stands; nil where there is none, or nothing is known of it yet: no session can be sold then.
-  func escrow(_ chain: UInt64) -> EscrowState? { state.withLock { $0.chains[chain] }?.escrow?.state }
+  ///
+  /// - Parameter channel: one of its channels, as which it stands then.
+  func escrow(_ chain: UInt64, _ channel: Digest32? = nil) -> EscrowState? { state.withLock { $0.chains[chain] }?.escrow?.state(of: channel) }
 
   /// The contract of a chain's channels of batch-settlement, in the same way.
-  func batch(_ chain: UInt64) -> EscrowState? { state.withLock { $0.chains[chain] }?.batch?.state }
+  func batch(_ chain: UInt64, _ channel: Digest32? = nil) -> EscrowState? { state.withLock { $0.chains[chain] }?.batch?.state(of: channel) }
 
   /// The number of a channel's next refund (batch-settlement), as it was read last.
   func refundNonce(_ chain: UInt64, _ channel: Digest32) -> UInt128 { state.withLock { $0.chains[chain] }?.batch?.refundNonce(of: channel) ?? 0 }
+
+  /// The transaction that has given a part of a channel back last (batch-settlement); nil where none has.
+  func returned(_ chain: UInt64, _ channel: Digest32) -> Digest32? { state.withLock { $0.chains[chain] }?.batch?.returned(channel) }
 
   /// Who looks after a channel; nil where nobody does.
   private func desk(of channel: ChannelView) -> EscrowDesk? {

@@ -4,6 +4,8 @@ import Ethereum
 enum ChainError: Error, Equatable {
   /// No node answered in time, or none with an answer that can be read.
   case unreachable
+  /// A contract answered with what cannot be read.
+  case unreadable
   /// The node is one of another chain.
   case otherChain
   /// The call would be undone, and why.
@@ -31,6 +33,7 @@ extension ChainError {
   var code: String {
     switch self {
     case .unreachable: "unreachable"
+    case .unreadable: "unreadable"
     case .otherChain: "other-chain"
     case .reverted: "reverted"
     case .refused(_, .insufficientFunds): "gas-money-missing"
@@ -49,6 +52,7 @@ extension ChainError {
   var words: String {
     switch self {
     case .unreachable: "no node answers with what can be read"
+    case .unreadable: "a contract answers with what cannot be read"
     case .otherChain: "a node is one of another chain: the URL or chain-id is wrong"
     case .reverted: "a call would be undone"
     case .refused(_, .insufficientFunds): "the signer's account cannot pay the gas of one payment"

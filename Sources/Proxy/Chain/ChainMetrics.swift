@@ -54,6 +54,10 @@ enum ChainMetricsText {
     for chain in chains { if let escrow = chain.escrow { value("escrow_watched", "chain", chain.plan.name, escrow.state?.isWatched == true ? 1 : 0) } }
     head("batch_watched", "gauge", "Whether the withdrawal from a channel of batch-settlement would be seen in time: 0 withdraws these offers.")
     for chain in chains { if let batch = chain.batch { value("batch_watched", "chain", chain.plan.name, batch.state?.isWatched == true ? 1 : 0) } }
+    head("channels_unreadable", "gauge", "Channels that cannot be read though their chain can be asked: nothing is sold on them.")
+    for chain in chains where chain.escrow != nil || chain.batch != nil {
+      value("channels_unreadable", "chain", chain.plan.name, UInt128((chain.escrow?.unreadableCount ?? 0) + (chain.batch?.unreadableCount ?? 0)))
+    }
     let totals = ledger.channelTotals()
     head("channels_open", "gauge", "Channels that sessions run over, by the account that they pay into.")
     for total in totals { value("channels_open", "account", total.currency, UInt128(total.open + total.suspended)) }

@@ -27,6 +27,8 @@ public enum ChainNotice: Sendable, Equatable {
   case channelStuck(channel: String, cause: String)
   /// The chain has taken a channel's opening back: nothing is sold on it until it is there again.
   case channelVanished(channel: String)
+  /// A channel cannot be read though the chain can be asked: nothing is sold on it until it can be.
+  case channelUnreadable(channel: String)
   /// A channel was closed with less than was spent, by so many base units.
   case channelLost(channel: String, amount: String)
 }
@@ -39,7 +41,7 @@ final class ChainNotices: Sendable {
   /// What is counted apart.
   enum Kind: Hashable {
     case unusable, usable, gasMoneyLow, transactionReplaced, transactionStuck, nonceTaken, facilitatorFails, paymentUnresolved
-    case escrowFails, channelForced, channelStuck, channelVanished, channelLost
+    case escrowFails, channelForced, channelStuck, channelVanished, channelUnreadable, channelLost
   }
 
   private struct State {
@@ -102,6 +104,7 @@ extension ChainNotice {
     case .channelForced: .channelForced
     case .channelStuck: .channelStuck
     case .channelVanished: .channelVanished
+    case .channelUnreadable: .channelUnreadable
     case .channelLost: .channelLost
     }
   }

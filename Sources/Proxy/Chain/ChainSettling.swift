@@ -20,7 +20,7 @@ extension Chain {
     if let content = order.facilitated, ledger.promise(order.id)?.state == .owed { return await settleOwed(order, content) }
     switch order.kind {
     case .payment: break
-    case .deposit, .close, .question: return await (order.isBatch ? batch : escrow)?.settle(order) ?? .unavailable
+    case .deposit, .close, .question, .adoption, .giveBack: return await (order.isBatch ? batch : escrow)?.settle(order) ?? .unavailable
     }
     var order = order
     if order.entry == nil {

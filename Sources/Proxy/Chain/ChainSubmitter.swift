@@ -20,13 +20,14 @@ actor ChainSubmitter {
   /// What a transaction is for; it decides what the ledger is told with it.
   enum Purpose: Sendable {
     case payment(Digest32)
-    /// A settlement or the close of a channel, and what the voucher is for that is handed out with it.
-    case channel(Digest32, isClose: Bool, voucher: UInt128?)
+    /// A settlement or the close of a channel, what the voucher is for that is handed out with it, and what goes back to the payer of one that
+    /// stays open.
+    case channel(Digest32, isClose: Bool, voucher: UInt128?, returning: UInt128? = nil)
 
     /// The payment, or the channel.
     var id: Digest32 {
       switch self {
-      case .payment(let id), .channel(let id, isClose: _, voucher: _): id
+      case .payment(let id), .channel(let id, isClose: _, voucher: _, returning: _): id
       }
     }
   }
@@ -204,8 +205,8 @@ actor ChainSubmitter {
   private func enter(_ outgoing: OutgoingTransaction, for purpose: Purpose) throws(Refusal) -> LSN {
     switch purpose {
     case .payment(let id): try ledger.submitted(id, outgoing: outgoing, at: .now())
-    case .channel(let id, let isClose, let voucher):
-      try ledger.submitted(channel: id, outgoing: outgoing, isClose: isClose, publishing: voucher, at: .now())
+    case .channel(let id, let isClose, let voucher, let returned):
+      try ledger.submitted(channel: id, outgoing: outgoing, isClose: isClose, publishing: voucher, returning: returned, at: .now())
     }
   }
 

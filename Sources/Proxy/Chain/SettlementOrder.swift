@@ -15,8 +15,12 @@ struct SettlementOrder: Sendable {
     case deposit(ChannelStep)
     /// The close of a channel, which the ledger has begun by `entry`.
     case close(Digest32)
+    /// A part of what is left of a channel, in base units, that its payer wants back.
+    case giveBack(Digest32, UInt128)
     /// The word of a contract on whether a voucher is signed; nothing is claimed.
     case question(WalletQuestion)
+    /// A channel that the ledger does not know, and may take over if the chain does.
+    case adoption(ChannelStep, ChannelOrder)
   }
 
   /// What is waited for.
@@ -44,6 +48,7 @@ struct SettlementOrder: Sendable {
     switch kind {
     case .deposit(let step): step.escrow.rules == .batch
     case .close: closesBatch
+    case .adoption, .giveBack: true
     case .payment, .question: false
     }
   }

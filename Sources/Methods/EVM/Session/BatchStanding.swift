@@ -72,6 +72,8 @@ extension ChannelDescriptor {
 public enum BatchErrand: Sendable, Hashable {
   /// Takes what was charged, pays it out, and gives the rest back to the payer.
   case close
+  /// The same with a part of the rest, in base units: the channel goes on.
+  case part(UInt128)
   /// Takes what was charged, and pays it out.
   case settle
   /// Takes what was charged: the rest is done one by one, where a contract does not do several things at once.
@@ -100,7 +102,11 @@ extension ChannelTransaction {
       if errand != .claim { calls.append(BatchSettlement.settle(receiver: channel.payee, token: channel.token)) }
     }
     let rest = standing.balance - due
-    if errand == .close, rest > 0 { calls.append(BatchSettlement.refund(config, amount: rest)) }
+    switch errand {
+    case .close where rest > 0: calls.append(BatchSettlement.refund(config, amount: rest))
+    case .part(let amount): calls.append(BatchSettlement.refund(config, amount: min(amount, rest)))
+    case .close, .settle, .claim: break
+    }
     guard let first = calls.first else { return nil }
     return ChannelTransaction(
       errand == .close ? .close : .settle, channelID: voucher.channelID, amount: due,

@@ -3,6 +3,7 @@ import Configuration
 import Crypto
 import Encoding
 import Ethereum
+import HTTP
 import Ledger
 import Methods
 
@@ -69,10 +70,27 @@ extension SettlementOrder {
     return bare(.question(question), id: hash.finalize(), chain: chain, entry: nil)
   }
 
+  /// What a payer wants back of a channel that stays open.
+  static func giveBack(channel: Digest32, _ amount: UInt128, chain: UInt64, entry: LSN, client: ClientAddress) -> SettlementOrder {
+    var hash = SHA256()
+    hash.update("channel-return")
+    hash.update(channel)
+    hash.update(Word256(amount).octets)
+    return bare(.giveBack(channel, amount), id: hash.finalize(), chain: chain, entry: entry, client: client)
+  }
+
+  /// A channel that a voucher is for, and that the ledger does not know: only its signer can have made that.
+  static func adoption(_ step: ChannelStep, _ channel: ChannelOrder, client: ClientAddress) -> SettlementOrder {
+    var hash = SHA256()
+    hash.update("channel-adoption")
+    hash.update(channel.id)
+    return bare(.adoption(step, channel), id: hash.finalize(), chain: step.escrow.chain, entry: nil, client: client)
+  }
+
   /// What no payment stands behind.
-  private static func bare(_ kind: Kind, id: Digest32, chain: UInt64, entry: LSN?) -> SettlementOrder {
+  private static func bare(_ kind: Kind, id: Digest32, chain: UInt64, entry: LSN?, client: ClientAddress = .none) -> SettlementOrder {
     let payment = ChainPaymentOrder(
-      id: id, request: Digest32(), payer: "", amount: 0, currency: "", merchant: "", expires: Timestamp(microseconds: 0))
+      id: id, request: Digest32(), payer: "", amount: 0, currency: "", merchant: "", client: client, expires: Timestamp(microseconds: 0))
     let charge = ChainCharge(
       id: id, payer: .zero, amount: 0, expires: payment.expires, means: .none, transfers: [], signatureCheck: .none)
     return SettlementOrder(kind: kind, payment: payment, chain: chain, charge: charge, facilitated: nil, entry: entry.map { AwaitedEntry(lsn: $0) })

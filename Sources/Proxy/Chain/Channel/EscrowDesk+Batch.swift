@@ -57,7 +57,7 @@ extension EscrowDesk {
       let seen = try BatchStanding(returned: answer)
       note(refundNonce: seen.refundNonce, of: id)
       return seen
-    } catch { throw .unreachable }
+    } catch { throw .unreadable }
   }
 
   /// Reads a channel as it was after a transaction, or later where the node has forgotten what was then.
@@ -83,20 +83,27 @@ extension EscrowDesk {
     channels.isEmpty || channels.count > Self.toldLimit ? nil : [[], channels.map(\.id)]
   }
 
-  /// Reads one channel, and tells the ledger what is new.
+  /// Reads one channel, and tells the ledger what is new; false where the ledger has learnt something else meanwhile.
   func renewBatch(
-    _ former: ChannelView, _ stored: StoredChannel, isReorganised: Bool, _ head: (number: UInt64, hash: Digest32), at now: Instant
-  ) async throws(ChainError) {
+    _ former: ChannelView, _ stored: StoredChannel, _ miss: UnreadChannel.Miss, _ head: (number: UInt64, hash: Digest32), at now: Instant
+  ) async throws(ChainError) -> Bool {
     var seen = try await readBatch(stored, former.id)
     // What is added counts as deep in the chain as is asked for.
     let deep = plan.confirmations > 1 && seen.balance > former.account.deposit ? try await readBatchConfirmed(stored, former.id) : seen
     note(former.id, isUnconfirmed: seen.balance > deep.balance)
     // A node that lags shows less than there is: that counts as of a block that is known.
-    if isReorganised || seen.balance < former.account.deposit { seen = try await readBatch(stored, former.id, atBlock: head.number) }
+    if miss.isReorganised || seen.balance < former.account.deposit || miss.mayHaveFallen && seen.totalClaimed < former.booked {
+      seen = try await readBatch(stored, former.id, atBlock: head.number)
+    }
     // What rests on a later block is newer than this.
-    guard let view = ledger.channel(former.id), view.account.block <= head.number || isReorganised else { return }
+    guard let view = ledger.channel(former.id), view.account.block <= head.number || miss.isReorganised else { return true }
+    // What was deposited or claimed while the chain was asked is not known to what it has said.
+    guard view.account == former.account, view.booked == former.booked else { return false }
     let isLess = seen.balance < view.account.deposit
-    if isLess, view.phase != .closing, try await isOpeningGone(view) { return try await vanish(view, at: now) }
+    if isLess, view.phase != .closing, try await isOpeningGone(view) {
+      try await vanish(view, at: now)
+      return true
+    }
     note(present: view.id)
     if seen.withdrawRequestedAt != 0 {
       // What failed before, and what is on its way, was done when nothing pressed.
@@ -107,23 +114,52 @@ extension EscrowDesk {
     guard view.phase != .closing else {
       var account = view.account
       account.closeRequestedAt = max(account.closeRequestedAt, seen.withdrawRequestedAt)
-      guard account != view.account else { return }
+      guard account != view.account else { return true }
       do { _ = try ledger.observed(view.id, account, at: .now()) } catch { throw .ledgerUnavailable }
-      return
+      return true
     }
     var account = view.account
     account.deposit = isLess ? seen.balance : max(account.deposit, min(seen.balance, deep.balance))
     account.settled = max(account.settled, seen.totalClaimed)
     account.closeRequestedAt = seen.withdrawRequestedAt
-    if account != view.account || isReorganised || view.phase == .suspended { (account.block, account.blockHash) = (head.number, head.hash) }
+    if account != view.account || miss.isReorganised || view.phase == .suspended { (account.block, account.blockHash) = (head.number, head.hash) }
     do {
-      if account != view.account { _ = try ledger.observed(view.id, account, lowersDeposit: true, at: .now()) }
+      if account != view.account { _ = try ledger.observed(view.id, account, lowering: view.account, at: .now()) }
+      guard let newer = ledger.channel(view.id), newer.account.deposit <= account.deposit else { return false }
       if view.phase == .suspended { _ = try ledger.suspend(view.id, false, at: .now()) }
-      if isReorganised, seen.totalClaimed < view.booked { note(toResettle: view.id) }
-      guard isLess || seen.withdrawRequestedAt != 0 else { return }
+      if miss.mayHaveFallen, seen.totalClaimed < view.booked { note(toResettle: view.id) }
+      guard isLess || seen.withdrawRequestedAt != 0 else { return true }
       notices.tell(.channelForced(channel: HexData.text(view.id)))
       _ = try ledger.beginClose(view.handle, cause: .forced, voucher: nil, at: .now())
     } catch { throw .ledgerUnavailable }
+    return true
+  }
+
+  // MARK: channels that the ledger does not know
+
+  /// Takes over a channel that the chain knows and the ledger does not, as after a restored copy of it: what was charged and not claimed is lost.
+  func adopt(_ step: ChannelStep, _ order: ChannelOrder) async -> SettlementWord {
+    let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
+    do throws(ChainError) {
+      guard let head = try await rpc.header(.latest) else { throw .unreachable }
+      let deep = try await readBatchConfirmed(stored, order.id)
+      let seen = try await readBatch(stored, order.id)
+      if ledger.channel(order.id) != nil { return .settled }
+      if seen.withdrawRequestedAt != 0 { return Self.refusal(.closeRequested) }
+      let balance = min(seen.balance, deep.balance)
+      guard step.claimed == seen.totalClaimed, balance > seen.totalClaimed else { return Self.refusal(.amountNotIncreasing) }
+      guard order.voucher.amount <= balance else { return Self.refusal(.amountExceedsDeposit) }
+      // What was captured is claimed again, or comes back by itself, before it can be charged a second time.
+      if case .closed(let record)? = ledger.closeResult(order.id), let captured = record.channel?.captured, captured > seen.totalClaimed {
+        return .unavailable
+      }
+      guard gas.take(step.channel.payer, at: .now()) else { return .unavailable }
+      let account = ChannelAccount(deposit: balance, settled: seen.totalClaimed, block: head.number, blockHash: head.hash)
+      do throws(Refusal) {
+        let entry = try ledger.awaited { () throws(Refusal) in try ledger.adopted(order, account, at: .now()) }
+        return await ledger.isDurable(entry) ? .settled : .unknown
+      } catch { return .declined(error) }
+    } catch { return .unavailable }
   }
 
   // MARK: deposits
@@ -173,6 +209,9 @@ extension EscrowDesk {
   func stepBatch(_ view: ChannelView, _ stored: StoredChannel) async throws(ChainError) -> Progress {
     let seen = try await readBatch(stored, view.id)
     if seen.totalClaimed > view.booked { return try await bookClaimed(view, stored) }
+    if view.phase == .open, seen.withdrawRequestedAt == 0, let amount = wish(of: view.id) {
+      return try await giveBack(.part(amount), view, stored, seen)
+    }
     guard let schedule = schedule(of: view) else { return .done }
     switch schedule.batchDuty(of: view, seen.standing, at: .now()) {
     case .nothing where !hasToResettle(view.id) || seen.totalClaimed >= view.booked: return .done
@@ -181,6 +220,42 @@ extension EscrowDesk {
     case .nothing, .settle: return try await submitBatch(view, stored, seen, isClose: false)
     case .close: return try await submitBatch(view, stored, seen, isClose: true)
     }
+  }
+
+  // MARK: parts
+
+  /// How often a channel is looked after for what its payer wants back.
+  private static var wishRounds: Int { 8 }
+
+  /// Gives a part of what is left of a channel back to its payer; the channel goes on.
+  func giveBack(_ id: Digest32, wanted amount: UInt128) async -> SettlementWord {
+    guard note(wish: amount, of: id) else { return .unavailable }
+    defer { endWish(of: id) }
+    for round in 0..<Self.wishRounds where !Task.isCancelled {
+      guard ledger.channel(id)?.phase == .open else { return Self.refusal(.channelFinalized) }
+      guard let task = attend(id, isAsked: true) else { break }
+      await task.value
+      if returned(id) != nil { return .settled }
+      await Self.pause(round)
+    }
+    // What is on its way then goes on.
+    return ledger.channel(id)?.returning == nil ? Self.refusal(.depositFailed) : .unknown
+  }
+
+  /// Submits what gives a part back.
+  private func giveBack(_ errand: BatchErrand, _ view: ChannelView, _ stored: StoredChannel, _ seen: BatchStanding) async throws(ChainError) -> Progress {
+    guard case .part(let amount) = errand, view.inFlight == 0, view.account.deposit > amount, view.account.deposit - amount >= view.budget,
+      let transaction = try? ChannelTransaction.batch(
+        errand, view.claimed.signed(of: view.id), charged: view.debited, channel: stored.channel, standing: seen, escrow: stored.escrow),
+      case .call(let to, let data) = transaction.means
+    else { return .done }
+    do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter.address) } catch {
+      guard case .reverted = error else { throw error }
+      return .done
+    }
+    guard case .part(let returned) = errand else { return .done }
+    let outcome = await submitter.submit(.channel(view.id, isClose: false, voucher: view.claimed.amount, returning: returned), to: to, data: data)
+    return try await take(outcome, view, stored, isClose: false, nil)
   }
 
   private func submitBatch(
@@ -220,6 +295,7 @@ extension EscrowDesk {
     let isPaid = seen.isSwept || ChannelTransaction.paysOut(receipt.logs, of: stored.channel, escrow: stored.escrow)
     guard seen.totalClaimed <= view.booked || isPaid else { return try abandon(view) }
     note(resettled: view.id)
+    if ledger.channel(view.id)?.returning != nil { note(returned: receipt.transactionHash, of: view.id) }
     guard isClose else { return try await book(view, seen, receipt.transactionHash) }
     let refunded = view.account.deposit - min(view.account.deposit, seen.balance)
     return try await end(view, captured: seen.totalClaimed, refunded: refunded, receipt.transactionHash)

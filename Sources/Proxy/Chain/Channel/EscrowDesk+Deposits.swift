@@ -24,6 +24,8 @@ extension EscrowDesk {
     case .deposit(let step): return await deposit(order, step)
     case .close(let channel): return await close(order, channel)
     case .question(let question): return await ask(question)
+    case .giveBack(let channel, let amount): return await giveBack(channel, wanted: amount)
+    case .adoption(let step, let channel): return await adopt(step, channel)
     }
   }
 
@@ -62,6 +64,7 @@ extension EscrowDesk {
       if let question = step.question, let word = await refusal(by: question) { return word }
       if case .hash(let hash) = step.transaction.means, let word = await waitUntilSeen(hash) { return word }
       if let word = await simulate(step) { return word }
+      if step.escrow.rules == .batch, !gas.take(step.channel.payer, at: .now()) { return .unavailable }
       do throws(Refusal) {
         order.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(order.payment, at: .now()) }
       } catch { return .declined(error) }
@@ -109,8 +112,7 @@ extension EscrowDesk {
           reverts.note(step.depositor)
           return await release(order, Self.refusal(.transactionReverted, receipt.transactionHash))
         }
-        keep(.call(to: to, data: data), of: step, receipt)
-        return await complete(order, step, receipt)
+        return await complete(order, step, receipt, by: .call(to: to, data: data))
       case .displaced, .failed(.reverted): break
       case .failed(.stopped), .failed(.ledgerUnavailable): return .unknown
       case .failed: return wasSubmitted ? .unknown : await release(order, .unavailable)
@@ -133,10 +135,6 @@ extension EscrowDesk {
     // What has code can tell a simulation from the chain.
     guard let code = try? await rpc.code(of: step.depositor) else { return true }
     return !code.isEmpty
-  }
-
-  private func keep(_ funding: Funding, of step: ChannelStep, _ receipt: TransactionReceipt) {
-    if step.transaction.step == .open { keep(funding, of: step.transaction.channelID, in: receipt.blockNumber) }
   }
 
   /// By a transaction of the payer's.
@@ -166,8 +164,7 @@ extension EscrowDesk {
           if isSponsored { reverts.note(step.depositor, isSponsored: true) }
           return await release(order, Self.refusal(.transactionReverted, hash))
         }
-        keep(.raw(raw), of: step, receipt)
-        return await complete(order, step, receipt)
+        return await complete(order, step, receipt, by: .raw(raw))
       case .absent:
         if await rpc.isPast(SignedTempoTransaction.end(of: raw), confirmations: plan.confirmations) {
           // One node may be behind another.
@@ -291,12 +288,26 @@ extension EscrowDesk {
 
   // MARK: what it comes to
 
-  /// Reads the channel that a deposit has made, and tells the ledger.
+  /// Reads the channel that a deposit has made, and tells the ledger. What has opened one is kept once the ledger knows that one.
+  private func complete(
+    _ order: SettlementOrder, _ step: ChannelStep, _ receipt: TransactionReceipt?, by funding: Funding? = nil
+  ) async -> SettlementWord {
+    let word = await complete(order, step, receipt)
+    if case .settled = word, step.transaction.step == .open, let receipt, let funding {
+      keep(funding, of: step.transaction.channelID, in: receipt.blockNumber)
+    }
+    return word
+  }
+
   private func complete(_ order: SettlementOrder, _ step: ChannelStep, _ receipt: TransactionReceipt?) async -> SettlementWord {
     let stored = StoredChannel(escrow: step.escrow, channel: step.channel)
     let id = step.transaction.channelID
     for round in 0..<Self.lagLimit where !Task.isCancelled {
       do throws(ChainError) {
+        // What was added to a channel that was closed meanwhile went back with it, or lies there: there is nothing here to add it to.
+        if step.transaction.step == .topUp, ledger.channel(id) == nil, ledger.availability == .selling {
+          return await release(order, Self.refusal(.channelFinalized, receipt?.transactionHash))
+        }
         if let receipt {
           let isAsSaid = try await isAsSaid(step, stored, receipt)
           if !isAsSaid { return await release(order, Self.refusal(.transactionMismatch, receipt.transactionHash)) }
@@ -390,7 +401,7 @@ extension EscrowDesk {
     } catch { return .unknown }
   }
 
-  private static func refusal(_ error: ChannelError, _ transaction: Digest32? = nil) -> SettlementWord {
+  static func refusal(_ error: ChannelError, _ transaction: Digest32? = nil) -> SettlementWord {
     // What is told of it is the channel's rule; chain and payer are named by x402 alone.
     .refused(SettlementRefusal(reason: .transactionFailed, chain: 0, payer: .zero, transaction: transaction, channel: error))
   }

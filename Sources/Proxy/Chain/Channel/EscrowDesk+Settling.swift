@@ -138,6 +138,8 @@ extension EscrowDesk {
   }
 
   func abandon(_ view: ChannelView) throws(ChainError) -> Progress {
+    // What was to go back lies there still, or not: the next look says so.
+    if ledger.channel(view.id)?.returning != nil { note(view.id, isUnconfirmed: true) }
     do { _ = try ledger.abandoned(channel: view.id, at: .now()) } catch { throw .ledgerUnavailable }
     return .again
   }
@@ -153,7 +155,7 @@ extension EscrowDesk {
       let sight = try await read(stored, view.id, atBlock: head)
       guard case .standing(let standing) = sight, standing.deposit < view.account.deposit else { return .failed("a call of the escrow would be undone: \(ChannelRevert.amountExceedsDeposit.rawValue)") }
       let account = view.account.renewed(by: standing, lowersDeposit: true)
-      do { _ = try ledger.observed(view.id, account, lowersDeposit: true, at: .now()) } catch { throw .ledgerUnavailable }
+      do { _ = try ledger.observed(view.id, account, lowering: view.account, at: .now()) } catch { throw .ledgerUnavailable }
       return .again
     case .invalidSignature:
       // A contract that signs may change its mind; lower vouchers, or what is settled, are all there is then.
@@ -270,7 +272,9 @@ extension EscrowDesk {
   private func findEnding(
     _ view: ChannelView, _ stored: StoredChannel, through newest: UInt64
   ) async throws(ChainError) -> (captured: UInt128, refunded: UInt128)? {
-    let oldest = min(max(view.account.block, stoodAt(view.id) ?? 0), newest)
+    // A node that lags may have shown it standing in a block before the one that was the newest elsewhere.
+    let stood = stoodAt(view.id).map { $0 - min($0, Self.reorganisationDepth) } ?? 0
+    let oldest = min(max(view.account.block, stood), newest)
     var last = newest
     for _ in 0..<Self.pieceLimit {
       let first = max(oldest, last - min(last, Self.pieceSpan - 1))

@@ -33,19 +33,21 @@ extension EscrowDesk {
     forgetOthers(than: Set(channels.map(\.id)), at: head.number)
     if escrow.rules == .batch { noteDelays(of: channels) }
     // What was taken back before this program began is not on the chain either.
-    let mayHaveFallen = isReorganised || watch.head == nil
+    let miss = UnreadChannel.Miss(isReorganised: isReorganised, mayHaveFallen: isReorganised || watch.head == nil)
     guard let told = await told(&watch, channels, head.number, isReorganised: isReorganised) else { return false }
     let interval = Duration.seconds(Int64(clamping: gracePeriod / (watch.speaks ? 4 : 8)))
     let due = channels.filter { view in
+      if let unread = unread(view.id) { return unread.until <= now }
       // What was taken back may be an opening, a settlement, or the request of a close.
-      told.contains(view.id) || isUnconfirmed(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
+      return told.contains(view.id) || isUnconfirmed(view.id) || view.phase == .suspended || isReorganised || isUnread(view.id, for: interval, at: now)
     }
-    let isComplete = await readAll(due, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
+    let isComplete = await readAll(due, miss, head, since: now)
+    if isComplete { note(missed: miss) }
     if isComplete {
       watch.head = head
       watch.cursor = head.number
     }
-    // Also where one of them could not be read: the others' closes wait for nobody.
+    // Also where the chain could not be asked until the end: closes that are known wait for nobody.
     await startWhatIsDue()
     return isComplete
   }
@@ -89,61 +91,107 @@ extension EscrowDesk {
 
   // MARK: reading
 
-  /// Reads channels, a few at once; false where one of them could not be read.
+  /// What a look at one channel has come to.
+  private enum Seen {
+    case read
+    /// There was an answer, and it says nothing.
+    case unreadable
+    case unanswered
+    /// The ledger takes nothing, or the program is about to end.
+    case stopped
+  }
+
+  /// Reads channels, a few at once. One that cannot be read is set apart, and keeps nobody from the others.
+  ///
+  /// - Returns: false where the chain could not be asked until the end.
   private func readAll(
-    _ views: [ChannelView], isReorganised: Bool, mayHaveFallen: Bool, _ head: (number: UInt64, hash: Digest32)
+    _ views: [ChannelView], _ miss: UnreadChannel.Miss, _ head: (number: UInt64, hash: Digest32), since now: Instant
   ) async -> Bool {
-    await withTaskGroup(of: Bool.self) { group in
-      var failures = 0
+    await withTaskGroup(of: (id: Digest32, seen: Seen).self) { group in
       var rest = views[...]
+      var silent: [Digest32] = []
+      var silence = 0
+      var isOver = false
       for _ in 0..<Self.readWidth {
         guard let view = rest.popFirst() else { break }
-        group.addTask { await self.renew(view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head) }
+        group.addTask { (view.id, await self.renew(view, miss, head)) }
       }
-      while let isRead = await group.next() {
-        if !isRead { failures += 1 }
-        // A channel that cannot be read keeps nobody from the others; a node that does not answer does.
-        guard failures < Self.readWidth, !Task.isCancelled, let view = rest.popFirst() else { continue }
-        group.addTask { await self.renew(view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head) }
+      while let (id, seen) = await group.next() {
+        switch seen {
+        case .read: silence = 0
+        case .unreadable: note(unread: id, miss, isAnswered: true, at: now)
+        case .unanswered:
+          silent.append(id)
+          silence += 1
+        case .stopped: isOver = true
+        }
+        // So many in a row: either they are strange, or nobody answers at all.
+        if silence >= Self.readWidth, !isOver {
+          isOver = await !rpc.isAnswering
+          silence = 0
+        }
+        guard !isOver, !Task.isCancelled, let view = rest.popFirst() else { continue }
+        group.addTask { (view.id, await self.renew(view, miss, head)) }
       }
-      return failures == 0 && rest.isEmpty
+      guard !isOver, rest.isEmpty else { return false }
+      guard !silent.isEmpty else { return true }
+      guard await rpc.isAnswering else { return false }
+      for id in silent { note(unread: id, miss, isAnswered: false, at: now) }
+      return true
     }
   }
 
+  /// How often a channel is read anew that is changed while it is being read.
+  private static var renewLimit: Int { 3 }
+
   /// Reads one channel, and tells the ledger what is new.
-  private func renew(
-    _ view: ChannelView, isReorganised: Bool, mayHaveFallen: Bool, _ head: (number: UInt64, hash: Digest32)
-  ) async -> Bool {
-    guard let stored = StoredChannel(view.descriptor) else { return true }
+  private func renew(_ former: ChannelView, _ miss: UnreadChannel.Miss, _ head: (number: UInt64, hash: Digest32)) async -> Seen {
+    var view = former
+    var miss = miss
+    if let unread = unread(view.id) { miss.add(unread.miss) }
     do throws(ChainError) {
-      let now = Instant.now()
-      if stored.escrow.rules == .batch {
-        try await renewBatch(view, stored, isReorganised: isReorganised, head, at: now)
-        note(read: view.id, at: now)
-        return true
-      }
-      switch try await readUsable(stored, view.id, view) {
-      case .standing(let standing):
-        note(standing: view.id, at: head.number)
-        let isLess = standing.deposit < view.account.deposit || standing.settled < view.booked
-        guard mayHaveFallen, isLess else {
-          try await take(standing, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
-          break
+      for _ in 0..<Self.renewLimit {
+        guard let stored = StoredChannel(view.descriptor) else { return .read }
+        let now = Instant.now()
+        if try await hasRead(view, stored, miss, head, at: now) {
+          note(read: view.id, at: now)
+          return .read
         }
-        let sure = try await readSurely(stored, view.id, standing, at: head.number)
-        try await take(sure, view, isReorganised: isReorganised, mayHaveFallen: mayHaveFallen, head)
-      case .absent:
-        if try await isOpeningGone(view) {
-          try await vanish(view, at: now)
-        } else {
-          // Tempo's escrow forgets what is closed; another one that does not know it is not up to date.
-          guard stored.escrow.rules == .tempoV2 else { throw .unreachable }
-          if view.phase == .open { _ = try? ledger.beginClose(view.handle, cause: .forced, voucher: nil, at: .now()) }
-        }
+        guard let newer = ledger.channel(view.id) else { return .read }
+        view = newer
       }
-      note(read: view.id, at: now)
+      return .unanswered
+    } catch {
+      switch error {
+      case .unreadable, .reverted: return .unreadable
+      case .ledgerUnavailable, .stopped: return .stopped
+      default: return .unanswered
+      }
+    }
+  }
+
+  /// Reads one channel, and tells the ledger what is new; false where the ledger has learnt something else meanwhile.
+  private func hasRead(
+    _ view: ChannelView, _ stored: StoredChannel, _ miss: UnreadChannel.Miss, _ head: (number: UInt64, hash: Digest32), at now: Instant
+  ) async throws(ChainError) -> Bool {
+    if stored.escrow.rules == .batch { return try await renewBatch(view, stored, miss, head, at: now) }
+    switch try await readUsable(stored, view.id, view) {
+    case .standing(let standing):
+      note(standing: view.id, at: head.number)
+      let isLess = standing.deposit < view.account.deposit || standing.settled < view.booked
+      guard miss.mayHaveFallen, isLess else { return try await take(standing, view, miss, head, isSure: false) }
+      let sure = try await readSurely(stored, view.id, standing, at: head.number)
+      return try await take(sure, view, miss, head, isSure: true)
+    case .absent:
+      if try await isOpeningGone(view) {
+        try await vanish(view, at: now)
+      } else {
+        // Tempo's escrow forgets what is closed; another one that does not know it is not up to date.
+        guard stored.escrow.rules == .tempoV2 else { throw .unreadable }
+        if view.phase == .open { _ = try? ledger.beginClose(view.handle, cause: .forced, voucher: nil, at: .now()) }
+      }
       return true
-    } catch { return false }
+    }
   }
 
   /// Reads a channel at a block: a node that lags behind does not have it, and says so.
@@ -159,19 +207,25 @@ extension EscrowDesk {
     return sure
   }
 
+  /// Tells the ledger how a channel stands.
+  ///
+  /// - Parameter isSure: whether it was read at a block, so that less than what is known is believed where blocks may have been taken back.
+  /// - Returns: false where the ledger has learnt something else meanwhile.
   private func take(
-    _ standing: ChannelStanding, _ view: ChannelView, isReorganised: Bool, mayHaveFallen: Bool, _ head: (number: UInt64, hash: Digest32)
-  ) async throws(ChainError) {
+    _ standing: ChannelStanding, _ view: ChannelView, _ miss: UnreadChannel.Miss, _ head: (number: UInt64, hash: Digest32), isSure: Bool
+  ) async throws(ChainError) -> Bool {
     note(present: view.id)
     // After a reorganisation it rests on the newest block, at which it was seen.
-    let isMoved = isReorganised || view.phase == .suspended
-    let lowersDeposit = isMoved || mayHaveFallen
+    let isMoved = miss.isReorganised || view.phase == .suspended
+    let lowersDeposit = isMoved || isSure
     let account = view.account.renewed(by: standing, lowersDeposit: lowersDeposit, at: isMoved ? head : nil)
     do {
-      if account != view.account { _ = try ledger.observed(view.id, account, lowersDeposit: lowersDeposit, at: .now()) }
+      if account != view.account { _ = try ledger.observed(view.id, account, lowering: lowersDeposit ? view.account : nil, at: .now()) }
+      // What was deposited while the chain was asked is not known to what it has said.
+      if lowersDeposit, let newer = ledger.channel(view.id), newer.account.deposit > account.deposit { return false }
       if view.phase == .suspended { _ = try ledger.suspend(view.id, false, at: .now()) }
     } catch { throw .ledgerUnavailable }
-    if mayHaveFallen, standing.settled < view.booked { note(toResettle: view.id) }
+    if miss.mayHaveFallen, standing.settled < view.booked { note(toResettle: view.id) }
     // What is on its way was made when nothing pressed.
     if standing.closeRequestedAt != 0, view.underWay != nil { await submitter.hasten(view.id) }
     // Answered at once, whatever else is under way.
@@ -179,6 +233,7 @@ extension EscrowDesk {
       notices.tell(.channelForced(channel: HexData.text(view.id)))
       do { _ = try ledger.beginClose(view.handle, cause: .forced, voucher: nil, at: .now()) } catch { throw .ledgerUnavailable }
     }
+    return true
   }
 
   /// A channel's opening was taken back: nothing is sold on it until it is there again, and what deposited is sent once more.

@@ -41,6 +41,8 @@ final class EscrowDesk: Sendable {
     var pauses: [Digest32: ChannelPause] = [:]
     /// When channels were read last.
     var readAt: [Digest32: Instant] = [:]
+    /// Channels that could not be read though the chain can be asked.
+    var unread: [Digest32: UnreadChannel] = [:]
     /// What opened channels, by channel, and the block that it was in.
     var fundings: [Digest32: (funding: Funding, block: UInt64)] = [:]
     /// Channels with a deposit that is not as deep as is asked for.
@@ -56,6 +58,9 @@ final class EscrowDesk: Sendable {
     var rejected: [Digest32: UInt128] = [:]
     /// Channels that operators want settled whatever their schedule says.
     var asked: Set<Digest32> = []
+    /// What payers want back of channels that stay open, and what did so last, with its transaction.
+    var wishes: [Digest32: UInt128] = [:]
+    var returned: [Digest32: Digest32] = [:]
     /// The numbers of channels' next refunds.
     var refundNonces: [Digest32: UInt128] = [:]
     var watch: Task<Void, Never>?
@@ -71,11 +76,14 @@ final class EscrowDesk: Sendable {
   let ledger: Ledger
   /// Whose deposits have cost gas and brought nothing.
   let reverts: PaidReverts
+  /// What payers may have us spend on gas (batch-settlement).
+  let gas: GasAllowances
   let notices: ChainNotices
   private let held = Mutex(State())
 
   init(
-    _ escrow: SessionEscrow, plan: ChainPlan, rpc: ChainRPC, submitter: ChainSubmitter, ledger: Ledger, reverts: PaidReverts, notices: ChainNotices
+    _ escrow: SessionEscrow, plan: ChainPlan, rpc: ChainRPC, submitter: ChainSubmitter, ledger: Ledger, reverts: PaidReverts, gas: GasAllowances,
+    notices: ChainNotices
   ) {
     self.escrow = escrow
     self.plan = plan
@@ -83,17 +91,26 @@ final class EscrowDesk: Sendable {
     self.submitter = submitter
     self.ledger = ledger
     self.reverts = reverts
+    self.gas = gas
     self.notices = notices
   }
 
   /// How the escrow stands; nil while its grace period is not known, or not every channel was looked at since the start.
-  var state: EscrowState? {
+  var state: EscrowState? { state(of: nil) }
+
+  /// The same for one of its channels: one that cannot be read is not watched, whatever the others are.
+  func state(of channel: Digest32?) -> EscrowState? {
     held.withLock { held in
       guard let gracePeriod = held.gracePeriod, let lastLook = held.lastLook else { return nil }
-      let freshness = min(.seconds(Int64(clamping: gracePeriod / 4)), Self.longestFreshness)
-      return EscrowState(escrow: escrow, gracePeriod: gracePeriod, isWatched: Instant.now() - lastLook < freshness)
+      let freshness = Self.freshness(gracePeriod)
+      let now = Instant.now()
+      let isRead = held.unread.isEmpty || channel.flatMap { held.unread[$0] }?.isApart(at: now, freshness) != true
+      return EscrowState(escrow: escrow, gracePeriod: gracePeriod, isWatched: isRead && now - lastLook < freshness)
     }
   }
+
+  /// How long the last look may be ago.
+  private static func freshness(_ gracePeriod: UInt64) -> Duration { min(.seconds(Int64(clamping: gracePeriod / 4)), longestFreshness) }
 
   /// Why no sessions are sold, in words; nil where they are, or the first look is not over.
   var fault: String? { held.withLock { $0.fault } }
@@ -164,12 +181,67 @@ final class EscrowDesk: Sendable {
 
   func note(refundNonce nonce: UInt128, of id: Digest32) { held.withLock { $0.refundNonces[id] = nonce } }
 
+  /// What a channel's payer wants back while it stays open; nil where he wants nothing, or has it.
+  func wish(of id: Digest32) -> UInt128? { held.withLock { held in held.returned[id] == nil ? held.wishes[id] : nil } }
+
+  /// Begins to look after a payer's wish; false where there is another one.
+  func note(wish amount: UInt128, of id: Digest32) -> Bool {
+    held.withLock { held in
+      guard held.wishes[id] == nil else { return false }
+      held.wishes[id] = amount
+      held.returned[id] = nil
+      return true
+    }
+  }
+
+  func endWish(of id: Digest32) { held.withLock { $0.wishes[id] = nil } }
+
+  /// A transaction has given back what was wished for.
+  func note(returned transaction: Digest32, of id: Digest32) { held.withLock { $0.returned[id] = transaction } }
+
+  /// The transaction that gave the last part of a channel back; nil where none has since the last wish.
+  func returned(_ id: Digest32) -> Digest32? { held.withLock { $0.returned[id] } }
+
   /// Whether a channel was not read for a time, or never.
   func isUnread(_ id: Digest32, for time: Duration, at now: Instant) -> Bool {
     held.withLock { held in held.readAt[id].map { now - $0 >= time } ?? true }
   }
 
-  func note(read id: Digest32, at now: Instant) { held.withLock { $0.readAt[id] = now } }
+  func note(read id: Digest32, at now: Instant) {
+    held.withLock { held in
+      held.readAt[id] = now
+      held.unread[id] = nil
+    }
+  }
+
+  /// What is kept of a channel that could not be read; nil of others.
+  func unread(_ id: Digest32) -> UnreadChannel? { held.withLock { $0.unread[id] } }
+
+  /// A channel could not be read by a look.
+  func note(unread id: Digest32, _ miss: UnreadChannel.Miss, isAnswered: Bool, at now: Instant) {
+    let limit = Duration.seconds(Int64(clamping: max(1, gracePeriod / 16)))
+    let isNews = held.withLock { held in
+      var unread = held.unread[id] ?? UnreadChannel(since: now, isUnseen: held.readAt[id] == nil)
+      let freshness = Self.freshness(held.gracePeriod ?? SessionEscrow.leastGracePeriod)
+      unread.fail(miss, isAnswered: isAnswered, at: .now(), limit: limit)
+      held.unread[id] = unread
+      return unread.isApart(at: .now(), freshness)
+    }
+    if isNews { notices.tell(.channelUnreadable(channel: HexData.text(id))) }
+  }
+
+  /// What a look has to take into account is not forgotten for channels that cannot be read just now.
+  func note(missed miss: UnreadChannel.Miss) {
+    held.withLock { held in for id in held.unread.keys { held.unread[id]?.miss.add(miss) } }
+  }
+
+  /// How many channels are set apart, since they cannot be read.
+  var unreadableCount: Int {
+    held.withLock { held in
+      let freshness = Self.freshness(held.gracePeriod ?? SessionEscrow.leastGracePeriod)
+      return held.unread.values.count { $0.isApart(at: .now(), freshness) }
+    }
+  }
 
   func note(_ id: Digest32, isUnconfirmed: Bool) {
     held.withLock { held in
@@ -214,6 +286,7 @@ final class EscrowDesk: Sendable {
   func forgetOthers(than ids: Set<Digest32>, at head: UInt64) {
     held.withLock { held in
       held.readAt = held.readAt.filter { ids.contains($0.key) }
+      held.unread = held.unread.filter { ids.contains($0.key) }
       held.pauses = held.pauses.filter { ids.contains($0.key) }
       held.fundings = held.fundings.filter { ids.contains($0.key) && $0.value.block + Self.reorganisationDepth > head }
       held.unconfirmed.formIntersection(ids)
@@ -221,6 +294,7 @@ final class EscrowDesk: Sendable {
       held.gone = held.gone.filter { ids.contains($0.key) }
       held.suspendedAt = held.suspendedAt.filter { ids.contains($0.key) }
       held.rejected = held.rejected.filter { ids.contains($0.key) }
+      held.returned = held.returned.filter { ids.contains($0.key) }
       held.refundNonces = held.refundNonces.filter { ids.contains($0.key) }
       held.resettled.formIntersection(ids)
     }
@@ -351,7 +425,7 @@ final class EscrowDesk: Sendable {
     case absent
   }
 
-  /// Reads a channel. What cannot be read is no answer: `unreachable`.
+  /// Reads a channel. What cannot be read is no answer: `unreadable`.
   ///
   /// - Parameter block: an earlier one than the newest.
   func read(_ stored: StoredChannel, _ id: Digest32, atBlock block: UInt64? = nil) async throws(ChainError) -> Sight {
@@ -367,7 +441,7 @@ final class EscrowDesk: Sendable {
     do throws(ChannelError) {
       return .standing(try ChannelStanding(returned: answer, of: stored.channel, rules: rules))
     } catch {
-      guard error == .channelNotFound else { throw .unreachable }
+      guard error == .channelNotFound else { throw .unreadable }
       return .absent
     }
   }
