@@ -216,8 +216,11 @@ extension ConfigurationReader {
     if !chains.isEmpty, route.pricer != nil {
       table.report(.conflict, "rails", expected: "\"prepaid\" alone: prices that are asked for are not sold on chains yet")
     }
-    if route.selector == .mcp, chains.contains(where: { if case .x402 = $0 { false } else { true } }) || !chains.isEmpty && prices.contains(where: \.isMetered) {
-      table.report(.conflict, "rails", expected: "\"prepaid\", and \"x402\" with prices per call: calls of MCP are sold by nothing else")
+    if route.selector == .mcp, !chains.isEmpty, prices.contains(where: \.isMetered) {
+      table.report(.conflict, "rails", expected: "\"prepaid\" alone, or prices per call: calls of MCP that are metered are sold by nothing else")
+    }
+    if route.selector == .mcp, route.intents.contains(.charge), chains.contains(where: { if case .x402 = $0 { false } else { true } }) {
+      table.report(.conflict, "sell", expected: "[\"session\"]: calls of MCP are sold by sessions over channels, and charged by \"prepaid\" and \"x402\" alone")
     }
     // What is metered is sold by x402 up to a maximum.
     let isMetered = prices.contains(where: \.isMetered)

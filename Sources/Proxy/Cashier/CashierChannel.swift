@@ -33,8 +33,15 @@ extension Cashier {
   /// Whether a request without content manages a channel, by its credential's action.
   func managesChannel(_ request: borrowing PaidRequest, _ credential: Credential) -> Bool {
     switch credential.payload["action"]?.stringValue {
-    case "topUp", "close": true
     case "open", "voucher": Self.asksForNothing(request)
+    default: Self.managesChannel(credential)
+    }
+  }
+
+  /// Whether a credential manages a channel, whatever its request is.
+  static func managesChannel(_ credential: Credential) -> Bool {
+    switch credential.payload["action"]?.stringValue {
+    case "topUp", "close": true
     default: false
     }
   }

@@ -37,12 +37,23 @@ extension Cashier {
     if let refused = refusedByRate(request, index) { return CallVerdict(verdict: .answer(refused)) }
     do throws(PaymentError) {
       let credential = try Credential(reading: object, field: nil)
+      if Self.isOfChannel(credential) {
+        let manages = Self.managesChannel(credential)
+        return CallVerdict(verdict: resolve(request, index, credential, isAlone: manages, at: now), manages: manages)
+      }
       let payload = try? PrepaidPayload(parsing: credential.payload, intent: credential.challenge.intent, source: credential.source)
       let manages = payload?.isManagement ?? false
       return CallVerdict(verdict: resolve(request, index, credential, isAlone: manages, at: now), manages: manages)
     } catch {
       return CallVerdict(verdict: .answer(failed(request, index, error.problem, detail: error.detail, at: now)))
     }
+  }
+
+  /// Whether what pays for a call is a credential of a session over channels: `object`, or where that is nil what stands in the request's fields.
+  func isPaidByChannel(_ request: borrowing PaidRequest, _ object: JSONObject?) -> Bool {
+    if let object { return (try? Credential(reading: object, field: nil)).map { Self.isOfChannel($0) } ?? false }
+    guard case .token(let range, let field) = PresentedCredential(request.octets, request.head) else { return false }
+    return (try? Credential.parse(UnsafeRawBufferPointer(rebasing: request.octets[range]), field: field)).map { Self.isOfChannel($0) } ?? false
   }
 
   /// Decides about a call that carries a payment of x402.

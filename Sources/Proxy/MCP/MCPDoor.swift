@@ -211,21 +211,28 @@ extension Worker {
       let payment = read.payment(message, in: content)
       if payment != nil || request.head.pointee.paysByX402 {
         // Before the cashier is asked, who would claim what nobody settles then.
-        guard !read.isBatch else {
-          return Cashier.CallVerdict(
-            verdict: .answer(cashier.problem(.badRequest, detail: "What is paid on a chain is not called in a batch. Send it alone.")))
-        }
+        guard !read.isBatch else { return Self.refusedInBatch(cashier) }
         request.question = read.question(message, in: content)
       }
-      if case .fields = dialect { return Cashier.CallVerdict(verdict: cashier.admit(request, at: wall)) }
+      if case .fields = dialect {
+        guard !read.isBatch || !cashier.isPaidByChannel(request, nil) else { return Self.refusedInBatch(cashier) }
+        return Cashier.CallVerdict(verdict: cashier.admit(request, at: wall))
+      }
       request.isCall = true
       if let payment { return Cashier.CallVerdict(verdict: cashier.admitCall(request, paying: payment, at: wall)) }
       do throws(MCPError) {
-        return cashier.admitCall(request, try read.credential(message, in: content), at: wall)
+        let credential = try read.credential(message, in: content)
+        if read.isBatch, let credential, cashier.isPaidByChannel(request, credential) { return Self.refusedInBatch(cashier) }
+        return cashier.admitCall(request, credential, at: wall)
       } catch {
         return Cashier.CallVerdict(verdict: .answer(cashier.malformedCredential(request, place, error.detail, at: wall)))
       }
     }
+  }
+
+  /// 400 for a call in a batch whose payment might have to wait for a chain: nothing was claimed.
+  private static func refusedInBatch(_ cashier: borrowing Cashier) -> Cashier.CallVerdict {
+    Cashier.CallVerdict(verdict: .answer(cashier.problem(.badRequest, detail: "What is paid on a chain is not called in a batch. Send it alone.")))
   }
 
   /// Gives back what the calls of a request have paid that goes nowhere.
@@ -266,7 +273,8 @@ extension Worker {
       forward(index, asked.octets, asked.whole)
     case .answer(let reply): answer(index, reply)
     case .pending(let pending): awaitOthers(index, pending)
-    case .collectBody, .awaitPrice, .awaitSettlement, .paid:
+    case .awaitSettlement(let order): awaitSettlement(index, asked.octets, order)
+    case .collectBody, .awaitPrice, .paid:
       // What manages a session is answered; anything else carries a message.
       if case .paid(var exchange) = verdict { _ = cashier.finish(&exchange, .upstreamFailed(beforeHead: true), at: wall) }
       connection.pointee.mcp?.isTranslated = true

@@ -18,12 +18,14 @@ enum MCPReply {
     {
       return RPCReply.paymentRequired(call.identifier, required)
     }
-    guard answer.status == 200, call.manages, case .call(let target) = call.subject else {
+    guard answer.status == 200 || answer.status == 204, call.manages, case .call(let target) = call.subject else {
       return error(call.identifier, answer, presentsCredential: call.presentsCredential)
     }
     let receipt = lines(answer.fields, of: "payment-receipt").first.flatMap { RPCCredential.receipt($0) }
     let object = receipt.flatMap { try? JSON.parse($0) }?.objectValue
-    return RPCReply.management(call.identifier, target.kind, text: String(decoding: answer.body, as: UTF8.self), receipt: object)
+    // An answer of channels has no content: its receipt says it all.
+    let text = answer.body.isEmpty ? object.map { JSON.serialize(.object($0)) } ?? [] : answer.body
+    return RPCReply.management(call.identifier, target.kind, text: String(decoding: text, as: UTF8.self), receipt: object)
   }
 
   /// The error that a problem document stands for.
