@@ -47,7 +47,8 @@ public struct ChainPaymentOrder: Sendable {
   public var expires: Timestamp
   /// The challenge that is paid, where there is one; claimed with the payment.
   public var challengeID: Digest32?
-  /// What going on after a restart needs, opaque to the ledger; at most `LedgerLimit.proofOctets`. Dropped once the money has arrived.
+  /// What going on after a restart needs, opaque to the ledger; at most `LedgerLimit.proofOctets`. Dropped once the money has arrived, but for
+  /// what opened a channel.
   public var proof: [UInt8]
   /// The channel that it opens or tops up, where it is no payment for a request: nothing is expected to arrive by it, nor issued.
   public var deposit: EscrowDeposit?

@@ -149,6 +149,14 @@ extension Ledger {
     }
   }
 
+  /// Finds the proof of the payment that opened a channel, for as long as payments are kept; looks at every payment.
+  public func openingProof(of channel: Digest32) -> [UInt8]? {
+    state.withLock { state in
+      guard state.availability != .unavailable else { return nil }
+      return state.payments.values.first { $0.channel == channel && $0.state == .served && !$0.proof.isEmpty }?.proof
+    }
+  }
+
   /// Lists channels in the order in which they were opened, from the `offset`-th on.
   public func channels(_ selection: ChannelSelection = .all, from offset: Int = 0, limit: Int = 1_000) -> [ChannelView] {
     let found = state.withLock { $0.availability == .unavailable ? [] : $0.channelList(selection) }

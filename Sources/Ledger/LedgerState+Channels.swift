@@ -151,11 +151,11 @@ extension LedgerState {
 
   /// Marks a deposit as used up by the entry that follows.
   private mutating func useUp(deposit id: Digest32, transaction: Digest32?, at now: Timestamp) {
-    if case .open(let order) = payments[id]?.deposit { openings[order.id] = nil }
+    // What opened a channel is sent again where the chain takes it back.
+    if case .open(let order) = payments[id]?.deposit { openings[order.id] = nil } else { payments[id]?.proof = [] }
     close(payment: id)
     if let transaction { payments[id]?.transaction = transaction }
     payments[id]?.deposit = nil
-    payments[id]?.proof = []
     useUp(id, as: .served, at: now)
   }
 

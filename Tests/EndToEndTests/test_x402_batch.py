@@ -567,6 +567,9 @@ def test_a_part_of_what_is_left_goes_back(stage, contract):
     assert stage.node.rpc("eth_getTransactionReceipt", told["transaction"])["status"] == "0x1"
     assert contract.call("channels", payer.id) == (DEPOSIT - 4000, PRICE) and stage.token.call("balanceOf", payer.account.address) == units + 4000
     assert stage.received == received + PRICE
+    # Who asks again at once got no answer: it goes back once.
+    assert refusal(payer.send(payer.payment("refund", payer.voucher(PRICE), amount="4000"))) == "channel_busy"
+    assert contract.call("channels", payer.id) == (DEPOSIT - 4000, PRICE)
     # It goes on, with less.
     assert payer.pay().status_code == 200
     value = payer.payment("voucher", payer.voucher(2 * PRICE + 5000), offer_of(stage, "/dear/a"))
@@ -711,6 +714,28 @@ def test_a_deposit_that_a_reorganisation_takes(stage, contract, node, drop):
     value = payer.payment("voucher", payer.voucher(2 * PRICE))
     poll(lambda: payer.send(value).status_code == 200, WATCH_SECONDS, "an end of the suspension")
     assert channel_of(stage, payer.account)["state"] == "open"
+
+
+def test_a_deposit_that_a_reorganisation_takes_while_nobody_looks(stage, contract, node):
+    """No node has it any more: it is sent once more."""
+    payer = Payer(stage)
+    settle_all(stage)
+    node.hold()
+    answer = stage.sending(payer.depositing(), "/batch/a")
+    (waiting,) = poll(lambda: stage.pooled, what="a transaction")
+    node.mine()
+    assert answer.result(timeout=60).status_code == 200
+    payer.signed = PRICE
+    stage.farebox.kill()
+    node.reorganise(1, drop=[waiting])
+    assert contract.call("channels", payer.id) == (0, 0)
+    stage.farebox.start()
+    poll(lambda: stage.pooled, WATCH_SECONDS, "the transaction again")
+    node.release()
+    poll(lambda: contract.call("channels", payer.id) == (DEPOSIT, 0), WATCH_SECONDS, "the deposit again")
+    value = payer.payment("voucher", payer.voucher(2 * PRICE))
+    poll(lambda: payer.send(value).status_code == 200, WATCH_SECONDS, "an end of the suspension")
+    settle_all(stage)
 
 
 def test_a_claim_that_a_reorganisation_takes_is_booked_once(stage, contract, node):

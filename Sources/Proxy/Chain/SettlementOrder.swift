@@ -159,6 +159,9 @@ extension SettlementOrder {
     entry = AwaitedEntry(lsn: view.changed, epoch: epoch)
   }
 
+  /// What a proof says is submitted, handed on, or observed; nil where it cannot be read.
+  static func means(of proof: [UInt8]) -> SettlementMeans? { (try? JSON.parse(proof))?.objectValue.flatMap { means($0) } }
+
   private static func means(_ object: JSONObject) -> SettlementMeans? {
     let hash = object["hash"]?.stringValue.flatMap { HexData.digest($0) }
     if let to = object["to"]?.stringValue.flatMap({ Address($0) }), let data = object["data"]?.stringValue.flatMap({ Base64URL.decode($0) }) {

@@ -122,6 +122,7 @@ extension MCPExchange {
     reply.fields = MCPReply.fields + MCPReply.kept(answer.fields, withChallenge: tellsStatus)
     // What concerns payment is told in the message, as a server of MCP would tell it; a failure of ours or the upstream's keeps its status.
     switch answer.status {
+    case 204: reply.status = 200
     case 400, 402, 403, 409, 410, 414, 422: if !tellsStatus { reply.status = 200 }
     default: break
     }

@@ -229,6 +229,7 @@ extension EscrowDesk {
 
   /// Gives a part of what is left of a channel back to its payer; the channel goes on.
   func giveBack(_ id: Digest32, wanted amount: UInt128) async -> SettlementWord {
+    if hasReturned(amount, of: id) { return .settled }
     guard note(wish: amount, of: id) else { return .unavailable }
     defer { endWish(of: id) }
     for round in 0..<Self.wishRounds where !Task.isCancelled {
@@ -295,7 +296,7 @@ extension EscrowDesk {
     let isPaid = seen.isSwept || ChannelTransaction.paysOut(receipt.logs, of: stored.channel, escrow: stored.escrow)
     guard seen.totalClaimed <= view.booked || isPaid else { return try abandon(view) }
     note(resettled: view.id)
-    if ledger.channel(view.id)?.returning != nil { note(returned: receipt.transactionHash, of: view.id) }
+    note(returned: receipt.transactionHash, of: view.id)
     guard isClose else { return try await book(view, seen, receipt.transactionHash) }
     let refunded = view.account.deposit - min(view.account.deposit, seen.balance)
     return try await end(view, captured: seen.totalClaimed, refunded: refunded, receipt.transactionHash)

@@ -236,6 +236,16 @@ extension EscrowDesk {
     return true
   }
 
+  /// What opened a channel before this program began.
+  private func formerFunding(of id: Digest32) -> Funding? {
+    guard let proof = ledger.openingProof(of: id), let means = SettlementOrder.means(of: proof) else { return nil }
+    switch means {
+    case .call(let to, let data): return .call(to: to, data: data)
+    case .transaction(let raw, _): return .raw(raw)
+    case .hash, .none: return nil
+    }
+  }
+
   /// A channel's opening was taken back: nothing is sold on it until it is there again, and what deposited is sent once more.
   func vanish(_ view: ChannelView, at now: Instant) async throws(ChainError) {
     let since = note(vanished: view.id, at: now)
@@ -250,7 +260,7 @@ extension EscrowDesk {
         return
       }
     } catch { throw .ledgerUnavailable }
-    guard view.phase != .closing, view.underWay == nil, let funding = funding(of: view.id) else { return }
+    guard view.phase != .closing, view.underWay == nil, let funding = funding(of: view.id) ?? formerFunding(of: view.id) else { return }
     switch funding {
     case .raw(let raw): try? await rpc.send(raw)
     case .call(let to, let data):

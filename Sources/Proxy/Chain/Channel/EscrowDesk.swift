@@ -31,6 +31,14 @@ final class EscrowDesk: Sendable {
     case raw([UInt8])
   }
 
+  /// A part of a channel that went back: what was charged then, and by which transaction.
+  private struct Returned {
+    let transaction: Digest32
+    let amount: UInt128
+    let debited: UInt128
+    let time = Instant.now()
+  }
+
   private struct State {
     var gracePeriod: UInt64?
     /// When the last complete look began.
@@ -58,9 +66,9 @@ final class EscrowDesk: Sendable {
     var rejected: [Digest32: UInt128] = [:]
     /// Channels that operators want settled whatever their schedule says.
     var asked: Set<Digest32> = []
-    /// What payers want back of channels that stay open, and what did so last, with its transaction.
+    /// What payers want back of channels that stay open, and what went back last.
     var wishes: [Digest32: UInt128] = [:]
-    var returned: [Digest32: Digest32] = [:]
+    var returned: [Digest32: Returned] = [:]
     /// The numbers of channels' next refunds.
     var refundNonces: [Digest32: UInt128] = [:]
     var watch: Task<Void, Never>?
@@ -196,11 +204,20 @@ final class EscrowDesk: Sendable {
 
   func endWish(of id: Digest32) { held.withLock { $0.wishes[id] = nil } }
 
-  /// A transaction has given back what was wished for.
-  func note(returned transaction: Digest32, of id: Digest32) { held.withLock { $0.returned[id] = transaction } }
+  /// A transaction has ended that may have given a part of a channel back.
+  func note(returned transaction: Digest32, of id: Digest32) {
+    guard let view = ledger.channel(id), let amount = view.returning else { return }
+    held.withLock { $0.returned[id] = Returned(transaction: transaction, amount: amount, debited: view.debited) }
+  }
 
   /// The transaction that gave the last part of a channel back; nil where none has since the last wish.
-  func returned(_ id: Digest32) -> Digest32? { held.withLock { $0.returned[id] } }
+  func returned(_ id: Digest32) -> Digest32? { held.withLock { $0.returned[id]?.transaction } }
+
+  /// Whether the same went back a moment ago, with nothing charged since: who asks again got no answer.
+  func hasReturned(_ amount: UInt128, of id: Digest32) -> Bool {
+    guard let last = held.withLock({ $0.returned[id] }), last.amount == amount, Instant.now() - last.time < .seconds(300) else { return false }
+    return ledger.channel(id)?.debited == last.debited
+  }
 
   /// Whether a channel was not read for a time, or never.
   func isUnread(_ id: Digest32, for time: Duration, at now: Instant) -> Bool {
@@ -221,7 +238,7 @@ final class EscrowDesk: Sendable {
   func note(unread id: Digest32, _ miss: UnreadChannel.Miss, isAnswered: Bool, at now: Instant) {
     let limit = Duration.seconds(Int64(clamping: max(1, gracePeriod / 16)))
     let isNews = held.withLock { held in
-      var unread = held.unread[id] ?? UnreadChannel(since: now, isUnseen: held.readAt[id] == nil)
+      var unread = held.unread[id] ?? UnreadChannel(since: now, isUnseen: held.readAt[id] == nil && miss.mayHaveFallen)
       let freshness = Self.freshness(held.gracePeriod ?? SessionEscrow.leastGracePeriod)
       unread.fail(miss, isAnswered: isAnswered, at: .now(), limit: limit)
       held.unread[id] = unread
@@ -467,22 +484,5 @@ final class EscrowDesk: Sendable {
     let deep = try await readConfirmed(stored, id)
     note(id, isUnconfirmed: newest.deposit > deep.deposit)
     return newest.limited(to: max(deep.deposit, view?.account.deposit ?? 0))
-  }
-}
-
-extension EscrowDesk.Sight {
-  /// What lies in the escrow, in base units; 0 where there is no channel.
-  var deposit: UInt128 {
-    switch self {
-    case .standing(let standing): standing.deposit
-    case .absent: 0
-    }
-  }
-
-  /// The same with a deposit that is not above what counts; none where nothing does.
-  func limited(to deposit: UInt128) -> EscrowDesk.Sight {
-    guard case .standing(var standing) = self, deposit > 0 else { return .absent }
-    standing.deposit = min(standing.deposit, deposit)
-    return .standing(standing)
   }
 }

@@ -23,7 +23,7 @@ struct UnreadChannel {
 
   /// Since when it could not be read.
   let since: Instant
-  /// Whether nothing is known of it since this program began.
+  /// Whether it was there before this program began, and nothing is known of it since.
   let isUnseen: Bool
   var miss = Miss()
   private(set) var answers = 0
