@@ -33,7 +33,7 @@ extension ConfigurationReader {
   private func checkOrder(_ table: TableReader, _ route: Settings.Route) {
     if !route.rails.contains(where: { if case .x402 = $0 { true } else { false } }) {
       // Rails that are wrong were reported.
-      guard !table.has("rails") || route.rails == [.prepaid] else { return }
+      guard !route.rails.isEmpty else { return }
       table.report(.conflict, "settlement", expected: "\"x402\" among the rails: its exact payments are what can be settled afterwards")
     } else if !route.upgrades.isEmpty {
       table.report(.conflict, "settlement", expected: "no upgrade: a connection that is switched cannot be withheld until it is paid for")
