@@ -56,7 +56,7 @@ extension ConfigurationReader {
     for key in ["price", "models", "minimum", "maximum"] where table.has(key) {
       table.report(.conflict, key, expected: "prices in [route.calls]", advice: "every other message of an MCP endpoint is free")
     }
-    for key in ["digest", "digest-limit", "upgrade", "grpc-status", "free-methods", "settle", "settle-limit", "refund-broken", "refund-left"] where table.has(key) {
+    for key in ["digest", "digest-limit", "upgrade", "grpc-status", "free-methods", "settle", "settle-limit", "refund-broken", "refund-left", "settlement"] where table.has(key) {
       table.report(.conflict, key, expected: "a route of type = \"http\"")
     }
   }

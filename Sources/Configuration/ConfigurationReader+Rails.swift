@@ -35,7 +35,7 @@ extension ConfigurationReader {
   /// Makes the keys known where nothing is sold.
   static func skipRails(_ table: TableReader) {
     _ = table.node("rails")
-    for key in ["upto", "batch", "sign-in", "bazaar", "memo", "split"] { _ = table.node(key) }
+    for key in ["upto", "batch", "proof", "sign-in", "bazaar", "memo", "split"] { _ = table.node(key) }
   }
 
   /// Reads the rails of a priced route; after its intents, and before what follows from them.
@@ -59,6 +59,19 @@ extension ConfigurationReader {
     if !table.has("rails"), table.boolean("batch") == true {
       table.report(.conflict, "batch", expected: "\"x402\" among the rails: batch-settlement is a scheme of x402")
     }
+  }
+
+  /// Reads whether requests cost nothing but a proof of who asks: a charge of Tempo's, and nothing else, has one.
+  func readProof(_ table: TableReader, _ route: inout Settings.Route) {
+    guard table.boolean("proof") == true else { return }
+    guard route.proof else {
+      guard table.has("price") else { return table.report(.conflict, "proof", expected: "a price of 0 per request beside it") }
+      return
+    }
+    route.intents = .charge
+    // Rails that are wrong were reported.
+    guard !route.rails.isEmpty, !route.rails.allSatisfy({ if case .tempo = $0 { true } else { false } }) else { return }
+    table.report(.conflict, "proof", expected: "rails = [\"tempo:CHAIN\"] alone: by nothing else a payer proves who he is")
   }
 
   /// Reads whether requests are also paid by the vouchers of channels.

@@ -42,7 +42,7 @@ extension ConfigurationReader {
     checkUpgrade(table, route)
     Self.checkPricer(table, route)
     readVolume(table, &route)
-    Self.readSettlement(table, &route)
+    readSettlement(table, &route)
     Self.readUsage(table, &route)
     Self.checkUsage(table, route.prices)
     route.description = table.string("description", expected: Self.descriptionExample, where: Self.isDescription)
@@ -209,6 +209,13 @@ extension ConfigurationReader {
         table.report(.conflict, key, expected: "a price in words: this one is asked for")
       }
       if let pricer = readPricer(table, words), let price = adopt(pricer, table, &route) { route.offer = .priced(price) }
+    } else if let words, table.boolean("proof") == true {
+      if let price = Price(nothing: words, currencies: settings.currencies) {
+        route.offer = .priced(price)
+        route.proof = true
+      } else {
+        table.report(.conflict, "proof", expected: "price = \"0 \(settings.currencies.first?.symbol ?? "USDC") per request\": who pays proves by that who he is")
+      }
     } else if let words, let price = price(table, "price", words), let price = bounded(table, price, bounds, isShared: hasModels) {
       route.offer = .priced(price)
     }
@@ -224,6 +231,7 @@ extension ConfigurationReader {
     }
     readIntents(table, &route)
     readRails(table, &route)
+    readProof(table, &route)
     readExtensions(table, &route)
     readSplits(table, &route)
     readDeposits(table, route.price, &route)
@@ -277,7 +285,7 @@ extension ConfigurationReader {
   /// Reports keys that a free route has no use for: whoever wrote one most likely meant to sell.
   private func reportPaidOnly(_ table: TableReader) {
     for key in ["merchant", "sell", "free-methods", "digest", "digest-limit", "payment-authorization", "charge-status", "idle-timeout",
-      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum", "rails", "upto", "batch", "sign-in", "bazaar",
+      "hold-timeout", "minimum-deposit", "suggested-deposit", "max-in-flight", "minimum", "maximum", "rails", "upto", "batch", "proof", "sign-in", "bazaar",
       "memo", "split"] where table.has(key) {
       table.report(.conflict, key, expected: "a priced route: this one is free")
     }

@@ -1,7 +1,7 @@
 extension Settings.Settlement {
   /// What differs from the defaults, in words; empty where nothing does.
   var terms: String {
-    var words = ""
+    var words = order == .after ? "; x402's exact payments are settled after the answer, which is withheld until then" : ""
     if isAtEnd { words += "; paid for when the response is whole (withheld up to \(limit) octets)" }
     let standard = isAtEnd ? Refund.all : .share
     if broken != standard { words += "; \(broken.words) goes back when the upstream breaks off" }

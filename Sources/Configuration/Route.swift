@@ -30,6 +30,8 @@ extension Settings {
     public var upto: UInt128?
     /// Whether what is sold per request is also paid by x402's scheme batch-settlement, on the chains that take its channels.
     public var batch = false
+    /// Whether requests cost nothing, and are answered to who proves which account on Tempo is his.
+    public var proof = false
     /// What of a charge on a chain goes to others than the merchant, in order.
     public var splits: [Split] = []
     /// The memo that a payer's transfer to the merchant must have on Tempo.

@@ -11,6 +11,16 @@ extension Settings {
       case all
     }
 
+    /// When an exact payment of x402 is settled.
+    public enum Order: Sendable, Hashable {
+      /// Before the upstream is asked.
+      case upfront
+      /// When the upstream has answered with what costs something; the answer is withheld until then.
+      case after
+    }
+
+    /// When exact payments of x402 are settled.
+    public var order = Order.upfront
     /// Whether responses of at most `limit` octets are withheld until they are whole, and paid for then; longer ones, and event
     /// streams, are paid for at the head.
     public var isAtEnd = false

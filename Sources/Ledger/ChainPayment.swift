@@ -52,6 +52,8 @@ public struct ChainPaymentOrder: Sendable {
   public var proof: [UInt8]
   /// The channel that it opens or tops up, where it is no payment for a request: nothing is expected to arrive by it, nor issued.
   public var deposit: EscrowDeposit?
+  /// Of a promise: whether its answer is withheld until it has settled, so that one that cannot is forgotten and not lost.
+  public var isWithheld = false
 
   public init(
     id: Digest32, request: Digest32, payer: String, recipient: String = "", presented: Digest32 = Digest32(), name: Digest32? = nil, amount: UInt128,

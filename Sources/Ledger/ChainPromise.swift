@@ -27,6 +27,10 @@ public struct ChainPromiseView: Sendable, Equatable {
   public let payer: String
   /// The most that may be settled, in base units.
   public let maximum: UInt128
+  /// Whether the answer is withheld until it has settled.
+  public let isWithheld: Bool
+  /// What its payer calls it, together with who he is; nil: nothing.
+  public let name: Digest32?
   /// What was used, in base units; 0 before it has been served.
   public let amount: UInt128
   public let currency: String
@@ -49,6 +53,7 @@ struct ChainPromise {
   var name: Digest32?
   var payer: String
   var maximum: UInt128
+  var isWithheld: Bool
   var amount: UInt128 = 0
   var currency: UInt8
   var merchant: UInt32
@@ -62,6 +67,8 @@ struct ChainPromise {
 
   /// Marks, in a record's state, those whose payer has a name for them.
   static var namedMark: UInt8 { 0x40 }
+  /// Marks those whose answers are withheld until they have settled.
+  static var withheldMark: UInt8 { 0x20 }
 
   /// How long after it has run out a promise for which nothing was served is forgotten: clocks differ.
   static var grace: Duration { .seconds(60) }
@@ -108,6 +115,21 @@ extension Ledger {
   /// - Throws: `unknownPayment` where it is not being served, `tooMany(.proofOctets)`, `overflow` above the maximum, `unavailable`.
   public func owe(_ amount: UInt128, promise id: Digest32, epoch: UInt32, proof: [UInt8], at now: Timestamp) throws(Refusal) -> LSN {
     try debit { (state) throws(Refusal) in try state.owe(amount, promise: id, epoch: epoch, proof: proof, at: now) }
+  }
+
+  /// The same for an answer that is withheld until the promise's whole maximum has settled: the answer is kept by the same entry, and forgotten
+  /// with the promise where that cannot settle.
+  ///
+  /// - Throws: `tooMany(.outcomes)` too, where the answer cannot be kept: nothing is owed then.
+  public func owe(
+    withheld outcome: StoredOutcome, as key: OutcomeKey, promise id: Digest32, epoch: UInt32, proof: [UInt8], at now: Timestamp
+  ) throws(Refusal) -> LSN {
+    try debit { (state) throws(Refusal) in try state.owe(withheld: outcome, as: key, promise: id, epoch: epoch, proof: proof, at: now) }
+  }
+
+  /// Says that an answer that was withheld has left: where too much is kept, of this one the rest is forgotten.
+  public func delivered(_ key: OutcomeKey, at now: Timestamp) {
+    try? apply { (state) throws(Refusal) in state.delivered(key, at: now) }
   }
 
   /// Forgets a promise for which nothing was served, since its payer cannot keep it; false where it is not there any more.

@@ -117,11 +117,15 @@ extension Ledger {
   /// - Parameters:
   ///   - voucher: the one that its payer closes it with; kept for whoever closes it on the chain. The first one stays.
   ///   - claim: the challenge of the credential that closes it; `ClosedSession.claim` has it later.
+  ///   - onlyAtRest: whether nothing is to be stopped for it.
+  /// - Throws: `channelBusy` where something is in flight that is not to be stopped; `sessionClosed`, `wrongBudgetSource`, `unavailable`.
   public func beginClose(
     _ handle: SessionHandle, cause: CloseCause, voucher: AcceptedVoucher?, claim: (id: Digest32, expires: Timestamp)? = nil,
-    at now: Timestamp
+    onlyAtRest: Bool = false, at now: Timestamp
   ) throws(Refusal) -> LSN {
-    try apply { (state) throws(Refusal) in try state.beginClose(handle, cause: cause, voucher: voucher, claim: claim, at: now) }
+    try apply { (state) throws(Refusal) in
+      try state.beginClose(handle, cause: cause, voucher: voucher, claim: claim, onlyAtRest: onlyAtRest, at: now)
+    }
   }
 
   /// Books the end of a channel on its chain, and keeps what became of it for 24 hours. Once is enough.

@@ -168,6 +168,7 @@ extension LedgerState {
     free(name: payment.name, of: id)
     redo.removeRecord(RecordKey(.payment, id))
     if let challenge = payment.challengeID { free(challenge) }
+    discard(promise: id, at: now)
     lose(promise: id, at: now)
     let words = EntryWords(cause: Self.isName(cause) ? cause : "other", chain: ChainWords(of: payment, id: id))
     return append(line(.paymentFailed, of: payment, at: now), words: words)

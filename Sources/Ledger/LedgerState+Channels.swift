@@ -377,11 +377,13 @@ extension LedgerState {
   // MARK: close
 
   mutating func beginClose(
-    _ handle: SessionHandle, cause: CloseCause, voucher: AcceptedVoucher?, claim: (id: Digest32, expires: Timestamp)?, at now: Timestamp
+    _ handle: SessionHandle, cause: CloseCause, voucher: AcceptedVoucher?, claim: (id: Digest32, expires: Timestamp)?, onlyAtRest: Bool,
+    at now: Timestamp
   ) throws(Refusal) -> LSN {
     guard availability != .unavailable else { throw .unavailable }
     let index = try slot(handle)
     guard balances[index].phase != .vacant else { throw .sessionClosed }
+    guard !onlyAtRest || balances[index].phase == .closing || balances[index].inFlight == 0 else { throw .channelBusy }
     guard let channel = channel(slot: index), var more = details[index] else { throw .wrongBudgetSource }
     if let voucher { try Self.check(voucher) }
     let isFirst = balances[index].phase != .closing

@@ -213,6 +213,11 @@ extension LedgerState {
       outcome.head = []
       outcome.body = nil
     }
+    keep(outcome, for: key, at: now)
+  }
+
+  /// Keeps an outcome as it is.
+  mutating func keep(_ outcome: StoredOutcome, for key: OutcomeKey, at now: Timestamp) {
     if let known = outcomes[key.key]?.outcome { outcomeOctets -= known.octetCount }
     let expires = (now > clock ? now : clock) + Self.answerRetention
     outcomes[key.key] = OutcomeRecord(request: key.request, outcome: outcome)
@@ -225,6 +230,8 @@ extension LedgerState {
   static var answerRetention: Duration { .seconds(86_400) }
   /// The most octets of stored outcomes in memory, up to which whole ones are kept.
   static var outcomeOctetLimit: Int { 64 << 20 }
+  /// The same for answers that have not left yet, since they are paid for first.
+  static var withheldOctetLimit: Int { 128 << 20 }
 }
 
 /// A settled charge, kept so that it can be refunded by its reference.

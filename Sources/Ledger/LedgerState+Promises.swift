@@ -25,8 +25,8 @@ extension LedgerState {
     let merchant = try merchant(order.merchant)
     currencies[Int(currency)].expected += order.amount
     promises[order.id] = ChainPromise(
-      request: order.request, presented: order.presented, name: order.name, payer: order.payer, maximum: order.amount, currency: currency, merchant: merchant,
-      route: order.route, client: order.client, expires: order.expires, reference: lsn + 1, since: now)
+      request: order.request, presented: order.presented, name: order.name, payer: order.payer, maximum: order.amount, isWithheld: order.isWithheld, currency: currency,
+      merchant: merchant, route: order.route, client: order.client, expires: order.expires, reference: lsn + 1, since: now)
     open(promise: order.id)
     expiries.add(.promise(order.id), at: order.expires + ChainPromise.grace)
     return change(promise: order.id, to: .promised, at: now)
@@ -68,6 +68,33 @@ extension LedgerState {
     guard amount > 0 else { return change(promise: id, to: .kept, at: now) }
     _ = change(promise: id, to: .owed, at: now)
     return submit(id, for: promise, amount, proof: proof, at: now)
+  }
+
+  mutating func owe(
+    withheld outcome: StoredOutcome, as key: OutcomeKey, promise id: Digest32, epoch: UInt32, proof: [UInt8], at now: Timestamp
+  ) throws(Refusal) -> LSN {
+    guard let maximum = promises[id]?.maximum else { throw .unknownPayment }
+    guard outcomeOctets + outcome.octetCount <= Self.withheldOctetLimit, outcomes.count < LedgerLimit.outcomes.most else { throw .tooMany(.outcomes) }
+    let entry = try owe(maximum, promise: id, epoch: epoch, proof: proof, at: now)
+    keep(outcome, for: key, at: now)
+    // The answer is not there without what is owed for it, nor the other way round.
+    return max(entry, advance(at: now))
+  }
+
+  mutating func delivered(_ key: OutcomeKey, at now: Timestamp) {
+    guard outcomeOctets > Self.outcomeOctetLimit, case .stored(let outcome)? = outcome(key), outcome.body != nil else { return }
+    store(outcome, for: key, at: now)
+    _ = advance(at: now)
+  }
+
+  /// Forgets a withheld promise that cannot be settled, and its answer: nobody has got it.
+  mutating func discard(promise id: Digest32, at now: Timestamp) {
+    guard let promise = promises[id], promise.isWithheld, promise.state == .owed else { return }
+    promises[id] = nil
+    free(name: promise.name, of: id)
+    strike(promise: id, of: promise.payer)
+    redo.removeRecord(RecordKey(.promise, id))
+    forget(OutcomeKey(key: promise.name ?? id, request: promise.request))
   }
 
   /// Ends what a payment that has arrived was owed for: it was served before.
@@ -148,7 +175,7 @@ extension LedgerState {
 
   /// Whether a payment is owed for what was served, and may still be settled: whatever a facilitator or a simulation says of it now.
   func isOwed(_ id: Digest32, at now: Timestamp) -> Bool {
-    guard let promise = promises[id], promise.state == .owed else { return false }
+    guard let promise = promises[id], promise.state == .owed, !promise.isWithheld else { return false }
     return now <= promise.expires
   }
 
@@ -211,7 +238,7 @@ extension LedgerState {
   private mutating func write(promise id: Digest32) {
     guard let promise = promises[id] else { return }
     let place = redo.beginRecord(RecordKey(.promise, id))
-    redo.put(promise.state.rawValue | (promise.name == nil ? 0 : ChainPromise.namedMark))
+    redo.put(promise.state.rawValue | (promise.name == nil ? 0 : ChainPromise.namedMark) | (promise.isWithheld ? ChainPromise.withheldMark : 0))
     redo.put(promise.request)
     redo.put(promise.presented)
     if let name = promise.name { redo.put(name) }
@@ -230,7 +257,7 @@ extension LedgerState {
 
   mutating func readPromise(_ reader: inout RecordReader, _ id: Digest32) throws(LedgerError) {
     let marked: UInt8 = try reader.integer()
-    guard let state = ChainPromiseState(rawValue: marked & ~ChainPromise.namedMark) else { throw .malformed(.promise) }
+    guard let state = ChainPromiseState(rawValue: marked & ~(ChainPromise.namedMark | ChainPromise.withheldMark)) else { throw .malformed(.promise) }
     let request = try reader.digest()
     let presented = try reader.digest()
     let name = marked & ChainPromise.namedMark != 0 ? try reader.digest() : nil
@@ -245,8 +272,8 @@ extension LedgerState {
     let since = Timestamp(microseconds: try reader.integer())
     guard Int(merchant) < merchants.count, Int(currency) < currencies.count, amount <= maximum else { throw .malformed(.promise) }
     promises[id] = ChainPromise(
-      request: request, presented: presented, name: name, payer: payer, maximum: maximum, amount: amount, currency: currency, merchant: merchant, route: .none,
-      client: client, expires: expires, reference: reference, state: state, since: since)
+      request: request, presented: presented, name: name, payer: payer, maximum: maximum, isWithheld: marked & ChainPromise.withheldMark != 0, amount: amount,
+      currency: currency, merchant: merchant, route: .none, client: client, expires: expires, reference: reference, state: state, since: since)
     list(promise: id)
     switch state {
     case .promised, .serving:
@@ -261,8 +288,8 @@ extension LedgerState {
   func view(promise id: Digest32) -> ChainPromiseView? {
     guard let promise = promises[id] else { return nil }
     return ChainPromiseView(
-      id: id, request: promise.request, presented: promise.presented, state: promise.state, payer: promise.payer, maximum: promise.maximum, amount: promise.amount,
-      currency: currencies[Int(promise.currency)].code, merchant: merchants[Int(promise.merchant)].name, client: promise.client,
+      id: id, request: promise.request, presented: promise.presented, state: promise.state, payer: promise.payer, maximum: promise.maximum,
+      isWithheld: promise.isWithheld, name: promise.name, amount: promise.amount, currency: currencies[Int(promise.currency)].code, merchant: merchants[Int(promise.merchant)].name, client: promise.client,
       expires: promise.expires, reference: promise.reference, since: promise.since, changed: promise.changed)
   }
 }

@@ -23,9 +23,13 @@ public struct MCPAnswer: Sendable {
     public let outcome: Outcome?
     let range: Range<Int>
     let result: ResultParts?
+    let error: ErrorParts?
     let rootMeta: PaymentMeta?
     fileprivate var receipt: (name: PaymentMember, value: [UInt8])?
     fileprivate var edits = TextEdits()
+
+    /// The error that tells of a settlement; nil where there is none.
+    fileprivate var settledError: ErrorParts? { receipt?.name == .x402Response ? error : nil }
   }
 
   /// A result that is an object, by where its parts stand.
@@ -39,6 +43,16 @@ public struct MCPAnswer: Sendable {
     let capabilities: Range<Int>?
     /// Who may keep the result: of one that was paid for, nobody but the client.
     let cacheScope: Range<Int>?
+  }
+
+  /// An error that is an object, by where its parts stand.
+  struct ErrorParts: Sendable {
+    let range: Range<Int>
+    let isEmpty: Bool
+    /// What says more of it, or `_meta` where that is no object.
+    let meta: PaymentMeta?
+    /// `data` is there and no object.
+    let hasOddData: Bool
   }
 
   public let isBatch: Bool
@@ -55,8 +69,8 @@ public struct MCPAnswer: Sendable {
 
   // MARK: What is added
 
-  /// Puts a receipt, a JSON object, into the `_meta` of a response's result, or what x402 says of a settlement; a response without a result
-  /// gets none.
+  /// Puts a receipt, a JSON object, into the `_meta` of a response's result, or what x402 says of a settlement. An error gets no receipt, but
+  /// what x402 says: in its `data`, or in a `_meta` beside that where it is no object.
   public mutating func addReceipt(_ json: [UInt8], at index: Int, isX402: Bool = false) {
     messages[index].receipt = (isX402 ? .x402Response : .receipt, json)
   }
@@ -141,7 +155,7 @@ public struct MCPAnswer: Sendable {
   public var isUntouched: Bool {
     messages.allSatisfy { message in
       message.edits.isEmpty && message.rootMeta?.isConcerned != true && message.result?.meta?.isConcerned != true
-        && (message.receipt == nil || message.result == nil)
+        && (message.receipt == nil || message.result == nil && message.settledError == nil)
     }
   }
 
@@ -167,9 +181,34 @@ public struct MCPAnswer: Sendable {
           }
         }
       }
+      if let error = message.settledError, let receipt = message.receipt { Self.add(receipt, to: error, scanner, &edits) }
       edits.append(octets, message.range, to: &out)
     }
     if isBatch { out.append(byte: 0x5D) }
+    return out.array()
+  }
+
+  private static func add(
+    _ receipt: (name: PaymentMember, value: [UInt8]), to error: ErrorParts, _ scanner: JSONScanner, _ edits: inout TextEdits
+  ) {
+    let text = metaText(error.meta, receipt, scanner)
+    if let meta = error.meta { return edits.replace(meta.range, text) }
+    edits.insert(error.hasOddData ? "_meta" : "data", text, into: error.range, isEmpty: error.isEmpty)
+  }
+
+  /// A response as it was, with another id; nil where the text is none.
+  public static func renamed(_ octets: UnsafeRawBufferPointer, _ identifier: RPCIdentifier) -> [UInt8]? {
+    let scanner = JSONScanner(text: octets)
+    guard let whole = try? scanner.value(), scanner.isObject(whole) else { return nil }
+    var names = MemberNames(["id"])
+    var edits = TextEdits()
+    do throws(MCPError) {
+      try scanner.forEachMember(of: whole) { member throws(MCPError) in
+        if try names.find(member.name, in: scanner) != nil { edits.replace(member.value, identifier.octets) }
+      }
+    } catch { return nil }
+    var out = ByteBuffer(capacity: octets.count + identifier.octets.count)
+    edits.append(octets, whole, to: &out)
     return out.array()
   }
 
@@ -193,6 +232,7 @@ extension MCPAnswer.Message {
     range = message.range
     identifier = message.kind == .response ? message.identifier ?? .null : nil
     rootMeta = try PaymentMeta(message.meta, in: scanner)
+    error = try MCPAnswer.ErrorParts(message.error, in: scanner)
     guard let range = message.result, scanner.isObject(range) else {
       result = nil
       outcome = message.kind == .response ? (message.error == nil ? .success : .failure) : nil
@@ -216,6 +256,29 @@ extension MCPAnswer.Message {
     } else {
       outcome = .success
     }
+  }
+}
+
+extension MCPAnswer.ErrorParts {
+  /// Reads an error; nil where there is none, or another value stands there.
+  fileprivate init?(_ range: Range<Int>?, in scanner: JSONScanner) throws(MCPError) {
+    guard let range, scanner.isObject(range) else { return nil }
+    var names = MemberNames(["data", "_meta"])
+    var (data, meta): (Range<Int>?, Range<Int>?)
+    var isEmpty = true
+    try scanner.forEachMember(of: range) { member throws(MCPError) in
+      isEmpty = false
+      switch try names.find(member.name, in: scanner) {
+      case 0: data = member.value
+      case 1: meta = member.value
+      default: break
+      }
+    }
+    self.range = range
+    self.isEmpty = isEmpty
+    let read = try PaymentMeta(data, in: scanner)
+    hasOddData = data != nil && read == nil
+    self.meta = if let read { read } else if data == nil { nil } else { try PaymentMeta(meta, in: scanner) }
   }
 }
 

@@ -17,6 +17,17 @@ extension Price {
   }
 }
 
+extension Price {
+  /// Reads the price of what costs nothing, `0 CURRENCY per request`; nil for other words.
+  public init?(nothing words: String, currencies: [Currency]) {
+    let parts = words.split(separator: " ")
+    guard parts.count == 4, parts[0] == "0", parts[2] == "per", parts[3] == "request",
+      let currency = currencies.first(where: { $0.code == parts[1].lowercased() })
+    else { return nil }
+    self.init(currency: currency, parts: [.nothing])
+  }
+}
+
 /// Reads price words, and knows at each failure which word it stood at.
 struct PriceParser {
   private struct Word {

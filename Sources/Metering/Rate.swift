@@ -1,7 +1,7 @@
 /// The price of a number of units, in base units of a currency: 0.01 USDC a megabyte is 10,000 for 1,000,000 octets.
 @frozen
 public struct Rate: Sendable, Hashable {
-  /// What `unitSize` units cost, in base units; at least 1.
+  /// What `unitSize` units cost, in base units; at least 1, but for `nothing`.
   public let amount: UInt128
   /// How many units `amount` buys; a divisor of `ExactCost.denominator`, so that sums stay exact.
   public let unitSize: UInt64
@@ -15,6 +15,11 @@ public struct Rate: Sendable, Hashable {
     self.unitSize = unitSize
     self.unit = unit
   }
+
+  private init(nothing unit: Unit) { (amount, unitSize, self.unit) = (0, 1, unit) }
+
+  /// What a request costs for which nothing is paid, but which needs a proof of who asks.
+  public static let nothing = Rate(nothing: .request)
 
   /// Tells the most units that may be added to `spent` without the sum, rounded up, passing `budget` (base units).
   ///

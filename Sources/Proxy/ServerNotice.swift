@@ -62,7 +62,7 @@ extension ServerNotice.Fault {
     case .upstreamInsecure(.peerCertificate), .upstreamInsecure(.peerCertificateMissing): self = .untrusted
     case .upstreamInsecure: self = .insecure
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown, .upstreamBusy, .upstreamUnavailable,
-      .upstreamWantsPayment, .clientContentUsed, .contentMemoryUsed,
+      .upstreamWantsPayment, .upstreamTooLong, .clientContentUsed, .contentMemoryUsed,
       .descriptorsExhausted, .ledgerUnavailable, .sessionEnded, .notReady, .priceUnknown:
       return nil
     }

@@ -294,6 +294,29 @@ def test_collected_content_is_metered_like_any_other(session, connection):
         assert opened.spent() - before == 5000
 
 
+@pytest.mark.parametrize("path", ["/units/units/7", "/ticks/events/3", "/bounded/chunked/3000"])
+def test_a_metered_answer_is_kept_for_its_key(session, connection, upstream, path):
+    opened = session(path, 1_000_000)
+    headers = {**opened.credential, "Idempotency-Key": "kept-1"}
+    first = fetch(connection, "GET", path, headers)
+    spent, asked = opened.spent(), upstream.count(path)
+    again = fetch(connection, "GET", path, headers)
+    # What was put between the upstream's events is ours, and is not told again.
+    ours = first.body.find(b"event: payment-receipt")
+    assert first.status == again.status == 200 and again.body.rstrip() == (first.body if ours < 0 else first.body[:ours]).rstrip()
+    assert opened.spent() == spent > 0 and upstream.count(path) == asked
+
+
+def test_a_metered_answer_that_is_too_long_to_be_kept_is_not_sold_twice(session, connection, upstream):
+    path = "/bounded/bytes/100000"
+    opened = session(path, 1_000_000)
+    headers = {**opened.credential, "Idempotency-Key": "long-1"}
+    assert fetch(connection, "GET", path, headers).status == 200
+    spent, asked = opened.spent(), upstream.count(path)
+    again = fetch(connection, "GET", path, headers)
+    assert again.status == 409 and again.problem() == "outcome-not-kept" and opened.spent() == spent and upstream.count(path) == asked
+
+
 def test_units_that_are_not_reported_are_told_of(session, connection, farebox):
     def missing():
         return int(re.search(r"usage_missing_total\S* (\d+)", farebox.metrics()).group(1))

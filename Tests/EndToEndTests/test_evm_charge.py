@@ -3,6 +3,8 @@
 import asyncio
 import json
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -304,3 +306,22 @@ def test_wrong_splits_are_told_with_their_place(splitting, tmp_path, old, new, s
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=splitting.farebox.environment)
     assert done.returncode != 0 and said in done.stdout + done.stderr, done.stdout + done.stderr
     assert f"{changed_file}:" in done.stdout + done.stderr
+
+
+def test_an_operators_transaction_for_a_payers_own_is_of_after_its_challenge(stage):
+    """As much went from the payer to the merchant before he was asked: that pays for something else, whatever an operator says."""
+    account = stage.payer(coins=1)
+    earlier = stage.token.run(account, "transfer", stage.merchant.address, PRICE)["transactionHash"]
+    stage.unbooked += PRICE
+    # Beyond what clocks may differ by.
+    time.sleep(125)
+    value = EvmWallet(account).transaction(stage.challenge(), stage.node.rpc)
+    stage.node.hold()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(stage.present, value)
+        (known,) = poll(lambda: [payment for payment in stage.open_payments(account) if payment["state"] == "submitted"], what="the payment")
+        said = stage.farebox.run("payment", "resolve", known["payment"], "--settled", earlier, "--force")
+        assert said.returncode != 0 and "do not show" in said.stderr, said.stderr
+        stage.node.release()
+        assert answer.result(timeout=60).status_code in (200, 503)
+    poll(lambda: not stage.open_payments(account), 30, "the settlement")

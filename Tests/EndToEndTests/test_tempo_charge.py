@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
+from eth_account import Account as Wallet
 from mpp import Receipt
 from mpp.client import Mpp
 from mpp.methods.tempo import TempoAccount
 from mpp.methods.tempo import client as tempo
 
 from chain.contracts import Contract
+from chain.credentials import credential, did
 from chain.node import Node
 from chain.wallet import hexadecimal, new_account
 from harness import SHOP, Farebox, challenge_of, fetch, request_of
@@ -71,6 +74,13 @@ prefix = "/memo/"
 price = "0.001 USDC per request"
 rails = ["tempo:tempo-testnet"]
 memo = "order 7"
+
+[[route]]
+id = "proof"
+prefix = "/proof/"
+price = "0 USDC per request"
+rails = ["tempo:tempo-testnet"]
+proof = true
 """
 
 
@@ -224,3 +234,57 @@ def test_what_no_block_took_is_free_again(shop, payer, node):
         node.release()
         node.heal()
     assert shop.coin.call("balanceOf", payer.address) == 1_000_000
+
+
+# Charges of nothing: a proof of which account asks.
+
+
+def proof(payer, challenge, version="3", chain=MODERATO, signer=None, **changes):
+    """A credential with the proof that mppx's clients sign, or (version 1) the draft's. pympp's client makes none."""
+    values = {"account": payer.address, "challengeId": challenge["id"], "realm": challenge["realm"], **changes}
+    names = {"1": ["challengeId"], "3": ["account", "challengeId", "realm"]}[version]
+    types = {"Proof": [{"name": name, "type": "address" if name == "account" else "string"} for name in names]}
+    domain = {"name": "MPP", "version": version, "chainId": chain}
+    signed = Wallet.sign_typed_data((signer or payer).key, domain, types, {name: values[name] for name in names})
+    return credential(challenge, {"type": "proof", "signature": hexadecimal(signed.signature)}, did(chain, payer.address))
+
+
+def present(shop, path, value):
+    return requests.get(shop.farebox.origin + path, headers={"Authorization": value}, timeout=20)
+
+
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_who_proves_his_account_is_served_for_nothing(shop, upstream, version):
+    account, before, path = new_account(), shop.received, f"/proof/{version}"
+    asked = sum(request["target"] == path for request in list(upstream.requests))
+    challenge = shop.challenge(path)
+    request = request_of(challenge)
+    assert challenge["method"] == "tempo" and request["amount"] == "0" and "feePayer" not in request["methodDetails"] and "supportedModes" not in request["methodDetails"]
+    value = proof(account, challenge, version)
+    response = present(shop, path, value)
+    assert response.status_code == 200, response.text
+    receipt = Receipt.from_payment_receipt(response.headers["payment-receipt"])
+    assert receipt.status == "success" and receipt.method == "tempo" and receipt.reference == challenge["id"]
+    # Once; and no money is anywhere.
+    again = present(shop, path, value)
+    assert again.status_code == 200 and again.content == response.content
+    assert sum(request["target"] == path for request in list(upstream.requests)) == asked + 1 and shop.received == before
+    (known,) = [payment for payment in shop.farebox.command("payment", "list")["payments"] if payment["payer"] == account.address.lower()]
+    assert known["amount"] == "0" and known["state"] == "served"
+    shop.farebox.assert_books_balance()
+
+
+@pytest.mark.parametrize("wrong", [
+    {"signer": new_account()}, {"chain": 1}, {"challengeId": "other"}, {"realm": "other.example"}, {"account": new_account().address}])
+def test_what_proves_nothing_is_not_served(shop, upstream, wrong):
+    path = "/proof/wrong"
+    response = present(shop, path, proof(new_account(), shop.challenge(path), **wrong))
+    assert response.status_code == 402 and not any(request["target"] == path for request in list(upstream.requests))
+
+
+def test_a_proof_is_for_one_request_of_what_costs_nothing(shop):
+    account = new_account()
+    assert present(shop, "/paid/proof", proof(account, shop.challenge("/paid/proof"))).status_code == 402
+    value = proof(account, shop.challenge("/proof/one"))
+    assert present(shop, "/proof/other", value).status_code == 402
+    assert present(shop, "/proof/one", value).status_code == 200 and present(shop, "/proof/other", value).status_code == 409

@@ -502,7 +502,9 @@ def test_a_crash_while_a_refund_is_on_its_way_pays_it_once(stage, contract):
     stage.node.hold()
     answer = stage.sending(refunding, "/batch/a")
     poll(lambda: stage.pooled, what="the refund")
-    assert refusal(payer.send(payer.payment("voucher", payer.voucher(2 * PRICE)))) == "channel_busy"
+    busy = payer.send(payer.payment("voucher", payer.voucher(2 * PRICE)))
+    # It takes the chain's time.
+    assert refusal(busy) == "channel_busy" and int(busy.headers["Retry-After"]) == 5
     stage.farebox.kill()
     with pytest.raises(requests.RequestException):
         answer.result(timeout=20)

@@ -134,12 +134,13 @@ def test_a_payment_buys_one_call_of_what_it_was_made_for(stage, server):
         result = await payer(stage, session).call_tool("search", {"query": "once"})
         assert not result.is_error
         meta = session.sent[-1]["_meta"]
-        # Again, under another id: it has paid, and that is said; with other arguments, or for another tool, it is none.
-        for name, arguments in [("search", {"query": "once"}), ("search", {"query": "other"}), ("fails", {"how": "well"})]:
+        # Again, under another id, it gets the same answer; with other arguments, or for another tool, it buys nothing.
+        again = await session.client.call_tool("search", {"query": "once"}, meta=meta)
+        assert not again.is_error and again.content[0].text == result.content[0]["text"] and again.meta[RESPONSE]["success"]
+        assert again.meta[RESPONSE]["transaction"] == result.payment_response.transaction
+        for name, arguments in [("search", {"query": "other"}), ("fails", {"how": "well"})]:
             error = await challenged(session.client.call_tool(name, arguments, meta=meta), -32000)
             assert error.data["httpStatus"] in (403, 409) and "challenges" not in error.data
-            if arguments == {"query": "once"}:
-                assert error.data[RESPONSE]["success"] and error.data[RESPONSE]["transaction"], error.data
 
     run(stage, body)
     assert stage.received == before + PRICE and server.counts()["search"] == runs + 1
@@ -187,7 +188,8 @@ def test_a_field_pays_for_a_call_too(stage, script):
     assert response.json()["result"]["content"][0]["text"] == "ran" and settlement(response)["success"] and stage.received == before + PRICE
     # Under another id it is the same call, and with other arguments another one.
     again = requests.post(url, json=call("field", id=9), headers={"PAYMENT-SIGNATURE": payment}, timeout=40)
-    assert again.status_code == 409 and settlement(again)["success"]
+    assert again.status_code == 200 and settlement(again)["success"], again.text
+    assert again.json() == {**response.json(), "id": 9} and again.headers["Content-Type"] == "application/json"
     other = call("field")
     other["params"]["arguments"] = {"x": 1}
     assert requests.post(url, json=other, headers={"PAYMENT-SIGNATURE": payment}, timeout=40).status_code == 409
@@ -222,3 +224,32 @@ def test_where_prepaid_comes_first_its_words_are_spoken_and_x402_pays_all_the_sa
     told = post(stage.farebox, paid, "/mixed").json()
     assert told["result"]["content"][0]["text"] == "ran" and told["result"]["_meta"][RESPONSE]["success"]
     assert PAYMENT not in script.seen[-1][1].decode() and stage.received == before + PRICE
+
+
+def test_an_error_of_the_tools_tells_that_the_money_has_moved(stage, script):
+    before, account = stage.received, stage.payer()
+    plain = requests.post(stage.farebox.origin + "/mixed", json=call("broken"), timeout=10)
+    accepted = unpacked(plain.headers["PAYMENT-REQUIRED"])["accepts"][0]
+    paid = call("broken")
+    paid["params"]["_meta"] = {PAYMENT: unpacked(stage.payment(account, accepted=accepted))}
+    script.answers({"jsonrpc": "2.0", "id": 1, "error": {"code": -32050, "message": "out of order", "data": {"part": 7}}})
+    told = post(stage.farebox, paid, "/mixed").json()["error"]
+    assert told["code"] == -32050 and told["data"]["part"] == 7 and told["data"][RESPONSE]["success"] and told["data"][RESPONSE]["transaction"]
+    # It is served for the same payment, and what succeeds is kept.
+    script.answers({"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "ran"}]}})
+    ran = post(stage.farebox, paid, "/mixed").json()
+    seen = len(script.seen)
+    again = post(stage.farebox, {**paid, "id": "other"}, "/mixed").json()
+    assert ran["result"]["content"] == again["result"]["content"] and again["id"] == "other" and again["result"]["_meta"][RESPONSE]["success"]
+    assert len(script.seen) == seen and stage.received == before + PRICE
+
+
+def test_an_answer_that_is_too_long_to_be_kept_is_said_to_have_been_paid(stage, script):
+    before, account = stage.received, stage.payer()
+    plain = requests.post(stage.farebox.origin + "/mixed", json=call("long"), timeout=10)
+    paid = call("long")
+    paid["params"]["_meta"] = {PAYMENT: unpacked(stage.payment(account, accepted=unpacked(plain.headers["PAYMENT-REQUIRED"])["accepts"][0]))}
+    script.answers({"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "x" * 70_000}]}})
+    assert len(post(stage.farebox, paid, "/mixed").json()["result"]["content"][0]["text"]) == 70_000
+    again = post(stage.farebox, paid, "/mixed").json()["error"]
+    assert again["data"]["httpStatus"] == 409 and again["data"][RESPONSE]["success"] and stage.received == before + PRICE

@@ -42,6 +42,9 @@ upstream = "api"
 price = "0.0005 USDC per event"
 rails = ["prepaid", "x402"]
 upto = "0.002 USDC"
+
+[x402]
+payment-identifier = "optional"
 """
 
 
@@ -273,6 +276,33 @@ def test_promises_are_covered_together(own):
     settles(own, before, len(first.result().content) + 10)
 
 
+# Names of payments.
+
+
+def named_so(stage, account, path, name):
+    members = unpacked(payment(stage, account, path))
+    return packed({**members, "extensions": {"payment-identifier": {"info": {"required": False, "id": name}}}})
+
+
+def test_a_name_of_what_was_not_served_is_free_again(own, upstream):
+    """His payer signs anew, under the same name: the first promise was kept by nobody, and is in nobody's way."""
+    account, before, path = payer(own), own.received, f"/units/{time.monotonic_ns()}/units/5"
+    upstream.status = 503
+    assert own.send(named_so(own, account, path, "upto_0123456789abcdef"), path).status_code == 503
+    upstream.status = None
+    assert own.send(named_so(own, account, path, "upto_0123456789abcdef"), path).status_code == 200
+    settles(own, before, 500)
+
+
+def test_a_name_of_what_was_served_and_not_kept_tells_that_it_was_paid(own):
+    account, before, path = payer(own), own.received, f"/units/{time.monotonic_ns()}/bytes/70000"
+    first = own.send(named_so(own, account, path, "upto_fedcba9876543210"), path)
+    assert first.status_code == 200 and len(first.content) == 70_000
+    again = own.send(named_so(own, account, path, "upto_fedcba9876543210"), path)
+    assert again.status_code in (403, 409) and "Retry-After" not in again.headers and told(again)["success"], again.text
+    assert own.served(path) == 1 and own.received == before
+
+
 # Between service and settlement.
 
 
@@ -329,14 +359,14 @@ def test_a_client_that_takes_trailers_is_told_in_one(own):
 # Where a facilitator settles, and what it says is not all there is.
 
 
-def lose_the_answer(stage, facilitator, account, path, **terms):
+def lose_the_answer(stage, facilitator, account, path, kind="lost", **terms):
     """Has the facilitator settle what is owed, and its answer lost; then the proxy is killed and started again."""
     before = stage.received
-    facilitator.fail("lost", 1, "/settle")
+    facilitator.fail(kind, 1, "/settle")
     facilitator.fail("error", 1000, "/settle")
     assert stage.send(payment(stage, account, path, **terms), path).status_code == 200
     poll(lambda: stage.received > before, what="the money")
-    assert [entry["state"] for entry in stage.open_payments(account)] == ["submitted"]
+    poll(lambda: [entry["state"] for entry in stage.open_payments(account)] == ["submitted"], what="its state")
     stage.farebox.kill()
     facilitator.heal()
     stage.farebox.start()
@@ -350,17 +380,54 @@ def test_an_answer_that_was_lost_is_made_up_for_after_a_crash(by_facilitator, fa
     assert not by_facilitator.open_payments(account)
 
 
-def test_what_may_have_landed_is_never_given_up_without_a_node(without_node, facilitator):
+@pytest.mark.parametrize("kind", ["denied", "refusing"])
+def test_what_the_facilitator_denies_and_has_done_is_found(by_facilitator, facilitator, kind):
+    """It settles, and says that it did not: only the chain's word counts."""
+    account, before = payer(by_facilitator), by_facilitator.received
+    facilitator.fail(kind, 1, "/settle")
+    facilitator.fail("error", 1000, "/settle")
+    path = "/units/units/16"
+    assert by_facilitator.send(payment(by_facilitator, account, path), path).status_code == 200
+    settles(by_facilitator, before, 1600, seconds=40)
+    assert not by_facilitator.open_payments(account)
+
+
+def test_what_is_owed_is_lost_when_the_chain_has_said_so_twice(own, node):
+    """The payer takes his money away for good: nothing is given up before his signature has run out in a block, and in the next one."""
+    account, before, path = payer(own, units=60_000), own.received, f"/octets/{time.monotonic_ns()}/slow/1500"
+    value = payment(own, account, path, seconds=74)
+    answer = own.sending(value, path)
+    poll(lambda: own.served(path), what="the request")
+    own.token.run(account, "transfer", own.rich.address, 60_000)
+    assert answer.result(timeout=20).status_code == 200
+    time.sleep(75)
+    node.mine()
+    time.sleep(30)
+    assert own.open_payments(account)
+    deadline = time.monotonic() + 120
+    while own.open_payments(account):
+        assert time.monotonic() < deadline
+        node.mine()
+        time.sleep(2)
+    assert own.received == before and own.booked == own.received - own.unbooked
+    # Who was served for what he took away is not served so again.
+    own.token.run(own.rich, "mint", account.address, 60_000)
+    assert own.send(payment(own, account, path), path).status_code == 402
+
+
+@pytest.mark.parametrize("kind", ["lost", "denied"])
+def test_what_may_have_landed_is_never_given_up_without_a_node(without_node, facilitator, kind):
     """The facilitator says that it cannot be settled, and nobody else can be asked: an operator has to look."""
     stage = without_node
     account, before = payer(stage), stage.received
-    lose_the_answer(stage, facilitator, account, "/units/units/12", seconds=73)
+    lose_the_answer(stage, facilitator, account, "/units/units/12", kind, seconds=73)
     (known,) = stage.open_payments(account)
     # The permit runs out, and the keeper looks once more.
     time.sleep(90)
     assert [entry["state"] for entry in stage.open_payments(account)] == ["submitted"]
     logs = stage.node.rpc("eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest", "address": stage.token.address})
-    (transaction,) = {log["transactionHash"] for log in logs if log["topics"][2:3] and log["topics"][2][-40:] == stage.merchant.address[2:].lower()}
+    parties = [account.address[2:].lower(), stage.merchant.address[2:].lower()]
+    (transaction,) = {log["transactionHash"] for log in logs if [topic[-40:] for topic in log["topics"][1:3]] == parties}
     assert stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction).returncode != 0
     done = stage.farebox.run("payment", "resolve", known["payment"], "--settled", transaction, "--force")
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,20 @@ import Testing
     #expect(fixture.ledger.channel(fixture.channelID(1))?.debited == 200)
   }
 
+  /// A refund stops nothing: what another worker has begun since it was looked at ends first.
+  @Test func aCloseAtRestWaitsForWhatIsInFlight() throws {
+    let fixture = try LedgerFixture(funds: 0)
+    let ledger = fixture.ledger
+    let handle = try open(fixture, voucher: 100)
+    _ = try ledger.begin(handle, paying: 100, by: fixture.voucher(100), at: noon)
+    #expect(throws: Refusal.channelBusy) { try ledger.beginClose(handle, cause: .payer, voucher: nil, onlyAtRest: true, at: noon) }
+    #expect(ledger.channel(fixture.channelID(1))?.phase == .open)
+    _ = try ledger.beginClose(handle, cause: .payer, voucher: nil, at: noon)
+    #expect(ledger.channel(fixture.channelID(1))?.phase == .closing)
+    // It is closed for whoever asks again.
+    _ = try ledger.beginClose(handle, cause: .payer, voucher: nil, onlyAtRest: true, at: noon)
+  }
+
   /// What was claimed before a channel was opened again is booked once.
   @Test func aClosedChannelIsOpenedAgain() throws {
     let fixture = try LedgerFixture(funds: 0)

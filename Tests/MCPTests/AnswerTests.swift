@@ -55,6 +55,33 @@ import Testing
     #expect(try add(error) == error)
   }
 
+  /// Money that has moved is told of also where a call ends with an error (x402's MCP transport).
+  @Test func settlementsGoIntoErrorsToo() throws {
+    let settlement = Array(#"{"success":true}"#.utf8)
+    func add(_ error: String) throws -> String {
+      try answer(#"{"jsonrpc":"2.0","id":1,"error":\#(error)}"#) { read, _ in read.addReceipt(settlement, at: 0, isX402: true) }
+    }
+    func told(_ error: String) -> String { #"{"jsonrpc":"2.0","id":1,"error":\#(error)}"# }
+    let response = #""x402/payment-response":{"success":true}"#
+    #expect(try add(#"{"code":-1,"message":"x"}"#) == told(#"{"data":{\#(response)},"code":-1,"message":"x"}"#))
+    #expect(try add(#"{"code":-1,"data":{"a":1}}"#) == told(#"{"code":-1,"data":{\#(response),"a":1}}"#))
+    #expect(try add(#"{"code":-1,"data":{"x402/payment-response":{"success":false}}}"#) == told(#"{"code":-1,"data":{\#(response)}}"#))
+    #expect(try add(#"{"code":-1,"data":"why"}"#) == told(#"{"_meta":{\#(response)},"code":-1,"data":"why"}"#))
+    #expect(try add(#"{"data":"why","_meta":{"b":2}}"#) == told(#"{"data":"why","_meta":{\#(response),"b":2}}"#))
+    #expect(try add("5") == told("5"))
+  }
+
+  @Test func aKeptResponseIsGivenAnotherID() throws {
+    func renamed(_ text: String, _ id: String) throws -> String? {
+      let request = Array(#"{"jsonrpc":"2.0","id":\#(id),"method":"ping"}"#.utf8)
+      let identifier = request.withUnsafeBytes { MCPRequest.identifier(of: $0) }
+      return Array(text.utf8).withUnsafeBytes { MCPAnswer.renamed($0, identifier) }.map { String(decoding: $0, as: UTF8.self) }
+    }
+    #expect(try renamed(#"{"jsonrpc":"2.0","id":1,"result":{"id":1}}"#, #""a""#) == #"{"jsonrpc":"2.0","id":"a","result":{"id":1}}"#)
+    #expect(try renamed(#"{"result":5,"id":"b"}"#, "7") == #"{"result":5,"id":7}"#)
+    #expect(try renamed("[]", "7") == nil)
+  }
+
   @Test func forgedReceiptsAreTakenOut() throws {
     #expect(
       try answer(

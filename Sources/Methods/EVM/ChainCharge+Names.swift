@@ -47,6 +47,12 @@ extension TempoCharge {
     }
   }
 
+  /// Names the payment of nothing by which the account of `source` is proved for a challenge; nil where that is none.
+  public func id(proofOf challenge: ChallengeTerms, source: String?) -> Digest32? {
+    guard amount == 0, let payer = try? AccountDID.payer(source, chain: chainID) else { return nil }
+    return ChainCharge.id(chain: chainID, payer: payer, proofOf: challenge.hash())
+  }
+
   /// What a transaction is called: one that waits for its fee payer has no hash yet, and is named by what its sender signed.
   func name(of signed: SignedTempoTransaction) -> Digest32 { feePayer ? signed.transaction.signingDigest : signed.hash }
 }

@@ -138,9 +138,11 @@ extension Cashier {
       view.currency == presented.offer.account
     else { return failed(request, index, X402Reason.batchReceiverMismatch, at: now) }
     switch view.phase {
-    case .open: guard view.inFlight == 0, !view.account.isEnding else { return busy(request, index, at: now) }
+    case .open:
+      guard !view.account.isEnding else { return busy(request, index, isClosing: true, at: now) }
+      guard view.inFlight == 0 else { return busy(request, index, at: now) }
     case .suspended: return failed(request, index, X402Reason.batchChannelNotFound, at: now)
-    case .closing: return busy(request, index, at: now)
+    case .closing: return busy(request, index, isClosing: true, at: now)
     }
     let channel = BatchChannel(
       presented.payment.config, charged: view.debited, last: nil, balance: view.account.deposit, totalClaimed: view.account.settled)
@@ -166,17 +168,19 @@ extension Cashier {
         return busy(request, index, at: now)
       }
       return answer
-    case .sessionClosing, .sessionClosed, .channelSuspended, .unknownSession, .sessionExists, .claimInFlight: return busy(request, index, at: now)
+    case .sessionClosing, .sessionClosed: return busy(request, index, isClosing: true, at: now)
+    case .channelSuspended, .unknownSession, .sessionExists, .claimInFlight: return busy(request, index, at: now)
     case .beyondDeposit: return failed(request, index, X402Reason.batchCumulativeExceedsBalance, at: now)
     default: return answer(refusal, request, index, nil, nil, at: now)
     }
   }
 
-  /// 402: another request of the channel has not ended, or the channel is being closed. The same payment may be made again in a moment.
-  private mutating func busy(_ request: borrowing PaidRequest, _ index: RouteIndex, at now: Timestamp) -> Answer {
+  /// 402: another request of the channel has not ended, and the same payment may be made again in a moment; or the channel is being closed, which
+  /// is for its chain to do.
+  private mutating func busy(_ request: borrowing PaidRequest, _ index: RouteIndex, isClosing: Bool = false, at now: Timestamp) -> Answer {
     chainReason = .batchChannelBusy
     var answer = challenge(request, index, .verificationFailed, at: now)
-    answer.fields += Array("Retry-After: 1\r\n".utf8)
+    answer.fields += Array("Retry-After: \(isClosing ? Self.batchRetry : 1)\r\n".utf8)
     return answer
   }
 
@@ -370,7 +374,8 @@ extension Cashier {
     guard chains.gas.take(presented.payment.config.payer, at: now) else { return .answer(problem(.rateLimited, retryAfter: Self.gasRetry)) }
     if let order { return .awaitSettlement(order) }
     do throws(Refusal) {
-      let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: nil, at: now)
+      // Another worker may have begun to serve a voucher of the channel since it was looked at: that is not cut off.
+      let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: nil, onlyAtRest: true, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, isBatch: true, entry: entry))
     } catch { return .answer(answer(error, request, index, presented, at: now)) }
   }

@@ -34,7 +34,7 @@ struct PresentedPayment {
 // or configured by then: money that moved is never asked for again.
 extension Cashier {
   /// Seconds after which a request whose payment is pending may be repeated.
-  private static var pendingRetry: UInt32 { 5 }
+  static var pendingRetry: UInt32 { 5 }
   /// How long money that has arrived and was not served for is kept for the address that brought it: what settled it can be read on its
   /// chain by everybody.
   private static var clientGrace: Duration { .seconds(60) }
@@ -94,7 +94,7 @@ extension Cashier {
         return .answer(telling(view, alreadyPaid(view.reference, challengeID), presented))
       }
       let answer = replay(stored)
-      return .answer(stored.body == nil ? telling(view, answer, presented) : answer)
+      return .answer(stored.body == nil || answer.isMessage ? telling(view, answer, presented) : answer)
     case .writtenOff: return .answer(telling(view, alreadyPaid(view.reference, challengeID), presented))
     }
   }
@@ -115,7 +115,7 @@ extension Cashier {
   }
 
   /// Answers a payment of which more cannot be said now; nothing invites to pay again.
-  private func underWay(_ word: SettlementWord, _ challengeID: String?) -> Answer {
+  func underWay(_ word: SettlementWord, _ challengeID: String?) -> Answer {
     switch word {
     case .unavailable: problem(.railUnavailable, challengeID: challengeID, retryAfter: Self.pendingRetry)
     case .settled, .refused, .declined, .unknown: problem(.paymentPending, challengeID: challengeID, retryAfter: Self.pendingRetry)
@@ -253,13 +253,13 @@ extension Cashier {
   /// Appends what became of an exchange's payment to an answer that is no success; MPP's receipts say nothing of failures.
   func appendSettlement(_ place: UInt32, to fields: inout ByteBuffer, at now: Timestamp) {
     // Of a promise nothing has moved.
-    guard let chain = exchanges[place].chain, case .x402 = chain.dialect, exchanges[place].promise == nil else { return }
+    guard let chain = exchanges[place].chain, case .x402 = chain.dialect, exchanges[place].promise == nil, exchanges[place].withheld == nil else { return }
     appendChainReceipt(place, chain, to: &fields, at: now)
   }
 
   /// Appends the receipt of a payment on a chain: x402's field, or MPP's.
   func appendChainReceipt(_ place: UInt32, _ chain: ChainReceipt, to fields: inout ByteBuffer, at now: Timestamp) {
-    guard exchanges[place].promise == nil else { return }
+    guard exchanges[place].promise == nil, exchanges[place].withheld == nil else { return }
     switch chain.dialect {
     case .x402(let version):
       SettlementResponse(
@@ -270,8 +270,10 @@ extension Cashier {
       guard let ledger else { return }
       let log = ledger.lastCheckpoint
       let record = exchanges[place]
+      // What moved nothing is named by its challenge (draft-tempo-charge-00 "Proof Receipt").
+      let reference = record.amount == 0 ? record.challengeID : chain.transaction.map { HexData.text($0) } ?? String(record.reference)
       let receipt = Receipt(
-        method: method, intent: "charge", timestamp: now, reference: chain.transaction.map { HexData.text($0) } ?? String(record.reference), challengeID: record.challengeID,
+        method: method, intent: "charge", timestamp: now, reference: reference, challengeID: record.challengeID,
         amount: record.amount, currency: record.currency, recipient: record.recipient, resource: record.resourceValue,
         chainID: chain.chain)
       fields.append("Payment-Receipt: ")

@@ -55,7 +55,11 @@ extension Cashier {
     identifier = paymentName(payload)
     let presented = PresentedPayment(dialect: .x402(payload.version), digest: SHA256.hash(JCS.serialize(.object(payload.payment.json))), credential: nil)
     for id in Self.ids(payload, sold) {
-      if let verdict = known(request, index, id, presented, at: now) { return verdict }
+      if let view = ledger?.promise(id), view.isWithheld {
+        if let verdict = goOn(request, index, withheld: view, presented, at: now) { return verdict }
+      } else if let verdict = known(request, index, id, presented, at: now) {
+        return verdict
+      }
     }
     guard !sold.isEmpty else { return .answer(failed(request, index, .methodUnsupported, at: now)) }
     guard let rails = sold.first(where: { payload.match($0.requirements) != nil }), let printer = rails.printer,
@@ -81,7 +85,11 @@ extension Cashier {
       }
       facilitated = content.array()
     }
-    return claim(request, index, offer, charge, presented, facilitated, at: now)
+    // How it was taken first, it goes on.
+    guard routes[Int(index)]?.settlement.order == .after || ledger?.promise(charge.id) != nil else {
+      return claim(request, index, offer, charge, presented, facilitated, at: now)
+    }
+    return withhold(request, index, offer, charge, presented, facilitated, at: now)
   }
 
   /// What a payment may be known as: version 1 does not say which token it is of.
@@ -130,7 +138,7 @@ extension Cashier {
     let presented = PresentedPayment(
       dialect: .mpp(method: credential.challenge.method), digest: SHA256.hash(JCS.serialize(.object(credential.payload))), credential: credential)
     let asked = ChargeRequest(credential.challenge.method, parsing: credential.request)
-    if let id = asked?.id(credential), let verdict = known(request, index, id, presented, at: now) { return verdict }
+    if let id = asked?.id(credential) ?? asked?.id(proof: credential, terms(credential, at: now)), let verdict = known(request, index, id, presented, at: now) { return verdict }
     guard let route = routes[Int(index)], let binding = try? RouteBinding(credential.opaque), isBound(binding, request, route),
       credential.challenge.realm == settings.realm, let quote = asked,
       let sold = soldOnChains(index, at: now).lazy.compactMap({ $0.charges.first { $0.request == quote } }).first
@@ -146,13 +154,16 @@ extension Cashier {
     return claim(request, index, sold.offer, charge, presented, nil, at: now)
   }
 
+  private func terms(_ credential: Credential, at now: Timestamp) -> ChallengeTerms {
+    let expires = credential.expires ?? now
+    return ChallengeTerms(id: credential.challenge.id, realm: credential.challenge.realm, issued: expires - settings.expires, expires: expires)
+  }
+
   /// Checks what needs no network, and signs for the fees where they are ours.
   private func check(
     _ quote: ChargeRequest, _ credential: Credential, _ offer: RouteRails.Offer, at now: Timestamp
   ) throws(ChainChargeError) -> ChainCharge {
-    let expires = credential.expires ?? now
-    let terms = ChallengeTerms(
-      id: credential.challenge.id, realm: credential.challenge.realm, issued: expires - settings.expires, expires: expires)
+    let terms = terms(credential, at: now)
     switch quote {
     case .evm(let charge):
       return try charge.check(

@@ -31,22 +31,39 @@ extension Cashier {
     // his gets no answer, and the ledger claims nothing twice by it.
     guard ledger.payment(charge.id) == nil, ledger.promise(charge.id) == nil, charge.signatureCheck == .recovered else { return nil }
     let (epoch, other) = (ledger.epoch, ledger.payment(named: key))
-    let promise = other.flatMap { ledger.promise($0) }
-    if let other, promise == nil, let view = ledger.payment(other) {
+    if let other, let promise = ledger.promise(other) { return goOn(request, index, named: promise, key, digest, presented, at: now) }
+    if let other, let view = ledger.payment(other) {
       // He has signed just now: it is the payer who asks.
       return view.request == digest ? goOn(request, index, view, epoch: epoch, presented, isClient: true, at: now) : .answer(problem(.paymentMismatch))
     }
     switch ledger.outcome(OutcomeKey(key: key, request: digest)) {
-    case .stored(var stored)?:
-      guard let promise else { return .answer(replay(stored)) }
-      stored.receipt = []
-      return .answer(telling(promise, replay(stored), payer: charge.payer))
+    case .stored(let stored)?: return .answer(replay(stored))
     case .mismatch?: return .answer(problem(.paymentMismatch))
     case .inFlight?: return .answer(problem(.idempotencyInFlight, retryAfter: 1))
-    case nil: break
+    case nil: return nil
     }
-    // The ledger claims nothing by a name that another payment has; what is promised has no answer yet.
-    return other == nil ? nil : .answer(problem(.paymentInFlight, retryAfter: 5))
+  }
+
+  /// Goes on with a promise by the name that its payer has for it, who has signed another one for the same; nil where the other one takes its
+  /// place, since nothing was served for the first.
+  private mutating func goOn(
+    _ request: borrowing PaidRequest, _ index: RouteIndex, named promise: ChainPromiseView, _ key: Digest32, _ digest: Digest32,
+    _ presented: PresentedPayment, at now: Timestamp
+  ) -> Verdict? {
+    guard let ledger else { return .answer(unavailable()) }
+    guard promise.request == digest else { return .answer(problem(.paymentMismatch)) }
+    switch promise.state {
+    case .promised: return ledger.forget(promise: promise.id, at: now) ? nil : .answer(problem(.paymentInFlight, retryAfter: Self.pendingRetry))
+    case .serving: return .answer(problem(.paymentInFlight, retryAfter: 1))
+    case .owed, .kept, .lost: break
+    }
+    if promise.isWithheld { return goOn(request, index, withheld: promise, presented, isClient: true, at: now) }
+    let payer = Address(promise.payer) ?? .zero
+    guard case .stored(var stored)? = ledger.outcome(OutcomeKey(key: key, request: digest)) else {
+      return .answer(telling(promise, alreadyPaid(promise.reference, nil), payer: payer))
+    }
+    stored.receipt = []
+    return .answer(telling(promise, replay(stored), payer: payer))
   }
 
   /// The answer that was kept for a payment: under its own name, or under what its payer calls it.

@@ -69,6 +69,7 @@ extension Cashier {
       let receipt = String(decoding: outcome.receipt, as: UTF8.self)
       return problem(.outcomeNotKept, members: ["receipt": .string(receipt)], after: lastEntry)
     }
+    guard outcome.status > 0 else { return Answer(status: 200, fields: [], body: body, after: lastEntry, isMessage: true) }
     return Answer(status: outcome.status, fields: outcome.head, body: body, after: lastEntry)
   }
 }

@@ -43,6 +43,7 @@ extension Cashier {
       giveBack(place, cause: .upstreamStatus, at: now)
       return .reply(after: 0)
     }
+    if exchanges[place].withheld != nil { return withhold(place, status: status, isEventStream: isEventStream, contentLength) }
     if let contentLength, exchanges[place].isMetered { exchanges[place].responseMeter?.expect(contentLength) }
     // Only a success carries a receipt, whatever statuses the route charges for.
     if (200...299).contains(status) || status == 101 {
@@ -57,13 +58,14 @@ extension Cashier {
       return .withhold(limit: limit)
     }
     let limit = settings.limits.outcomeBytes
-    // The key of a payment on a chain is the proxy's own idea: what streams is not held up for it, but copied as it passes.
-    let mayKeep = exchanges[place].chain == nil || (contentLength != nil && !isEventStream && !exchange.metersResponse)
-    if !mayKeep, status != 101, contentLength.map({ $0 <= UInt64(limit) }) ?? true, let key = exchanges[place].idempotency {
+    // What is metered, and event streams, pass as they come, and are copied for their key. The key of a payment on a chain is the proxy's own
+    // idea: nothing that streams is held up for it.
+    let isPassed = isEventStream || exchange.metersResponse || (exchanges[place].chain != nil && contentLength == nil)
+    if isPassed, status != 101, contentLength.map({ $0 <= UInt64(limit) }) ?? true, let key = exchanges[place].idempotency {
       exchange.keepsAnswer = true
       exchanges[place].copiedKey = key
     }
-    if exchanges[place].idempotency != nil, mayKeep, status != 101, !isEventStream, !exchange.metersResponse, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
+    if exchanges[place].idempotency != nil, !isPassed, status != 101, contentLength.map({ $0 <= UInt64(limit) }) ?? true {
       exchanges[place].isWithheld = true
       return .withhold(limit: limit)
     }
@@ -93,6 +95,7 @@ extension Cashier {
   mutating func keep(_ exchange: borrowing PaidExchange, fields: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer, at now: Timestamp) {
     let place = exchange.place
     guard place != PaidExchange.none, let ledger, let key = exchanges[place].copiedKey, ledger.epoch == exchange.epoch else { return }
+    exchanges[place].copiedKey = nil
     let outcome = StoredOutcome(status: exchanges[place].status, head: Array(fields), body: Array(body), receipt: exchanges[place].receipt)
     // Where it cannot be kept, its payment is used up nevertheless.
     _ = try? ledger.store(outcome, for: key, at: now)
@@ -246,6 +249,7 @@ extension Cashier {
     }
     endOpenCharge(place, refund, at: now)
     endPromise(place, exchange, end, &parts, at: now)
+    endWithheld(place, exchange, at: now)
     parts.fieldLines = exchanges[place].corsLines
     if exchanges[place].chain != nil {
       var lines = ByteBuffer()

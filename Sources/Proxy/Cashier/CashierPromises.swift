@@ -11,8 +11,6 @@ import Payments
 
 // Scheme upto of x402: a maximum is signed, the exchange is metered, and what it used is settled afterwards.
 extension Cashier {
-  private static var pendingRetry: UInt32 { 5 }
-
   /// Resolves a payment by the scheme upto; nil where it is for no offer that is sold here.
   mutating func upto(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ payload: PaymentPayload, _ sold: [RouteRails], at now: Timestamp
@@ -234,7 +232,7 @@ extension Cashier {
   }
 
   /// What a payer is told of a promise: the settlement itself, once it is known.
-  private func response(_ view: ChainPromiseView, chain: UInt64, payer: Address?) -> SettlementResponse {
+  func response(_ view: ChainPromiseView, chain: UInt64, payer: Address?) -> SettlementResponse {
     let transaction = ledger?.payment(view.id)?.transaction
     var response = SettlementResponse(
       isSuccess: view.state == .kept, payer: payer?.checksummed, transaction: transaction, network: X402Network(chainID: chain),

@@ -44,6 +44,8 @@ struct ExchangeRecord {
   /// What pays where a maximum was signed, and what was used is settled afterwards; `payment` is `ended` then.
   var promise: PromiseSeat?
   var isPromiseEnded = false
+  /// What pays where the answer is withheld until it is settled; `payment` is `ended` then.
+  var withheld: WithheldPayment?
   /// What pays where a channel's voucher says what one request makes of the sum (batch-settlement).
   var batch: BatchSeat?
   /// The request asks for another protocol.
@@ -109,6 +111,7 @@ struct ExchangeRecord {
     }
     isUpgrade = false
     batch = nil
+    withheld = nil
     session = nil
     payer = nil
     chain = nil

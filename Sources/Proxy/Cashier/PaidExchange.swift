@@ -30,6 +30,8 @@ struct PaidExchange {
   var holdTimeout: Int64 = 60_000_000_000
   /// Whether the response is copied as it passes, for the request's repetition; ends where it is longer than what is kept.
   var keepsAnswer = false
+  /// Whether the response is withheld until its payment has settled.
+  var settlesAfter = false
   /// Whether the client presented a credential of its own (responses are then private).
   var carriesCredential = true
 

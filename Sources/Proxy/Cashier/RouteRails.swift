@@ -64,7 +64,7 @@ struct RouteRails: Sendable {
     sessions = Self.sessions(of: route, price, settings)
     let maximum = route.upto ?? (price.maximum < .max ? price.maximum : nil)
     let isPromised = price.isMetered && !price.needsUpgrade
-    guard isPromised ? maximum != nil : !price.isMetered && price.chargeAmount > 0, let merchant = settings.merchants.first(where: { $0.id == route.merchant }) else { return }
+    guard isPromised ? maximum != nil : !price.isMetered && (price.chargeAmount > 0 || route.proof), let merchant = settings.merchants.first(where: { $0.id == route.merchant }) else { return }
     // Where sessions alone are to be sold, a charge is no way around them.
     let isCharged = !isPromised && (route.intents.contains(.charge) || sessions.isEmpty)
     for rail in route.rails {
@@ -98,10 +98,10 @@ struct RouteRails: Sendable {
           guard isCharged else { continue }
           let request = TempoCharge(
             amount: offer.amount, currency: token.address, recipient: recipient, description: route.description, chainID: chain.id,
-            feePayer: chain.canSponsor, memo: route.memo?.octets,
+            feePayer: chain.canSponsor && !route.proof, memo: route.memo?.octets,
             splits: splits.map { TempoCharge.Split(recipient: $0.address, amount: $0.split.amount, memo: $0.split.memo?.octets) },
             // A memo or a second transfer takes the place of what binds a pushed transfer to its challenge.
-            supportedModes: chain.canSponsor || route.memo != nil || !splits.isEmpty ? [.pull] : nil)
+            supportedModes: !route.proof && (chain.canSponsor || route.memo != nil || !splits.isEmpty) ? [.pull] : nil)
           charges.append((offer, .tempo(request)))
           chargeRails.append(rail)
         }
@@ -282,6 +282,12 @@ enum ChargeRequest: Sendable, Hashable {
     case .evm(let charge): (try? EVMChargePayload(parsing: credential.payload)).flatMap { charge.id($0, source: credential.source) }
     case .tempo(let charge): (try? TempoChargePayload(parsing: credential.payload)).flatMap { charge.id($0) }
     }
+  }
+
+  /// What the payment of nothing is called that a credential proves an account by; nil where it proves none.
+  func id(proof credential: Credential, _ terms: ChallengeTerms) -> Digest32? {
+    guard case .tempo(let charge) = self, case .proof? = try? TempoChargePayload(parsing: credential.payload) else { return nil }
+    return charge.id(proofOf: terms, source: credential.source)
   }
 
   /// Reads the request of a challenge; nil for another method, and for what is none.

@@ -21,6 +21,8 @@ final class Chain: Sendable {
   let batch: EscrowDesk?
   /// Whose payments have cost gas and brought nothing.
   let reverts: PaidReverts
+  /// At which blocks what is owed was found to be lost for the first time.
+  let lastLooks = LastLooks()
   private let reachable = Atomic<Bool>(false)
   private let facilitated = Atomic<Bool>(false)
   /// Tokens whose contracts are what the configuration says: that does not change.

@@ -17,7 +17,9 @@ extension Chain {
   /// Settles a payment, or finds out why it cannot be.
   func settle(_ order: SettlementOrder) async -> SettlementWord {
     if order.isPromise { return await look(at: order) }
-    if let content = order.facilitated, ledger.promise(order.id)?.state == .owed { return await settleOwed(order, content) }
+    if let content = order.facilitated, let promise = ledger.promise(order.id), promise.state == .owed, !promise.isWithheld {
+      return await settleOwed(order, content)
+    }
     switch order.kind {
     case .payment: break
     case .deposit, .close, .question, .adoption, .giveBack: return await (order.isBatch ? batch : escrow)?.settle(order) ?? .unavailable
@@ -143,6 +145,10 @@ extension Chain {
 
   /// Frees a payment that cannot settle any more, or about which nobody could be asked.
   func release(_ order: SettlementOrder, _ word: SettlementWord) async -> SettlementWord {
+    // What was answered, and is withheld, is settled as soon as somebody can be asked.
+    if case .unavailable = word, let promise = ledger.promise(order.id), promise.isWithheld, Timestamp.now() <= order.charge.expires { return .unknown }
+    // Of what was delivered already nothing but the chain's own word ends what is owed.
+    if let promise = ledger.promise(order.id), promise.state == .owed, !promise.isWithheld, let last = await lastWord(order) { return last }
     let cause: String
     switch word {
     case .refused(let refusal): cause = refusal.reason.rawValue

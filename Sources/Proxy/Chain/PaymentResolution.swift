@@ -80,8 +80,15 @@ extension Chain {
   /// Whether a transaction that moved as much as a payment is to may have been made for something else.
   private func obstacle(to transaction: Digest32, of order: SettlementOrder, _ rpc: ChainRPC) async -> ResolutionObstacle? {
     switch order.charge.means {
-    // Which transactions replace a payer's own is the operator's to judge.
-    case .transaction, .hash, .none: return nil
+    case .none: return nil
+    // Which transactions replace a payer's own is the operator's to judge, but for those of before, and of after its time.
+    case .transaction, .hash:
+      guard case .receipt(let receipt) = await rpc.look(for: transaction), let time = try? await rpc.time(ofBlock: receipt.blockNumber),
+        let record = try? await rpc.transaction(transaction)
+      else { return .noAnswer }
+      guard order.charge.isPayment(sender: receipt.from, to: record.to, data: record.input ?? [], at: time) else { return .noPayment }
+      if case .hash = order.charge.means, time > order.charge.expires + Self.margin { return .noPayment }
+      return nil
     case .call(let to, let data):
       switch await findLanded(order) {
       case .paid(let hash): return hash == transaction ? nil : .noPayment

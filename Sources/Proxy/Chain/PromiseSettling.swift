@@ -14,13 +14,11 @@ extension Chain {
     } else if let rpc {
       // Where there is no contract, the signature was the payer's own to make.
       guard let code = try? await rpc.code(of: order.charge.payer) else { return .unavailable }
-      if code.isEmpty { return order.refused(.invalidPermit2Signature) }
+      if code.isEmpty { return order.refused(order.isWithheld ? .exactPayloadSignature : .invalidPermit2Signature) }
     }
-    if let word = await asked(order) {
-      // Nothing was served for it: the payer may bring it again, or make another one.
-      if order.entry != nil { ledger.forget(promise: order.id, at: .now()) }
-      return word
-    }
+    if order.isWithheld, let word = await lookForLanded(order) { return word }
+    // Nothing was served for it: the payer may bring it again, or make another one.
+    if let word = await asked(order) { return forget(order, word) }
     if order.entry == nil {
       let payment = order.payment
       do throws(Refusal) {
@@ -30,11 +28,32 @@ extension Chain {
     return .settled
   }
 
+  /// Looks whether a payment whose answer is to be withheld has been made already, by whoever has seen it: then it is served as one that was
+  /// settled first. Nil where its nonce is unused.
+  private func lookForLanded(_ order: SettlementOrder) async -> SettlementWord? {
+    guard rpc != nil else { return nil }
+    switch await findLanded(order) {
+    case .unused(forEver: false): return nil
+    case .paid, .shallow, .unused(forEver: true), .spent: break
+    case .unknown: return forget(order, .unavailable)
+    }
+    if order.entry != nil { ledger.forget(promise: order.id, at: .now()) }
+    var settled = order
+    settled.isPromise = false
+    do throws(Refusal) { settled.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(order.payment, at: .now()) } } catch { return .declined(error) }
+    return await settle(settled)
+  }
+
+  private func forget(_ order: SettlementOrder, _ word: SettlementWord) -> SettlementWord {
+    if order.entry != nil { ledger.forget(promise: order.id, at: .now()) }
+    return word
+  }
+
   /// Asks the facilitator, or a node what settling the maximum would come to; nil where it would succeed.
   private func asked(_ order: SettlementOrder) async -> SettlementWord? {
     // Nothing would be sent for whose payments were undone, and whoever was served for what he made impossible to settle is served no more.
     guard !reverts.isBarred(order.charge.payer, isContract: order.charge.signatureCheck == .byContract), !ledger.hasLost(by: order.payment.payer) else {
-      return order.refused(.uptoTransactionFailed)
+      return order.refused(order.failure)
     }
     if let content = order.facilitated {
       guard let facilitator else { return .unavailable }
@@ -45,12 +64,12 @@ extension Chain {
       }
     }
     guard let rpc else {
-      // A facilitator looks at each promise alone: without a node a payer has one at a time.
-      return order.facilitated == nil || promisedBeside(order) > 0 ? .unavailable : nil
+      // A facilitator looks at each promise alone: without a node a payer has one at a time, where he gets the answer before it is settled.
+      return order.facilitated == nil || (promisedBeside(order) > 0 && !order.isWithheld) ? .unavailable : nil
     }
     if order.facilitated == nil, case .call(let to, let data) = order.charge.means {
       do throws(ChainError) { _ = try await rpc.call(to: to, data: data, from: submitter?.address) } catch {
-        if case .reverted = error { return order.refused(.uptoTransactionFailed) }
+        if case .reverted = error { return order.refused(order.failure) }
         return .unavailable
       }
     }
@@ -60,7 +79,7 @@ extension Chain {
   /// Looks whether the payer's money covers all that he has promised here and not paid, and what he pays at this moment, and not this one alone.
   private func coversAll(_ order: SettlementOrder, _ rpc: ChainRPC) async -> SettlementWord? {
     let moving = ledger.underWay(by: order.payment.payer, currency: order.payment.currency, besides: order.id)
-    return await covers(order, promised: promisedBeside(order), moving: moving, rpc, balance: .permit2InsufficientBalance)
+    return await covers(order, promised: promisedBeside(order), moving: moving, rpc, balance: order.isWithheld ? .exactInsufficientBalance : .permit2InsufficientBalance)
   }
 
   /// The same for a payment that is no promise: what its payer has promised was looked at before, and is not his to spend again. Nil also where
@@ -103,33 +122,33 @@ extension Chain {
   private static var owedRounds: Int { 14 }
 
   /// Has a facilitator settle what is owed. Whether it was asked, and what it has named, stands in the ledger: `claimed` until a call may have
-  /// moved the money, `submitted` from then on. With a node only the chain says what became of it; without one, what was asked for is never
-  /// given up.
+  /// moved the money, `submitted` from then on. With a node only the chain says what became of it, whatever the facilitator says; without one
+  /// nothing is given up by us.
   func settleOwed(_ order: SettlementOrder, _ content: [UInt8]) async -> SettlementWord {
     guard let facilitator, let entry = order.entry, await ledger.isDurable(entry) else { return .unknown }
-    var spentLooks = 0
     // What was asked for before may be on its way.
     var next = ledger.payment(order.id).flatMap { $0.state == .submitted ? $0.since + Self.owedPause : nil } ?? .now()
     for round in 0..<Int.max {
       guard !Task.isCancelled else { break }
       var mayCall = Timestamp.now() >= next
       let isOver = Timestamp.now() > order.charge.expires
-      if isAsked(order), rpc != nil {
+      if rpc != nil {
         switch await findLanded(order) {
         case .paid(let hash): return await settled(order, hash)
-        case .unused(forEver: true): return await release(order, order.refused(.uptoTransactionFailed))
+        case .unused(forEver: true): return await release(order, order.refused(.permit2DeadlineExpired))
         case .spent:
-          spentLooks += 1
-          if spentLooks >= Self.spentLooks, isOver { return await release(order, order.refused(.permit2InvalidNonce)) }
+          if isOver { return await release(order, order.refused(.permit2InvalidNonce)) }
           mayCall = false
         case .unused(forEver: false): break
-        case .shallow, .unknown: mayCall = false
+        case .shallow: mayCall = false
+        // Of what nobody was asked for nothing is on its way.
+        case .unknown: mayCall = mayCall && !isAsked(order)
         }
       }
       if !isOver, mayCall {
         if let word = await callOwed(order, facilitator, content) { return word }
         next = .now() + (isAsked(order) ? Self.owedPause : .zero)
-      } else if isOver, !isAsked(order) {
+      } else if isOver, rpc == nil {
         return await release(order, order.refused(.permit2DeadlineExpired))
       }
       // Without a node nothing new comes any more: an operator has to look.
@@ -137,6 +156,48 @@ extension Chain {
       await pause(round)
     }
     return .unknown
+  }
+
+  /// Looks in a row before what is owed is given up.
+  private static var lastRounds: Int { 14 }
+
+  /// Looks whether what is owed for what was delivered cannot be settled any more, before it is given up. That is so where the chain says it
+  /// twice, at least a block apart and both times as deep as is asked for: its time is over there, and no transaction has paid. Nil: it is.
+  func lastWord(_ order: SettlementOrder) async -> SettlementWord? {
+    guard Timestamp.now() > order.charge.expires else { return .unknown }
+    guard let rpc else {
+      // What a facilitator says is no proof: an operator has to look.
+      _ = try? ledger.submitted(order.id, transaction: nil, at: .now())
+      return .unknown
+    }
+    for round in 0..<Self.lastRounds where !Task.isCancelled {
+      if await rpc.isPast(order.charge.expires, confirmations: plan.confirmations), let head = try? await rpc.blockNumber() {
+        let landing = await findLanded(order)
+        if case .paid(let hash) = landing { return await settled(order, hash) }
+        if await isFinal(landing, order, head) {
+          if lastLooks.isRepeated(order.id, at: head) { return nil }
+        } else {
+          lastLooks.forget(order.id)
+        }
+      }
+      await pause(round)
+    }
+    return .unknown
+  }
+
+  /// Whether a payment that has not landed never will: a node that has the block which is deep enough says of its nonce there what was said of
+  /// it now. One that is behind the others does not have it.
+  private func isFinal(_ landing: Landing, _ order: SettlementOrder, _ head: UInt64) async -> Bool {
+    let wasUsed: Bool
+    switch landing {
+    case .unused(forEver: true): wasUsed = false
+    case .spent: wasUsed = true
+    case .paid, .shallow, .unused(forEver: false), .unknown: return false
+    }
+    guard let rpc, head >= plan.confirmations, case .call(let to, let data) = order.charge.means, let use = NonceUse(of: data, to: to),
+      let answer = try? await rpc.call(to: use.question.to, data: use.question.data, atBlock: head - plan.confirmations + 1)
+    else { return false }
+    return use.isUsed(answer) == wasUsed
   }
 
   /// Whether money may have been moved for a payment.
@@ -172,4 +233,9 @@ extension Chain {
   private func retract(_ order: SettlementOrder) async {
     do throws(Refusal) { _ = try await ledger.commit { () throws(Refusal) in try ledger.retracted(order.id, at: .now()) } } catch {}
   }
+}
+
+extension SettlementOrder {
+  /// Why a promise is refused that could not be settled.
+  fileprivate var failure: X402Reason { isWithheld ? .exactTransactionSimulationFailed : .uptoTransactionFailed }
 }

@@ -38,6 +38,8 @@ struct SettlementOrder: Sendable {
   var entry: AwaitedEntry?
   /// Whether it is a promise, of which only is asked whether its payer can keep it: what it comes to is settled later.
   var isPromise = false
+  /// Whether the answer is withheld until it has settled: what cannot be settled is forgotten, and the payment may be brought again.
+  var isWithheld: Bool { payment.isWithheld }
   /// Whether the channel that is closed is one of batch-settlement.
   var closesBatch = false
 

@@ -109,6 +109,8 @@ struct Answer {
   var after: LSN = 0
   /// Whether the connection ends with it.
   var closes = false
+  /// Whether the body is a response of JSON-RPC that was kept for a call, under the id of that.
+  var isMessage = false
 }
 
 /// The state of an answer that waits for a session's exchanges to end.
@@ -129,8 +131,10 @@ struct PendingAnswer {
 enum AnswerGate {
   /// When this entry is durable (0: at once).
   case reply(after: LSN)
-  /// Collect the whole content up to the limit first, then call `collected`.
+  /// Collect the whole content up to the limit first, then call `collected`; or `withheld`, where the exchange is settled after it.
   case withhold(limit: Int)
+  /// Give it up: nothing of it leaves, and it costs nothing.
+  case refuse
 }
 
 /// Says how many octets of content may pass now.

@@ -12,6 +12,7 @@ extension Worker {
     let connection = downstreams.pointer(index)
     guard connection.pointee.state == .ending else { return }
     if connection.pointee.has(.withheld) {
+      if connection.pointee.exchange.settlesAfter { return settleWithheld(index) }
       if let exchange = connection.pointee.mcp, !rewriteMessages(index, exchange) { return messagesBroken(index) }
       releaseWithheld(index, isWhole: true)
       noteUnsentMessages(index)
@@ -119,7 +120,7 @@ extension Worker {
         requestForwarded: connection.pointee.has(.forwarded), headSeen: connection.pointee.has(.headSeen),
         safe: connection.pointee.method.isSafe)
     case .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamBusy, .upstreamUnavailable,
-      .upstreamWantsPayment, .contentMemoryUsed, .descriptorsExhausted, .notReady, .priceUnknown:
+      .upstreamWantsPayment, .upstreamTooLong, .contentMemoryUsed, .descriptorsExhausted, .notReady, .priceUnknown:
       return connection.pointee.has(.headSeen) ? .upstreamBroke : .upstreamFailed(beforeHead: true)
     case .ledgerUnavailable: return .ledgerLost
     case .sessionEnded:

@@ -27,6 +27,8 @@ enum Failure: Equatable {
   case upstreamUnavailable(retryAfter: UInt32)
   /// It answered 402.
   case upstreamWantsPayment
+  /// Its answer has to be whole before it is paid for, and is too long for that, or has no end.
+  case upstreamTooLong
   // Our own.
   case contentMemoryUsed
   case descriptorsExhausted
@@ -46,7 +48,7 @@ enum Failure: Equatable {
     case .noRoute: 404
     case .methodNotAllowed: 405
     case .hostUnknown: 421
-    case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamInsecure, .upstreamWantsPayment: 502
+    case .upstreamUnreachable, .upstreamClosed, .upstreamMalformed, .upstreamInsecure, .upstreamWantsPayment, .upstreamTooLong: 502
     case .upstreamRefusesTime, .upstreamSilent: 504
     case .upstreamBusy, .upstreamUnavailable, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady, .priceUnknown: 503
     case .sessionEnded: 410
@@ -73,6 +75,7 @@ enum Failure: Equatable {
     case .upstreamBusy: "Too many requests wait for the upstream server."
     case .upstreamUnavailable: "The upstream server is not available at the moment. Nothing is charged."
     case .upstreamWantsPayment: "The upstream server wants to be paid for this request itself. Nothing is charged for it here."
+    case .upstreamTooLong: "The upstream server's answer is longer than what can be held until it is paid for. Nothing is charged."
     case .contentMemoryUsed: "This server holds too much content of other requests."
     case .descriptorsExhausted: "This server has no connection left for the upstream server."
     case .ledgerUnavailable: "Payments cannot be recorded at the moment. Whether this one was shows when the same credential is sent again."
@@ -89,6 +92,7 @@ enum Failure: Equatable {
     case .clientContentUsed, .upstreamBusy, .contentMemoryUsed, .descriptorsExhausted, .ledgerUnavailable, .notReady, .priceUnknown: 1
     case .malformed, .headTimeout, .contentTimeout, .contentTooLarge, .noRoute, .methodNotAllowed, .hostUnknown,
       .upstreamUnreachable, .upstreamRefusesTime, .upstreamClosed, .upstreamMalformed, .upstreamSilent, .upstreamInsecure, .upstreamWantsPayment,
+      .upstreamTooLong,
       .sessionEnded:
       nil
     }

@@ -7,6 +7,8 @@ import IO
 struct PaymentTicket {
   let number: UInt64
   let payment: Digest32
+  /// What is answered then, where the upstream has answered already.
+  var withheld: WithheldPayment?
 }
 
 /// What a request that waited was told of its payment, on its way to the cashier.
@@ -23,7 +25,6 @@ extension Worker {
 
   /// Keeps a request whose head is `octets`, and has its payment settled.
   mutating func awaitSettlement(_ index: Int, _ octets: UnsafeRawBufferPointer, _ order: SettlementOrder) {
-    let connection = downstreams.pointer(index)
     keepHead(index, octets)
     ticketCount &+= 1
     let waiter = ChainDesk.Waiter(control: control, connection: index, ticket: ticketCount)
@@ -31,9 +32,14 @@ extension Worker {
       // The claim stands; the same request again finds it.
       return resume(index, ToldPayment(id: order.id, word: .unknown))
     }
+    awaitPayment(index, PaymentTicket(number: ticketCount, payment: order.id))
+  }
+
+  /// Waits for the desk's word on a payment.
+  mutating func awaitPayment(_ index: Int, _ ticket: PaymentTicket) {
     metrics.paymentsAwaited.add()
-    paymentTickets[index] = PaymentTicket(number: ticketCount, payment: order.id)
-    connection.pointee.state = .pendingAnswer
+    paymentTickets[index] = ticket
+    downstreams.pointer(index).pointee.state = .pendingAnswer
     setDeadline(index, now &+ Self.settlementPatience)
   }
 
@@ -43,13 +49,18 @@ extension Worker {
     paymentTickets[index] = nil
     guard downstreams.isInUse(index), downstreams.pointer(index).pointee.state == .pendingAnswer, downstreams.pointer(index).pointee.pending == nil
     else { return }
+    if let withheld = known.withheld { return answer(index, cashier.answer(withheld, word, at: wall)) }
     resume(index, ToldPayment(id: payment, word: word))
   }
 
   /// The word has not come in time; false where none was awaited.
   mutating func paymentOverdue(_ index: Int) -> Bool {
     guard let known = paymentTickets.removeValue(forKey: index) else { return false }
-    resume(index, ToldPayment(id: known.payment, word: .unknown))
+    if let withheld = known.withheld {
+      answer(index, cashier.answer(withheld, .unknown, at: wall))
+    } else {
+      resume(index, ToldPayment(id: known.payment, word: .unknown))
+    }
     return true
   }
 

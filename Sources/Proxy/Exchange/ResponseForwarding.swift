@@ -109,6 +109,11 @@ extension Worker {
       connection.pointee.keptFields.removeAll()
       connection.pointee.keptFields.append(fields)
       return false
+    case .refuse:
+      // Nothing of it leaves, so it is as if it had not come.
+      connection.pointee.flags.subtract([.headSeen, .eventStream])
+      breakExchange(index, .upstreamTooLong)
+      return false
     }
   }
 
@@ -167,7 +172,8 @@ extension Worker {
     if connection.pointee.has(.withheld) {
       connection.pointee.held.append(content)
       if let exchange = connection.pointee.mcp { return keepMessages(index, exchange) }
-      if connection.pointee.held.count > connection.pointee.collectLimit { releaseWithheld(index, isWhole: false) }
+      guard connection.pointee.held.count > connection.pointee.collectLimit else { return }
+      if connection.pointee.exchange.settlesAfter { giveUpWithheld(index) } else { releaseWithheld(index, isWhole: false) }
     } else if let exchange = connection.pointee.mcp, exchange.passage == .events {
       deliverEvents(index, exchange, content)
     } else if connection.pointee.has(.eventStream) {
@@ -259,10 +265,12 @@ extension Worker {
   }
 
   /// Puts content into the client's framing and sends it. What is whole waits for the end's octets, to leave with them.
-  mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool) {
+  ///
+  /// - Parameter isOwn: whether it is ours, and no part of what the upstream has sent: a repetition does not get it again.
+  mutating func pass(_ index: Int, _ content: UnsafeRawBufferPointer, isWhole: Bool, isOwn: Bool = false) {
     let connection = downstreams.pointer(index)
     connection.pointee.contentSent &+= UInt64(content.count)
-    if connection.pointee.exchange.keepsAnswer { copy(index, content) }
+    if connection.pointee.exchange.keepsAnswer, !isOwn { copy(index, content) }
     switch connection.pointee.responseFraming {
     case .none: return
     case .chunked:
@@ -286,7 +294,7 @@ extension Worker {
     guard !event.isEmpty else { return }
     let connection = downstreams.pointer(index)
     guard connection.pointee.has(.eventStream), connection.pointee.events.isBetweenEvents else { return }
-    event.withUnsafeBytes { pass(index, $0, isWhole: false) }
+    event.withUnsafeBytes { pass(index, $0, isWhole: false, isOwn: true) }
   }
 
   // MARK: Withheld responses
@@ -329,7 +337,7 @@ extension Worker {
   }
 
   /// The response's field lines as the client gets them, without framing.
-  private func linesOfClient(_ index: Int, _ octets: UnsafeRawBufferPointer) -> ByteBuffer {
+  func linesOfClient(_ index: Int, _ octets: UnsafeRawBufferPointer) -> ByteBuffer {
     let connection = downstreams.pointer(index)
     var head = ByteBuffer(capacity: octets.count + 256)
     // Read until the connection closes, it has neither a length nor a coding, and open, no connection field.

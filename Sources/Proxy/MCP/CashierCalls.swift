@@ -140,12 +140,24 @@ extension Cashier {
       giveBack(place, cause: .upstreamStatus, at: now)
       return (0, settlement ?? .none)
     }
+    exchanges[place].copiedKey = exchanges[place].idempotency
     if let settlement { return (settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now), settlement) }
     var receipt = ByteBuffer()
     guard printReceipt(place, to: &receipt, at: now) else { return (Self.never, .none) }
     exchanges[place].receipt = receipt.array()
     let after = settle(place, outcome: keptOutcome(place, head: [], body: nil), at: now)
     return (after, .receipt(receipt.array()))
+  }
+
+  /// Keeps the response that a call got, as a message, for the same call with the same payment. It is marked by the status 0: the answer's own
+  /// status and fields are made anew.
+  mutating func keepCall(_ exchange: PaidExchange, _ text: UnsafeRawBufferPointer, at now: Timestamp) {
+    let place = exchange.place
+    guard place != PaidExchange.none, let ledger, let key = exchanges[place].copiedKey, ledger.epoch == exchange.epoch else { return }
+    exchanges[place].copiedKey = nil
+    guard text.count <= settings.limits.outcomeBytes else { return }
+    // Where it cannot be kept, its payment is used up nevertheless.
+    _ = try? ledger.store(StoredOutcome(status: 0, head: [], body: Array(text), receipt: exchanges[place].receipt), for: key, at: now)
   }
 
   /// The field lines by which a page of another origin may read the answer of a paid exchange.

@@ -122,8 +122,12 @@ extension Worker {
       case .settlement(let line): connection.pointee.keptFields.append(line)
       }
     }
-    guard !read.isUntouched else { return true }
+    guard !read.isUntouched else {
+      keepCall(exchange, read, content)
+      return true
+    }
     let text = read.text(content)
+    text.withUnsafeBytes { keepCall(exchange, read, $0) }
     connection.pointee.changesContent = true
     connection.pointee.held.removeAll()
     connection.pointee.held.append(text)
@@ -168,6 +172,14 @@ extension Worker {
       }
     }
     return told
+  }
+
+  /// Keeps the response of a call that was paid for, as its client gets it.
+  private mutating func keepCall(_ exchange: MCPExchange, _ read: MCPAnswer, _ text: UnsafeRawBufferPointer) {
+    guard !exchange.isBatch, !read.isBatch, let call = exchange.calls.first, call.isAnswered, let paid = call.exchange,
+      read.messages.first?.outcome != nil
+    else { return }
+    cashier.keepCall(paid, text, at: wall)
   }
 
   /// Settles one call; the answer then waits for the entry. Returns the receipt.
@@ -217,7 +229,14 @@ extension Worker {
     return data.withUnsafeBytes { content in
       guard var read = try? MCPAnswer(content) else { return exchange.awaitsResponses ? nil : block.octets }
       let receipt = resolve(index, exchange, &read, content)
-      var octets = read.isUntouched ? block.octets : block.replacing(data: read.text(content))
+      var octets = block.octets
+      if read.isUntouched {
+        keepCall(exchange, read, content)
+      } else {
+        let text = read.text(content)
+        text.withUnsafeBytes { keepCall(exchange, read, $0) }
+        octets = block.replacing(data: text)
+      }
       // x402 has no event for it: who asks again learns of the settlement.
       if case .fields = exchange.dialect, case .receipt(let encoded) = receipt {
         octets += Array("event: payment-receipt\ndata: ".utf8) + encoded + Array("\n\n".utf8)

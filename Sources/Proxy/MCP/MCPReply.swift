@@ -13,6 +13,7 @@ enum MCPReply {
 
   /// The response to one request that an answer stands for.
   static func response(to call: MCPExchange.Call, _ answer: Answer) -> [UInt8] {
+    if answer.isMessage, let renamed = answer.body.withUnsafeBytes({ MCPAnswer.renamed($0, call.identifier) }) { return renamed }
     if call.speaksX402, answer.status == 402, case .call(let target) = call.subject, target.kind == .tool,
       let required = lines(answer.fields, of: "payment-required").first.flatMap({ Base64.decode($0) })
     {
@@ -109,7 +110,13 @@ extension MCPExchange {
   func translated(_ answer: Answer) -> Answer {
     guard !isTranslated else { return answer }
     isTranslated = true
-    if case .fields = dialect { return answer }
+    if case .fields = dialect {
+      guard answer.isMessage, let call = calls.first else { return answer }
+      var reply = answer
+      reply.fields = MCPReply.fields + MCPReply.kept(answer.fields, withChallenge: true)
+      reply.body = MCPReply.response(to: call, answer)
+      return reply
+    }
     let tellsStatus = if case .both = dialect { true } else { false }
     var reply = answer
     if calls.isEmpty {

@@ -22,6 +22,9 @@ from x402.schemas.v1 import PaymentPayloadV1, PaymentRequirementsV1
 from chain.loopback import Faults, Service
 
 
+DENIALS = {"denied": "permit2_invalid_nonce", "refusing": "insufficient_funds"}
+
+
 class Signer(FacilitatorWeb3Signer):
     """The package's signer, which loses patience with a transaction when it is told to."""
 
@@ -39,7 +42,8 @@ class Facilitator(Service):
     """Answers `/verify`, `/settle` and `/supported` for exact (v1 and v2), upto and batch-settlement.
 
     Faults know a request by its path (`"/settle"`); besides those of every service there is `pending`: the transaction is broadcast, and the answer is
-    `settlement_pending`, as when no receipt comes in time.
+    `settlement_pending`, as when no receipt comes in time; and `denied` and `refusing`: it is done, and the answer says that it was
+    not, since the nonce was used or for want of money.
     """
 
     def __init__(self, rpc_url, key=None, port=0, chain_id=None, confirmation_seconds=5):
@@ -53,7 +57,7 @@ class Facilitator(Service):
         # How often each path was asked for, and the bodies of the last requests by path.
         self.calls = Counter()
         self.bodies = {}
-        super().__init__(port, Faults("pending"))
+        super().__init__(port, Faults("pending", "denied", "refusing"))
 
     @property
     def address(self):
@@ -83,6 +87,8 @@ class Facilitator(Service):
         try:
             self.signer.mood.impatient = fault is not None and fault.kind == "pending"
             done = (self.library.verify if path == "/verify" else self.library.settle)(payment, requirements)
+            if fault is not None and fault.kind in DENIALS:
+                return 200, json.dumps({"success": False, "errorReason": DENIALS[fault.kind], "transaction": "", "network": self.network}).encode()
             # A server of version 1 wants every member, even of null.
             return 200, done.model_dump_json(by_alias=True, exclude_none=not first).encode()
         except Exception as error:
