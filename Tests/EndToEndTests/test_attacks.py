@@ -191,7 +191,7 @@ def test_shared_caches_keep_nothing_that_was_paid(connection, wallet, intent):
 def test_errors_and_the_process_list_tell_no_secret(farebox, connection, wallet):
     secret = open_session(farebox, wallet, PATH, 10_000)
     token = wallet.transfer(challenge_of(fetch(connection, "GET", PATH), "charge")).split(" ")[1]
-    headers = [{"Authorization": "Payment " + token[:-9]}, {"Authorization": ["x", "y"][0] + token}, {"Prepaid-Session": f"{'0' * 64}; key={secret.hex}"},
+    headers = [{"Authorization": "Payment " + token[:-9]}, {"Authorization": "x" + token}, {"Prepaid-Session": f"{'0' * 64}; key={secret.hex}"},
                {"Prepaid-Session": f"{secret.session_id} key={secret.hex}"}, {"Authorization": "Payment " + token, "Prepaid-Session": secret.short_form}]
     for fields in headers:
         response = fetch(connection, "GET", PATH, fields)

@@ -3,7 +3,6 @@ with nobody's help and with its books in order, even if the power is cut afterwa
 
 import os
 import random
-import threading
 import time
 
 import pytest
