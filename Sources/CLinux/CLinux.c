@@ -270,6 +270,12 @@ int clinux_raise_descriptor_limit(void) {
   return limit.rlim_cur > 1 << 30 ? 1 << 30 : (int)limit.rlim_cur;
 }
 
+void clinux_forbid_core_dumps(void) {
+  struct rlimit none = {0, 0};
+  if (getrlimit(RLIMIT_CORE, &none) == 0) none.rlim_cur = 0;
+  setrlimit(RLIMIT_CORE, &none);
+}
+
 void clinux_tune_allocator(void) {
   // Trimming the heap's top again and again costs a system call and page faults each time.
   mallopt(M_TRIM_THRESHOLD, 64 << 20);

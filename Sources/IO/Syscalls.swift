@@ -86,6 +86,9 @@ public enum Syscalls {
   /// Raises the descriptor limit to what the system allows, and returns it.
   @discardableResult public static func raiseDescriptorLimit() -> Int { Int(clinux_raise_descriptor_limit()) }
 
+  /// Has a crash leave no image of the memory, which holds keys and secrets. Whoever wants one raises the limit of the running process.
+  public static func forbidCoreDumps() { clinux_forbid_core_dumps() }
+
   /// Sets the allocator up for a long-running server.
   public static func tuneAllocator() { clinux_tune_allocator() }
 

@@ -173,9 +173,34 @@ struct AuditFile: ~Copyable {
     goOn(at: next)
   }
 
-  /// Begins a log whose lines before `sequence` are kept elsewhere; nothing happens where any line of it is here.
-  mutating func begin(at sequence: UInt64) {
+  /// Begins where lines before `sequence` are known to be on the disk: cuts the file at the first hole behind them, so that the rest is
+  /// appended again, and goes on at `sequence` where they are kept elsewhere and no line is here.
+  ///
+  /// A power cut leaves of what was appended since the last sync whatever part it likes: zeros, and sound lines behind them.
+  mutating func begin(at sequence: UInt64) throws(LedgerError) {
+    if let hole = try firstHole(behind: sequence) {
+      let start = hole - min(hole, UInt64(Self.lineLimit))
+      let before = try read(from: start, count: Int(hole - start))
+      try cut(to: start + UInt64(before.lastIndex(of: 0x0A).map { $0 + 1 } ?? 0))
+      next = 1
+      try repair()
+    }
     if next == 1, octetCount == 0, sequence > 1 { goOn(at: sequence) }
+  }
+
+  /// Finds the first zero in what follows the lines before `sequence`, looking backwards from the file's end.
+  private func firstHole(behind sequence: UInt64) throws(LedgerError) -> UInt64? {
+    var hole: UInt64?
+    var end = octetCount
+    while end > 0 {
+      let start = end - min(end, UInt64(Self.lineLimit))
+      let octets = try read(from: start, count: Int(end - start))
+      if let zero = octets.firstIndex(of: 0) { hole = start + UInt64(zero) }
+      let line = octets.drop { $0 != 0x0A }.dropFirst().prefix { $0 != 0x0A }
+      if let known = Self.sequence(of: line), known < sequence { break }
+      end = start
+    }
+    return hole
   }
 
   /// Opens the file again where that failed before, for want of descriptors for example.

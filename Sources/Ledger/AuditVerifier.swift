@@ -34,13 +34,7 @@ public struct AuditVerifier {
   ///
   /// - Throws: `file(.audit, …)` where a file cannot be read.
   public mutating func verify(path: String) throws(LedgerError) -> AuditReport {
-    let files = AuditFiles.all(of: path)
-    if files.isEmpty { throw .file(.audit, code: ENOENT) }
-    var maps: [(path: String, map: FileMap)] = []
-    for file in files {
-      guard let map = FileMap(path: file) else { throw .file(.audit, code: errno) }
-      maps.append((file, map))
-    }
+    let maps = try Self.files(of: path)
     for (index, file) in maps.enumerated() {
       let isLast = index == maps.count - 1
       file.map.withOctets { verify($0, file: file.path, isLast: isLast, rest: maps[(index + 1)...]) }
@@ -49,6 +43,29 @@ public struct AuditVerifier {
     checkEnd()
     if report.isWhole { report.accounts = totals.accounts }
     return report
+  }
+
+  /// How often the files are looked for anew where one is renamed meanwhile.
+  private static let attempts = 100
+
+  /// Maps all files of the log. A running proxy may rename one between two looks, and its lines would be missed.
+  private static func files(of path: String) throws(LedgerError) -> [(path: String, map: FileMap)] {
+    var code = ENOENT
+    for _ in 0..<attempts {
+      let files = AuditFiles.all(of: path)
+      var maps: [(path: String, map: FileMap)] = []
+      for file in files {
+        guard let map = FileMap(path: file) else {
+          code = errno
+          break
+        }
+        maps.append((file, map))
+      }
+      if AuditFiles.all(of: path) != files { continue }
+      if maps.count < files.count || files.isEmpty { break }
+      return maps
+    }
+    throw .file(.audit, code: code)
   }
 
   private mutating func verify(_ octets: UnsafeRawBufferPointer, file: String, isLast: Bool, rest: ArraySlice<(path: String, map: FileMap)>) {

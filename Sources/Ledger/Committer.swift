@@ -77,7 +77,7 @@ final class Committer: @unchecked Sendable {
     try state.recover(at: now)
     if !isReload, options.recordsLifecycle { _ = state.append(Entry(.start, at: now)) }
     // Where the files were moved away in the meantime, the lines that were in them are not written again.
-    file.begin(at: try store.exported())
+    try file.begin(at: try store.exported())
     guard file.next <= log.next else { throw .auditAhead(file: file.next, ledger: log.next) }
     ledger.replace(with: state, durable: durable)
     catchUp()

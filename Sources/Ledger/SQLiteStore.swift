@@ -42,7 +42,7 @@ final class SQLiteStore: Store, @unchecked Sendable {
   init(path: String) throws(LedgerError) {
     connection = try SQLiteConnection(path: path)
     try Self.prepare(connection, path: path)
-    try Self.foldLog(connection)
+    try Self.foldLog(connection, path: path)
     try Self.preallocate(connection, path: path)
     begin = try connection.prepare("BEGIN IMMEDIATE")
     end = try connection.prepare("COMMIT")
@@ -63,15 +63,17 @@ final class SQLiteStore: Store, @unchecked Sendable {
   }
 
   private static func prepare(_ connection: SQLiteConnection, path: String) throws(LedgerError) {
+    // Exclusive: nobody else opens the file while it is served (the lock file sees to that), so a commit takes no file locks. Said before
+    // anything is read, it has the log's index in memory of our own too, and not in a shared map that not every file system has.
+    try connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     let application = try connection.number("PRAGMA application_id") ?? 0
     let version = try connection.number("PRAGMA user_version") ?? 0
     let tables = try connection.number("SELECT count(*) FROM sqlite_master") ?? 0
     guard application == applicationID || (application == 0 && version == 0 && tables == 0) else { throw .notALedger }
     guard version <= Self.version else { throw .newerVersion(found: Int32(clamping: version), supported: Int32(Self.version)) }
-    // Exclusive: nobody else opens the file while it is served (the lock file sees to that), so a commit takes no file locks.
     try connection.execute(
       """
-      PRAGMA locking_mode = EXCLUSIVE; PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = \(checkpointPages(path));
+      PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = \(checkpointPages(path));
       PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA busy_timeout = 2000;
       """)
     if version < Self.version {
@@ -114,13 +116,15 @@ final class SQLiteStore: Store, @unchecked Sendable {
 
   /// Copies what an earlier connection left in the log into the database, and begins the log anew.
   ///
-  /// After a failed sync the log can be whole in memory and not on the disk, for ever: what is appended behind such a gap would be lost
-  /// with it in a power cut, though it was synced.
-  private static func foldLog(_ connection: SQLiteConnection) throws(LedgerError) {
+  /// After a failed sync the log can be whole in memory and not on the disk, for ever. What is appended behind such a gap would be lost with it
+  /// in a power cut, though it was synced; and a database that holds what the log on the disk does not would be mixed with its older
+  /// pages. So the log is put on the disk before anything else.
+  private static func foldLog(_ connection: SQLiteConnection, path: String) throws(LedgerError) {
+    try LogRewriting.rewrite("\(path)-wal")
     do throws(LedgerError) {
       try connection.checkpoint(SQLITE_CHECKPOINT_RESTART)
     } catch {
-      // What found no room has not reached the log; the database takes the rest when there is room again.
+      // Where the database cannot grow, the log stays as it is, and takes what is closed meanwhile.
       if error != .full { throw error }
     }
   }

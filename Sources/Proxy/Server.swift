@@ -96,6 +96,7 @@ public final class Server: Sendable {
   /// Starts the loops over listeners that are open, with connections that another process has passed on.
   func start(_ listeners: [ListeningSockets], _ connections: [Handover.Connection]) throws(ServerError) {
     let descriptors = Syscalls.raiseDescriptorLimit()
+    Syscalls.forbidCoreDumps()
     Syscalls.tuneAllocator()
     let (settings, planned) = state.withLock { ($0.settings, $0.plan) }
     let prepared = try prepareContexts(settings)

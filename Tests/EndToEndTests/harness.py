@@ -324,7 +324,7 @@ class CommandFailed(Exception):
 class Farebox:
     """A proxy process over a state folder of its own. `start` after `stop` or `kill` runs it again over the same ledger and port."""
 
-    def __init__(self, binary, folder, upstream_port, workers=2, prefix=(), configuration=CONFIGURATION, environment=None, output=None, passed=()):
+    def __init__(self, binary, folder, upstream_port, workers=2, prefix=(), configuration=CONFIGURATION, environment=None, output=None, passed=(), starts=True):
         self.binary, self.folder, self.prefix, self.output, self.passed = str(binary), Path(folder), list(prefix), output, tuple(passed)
         self.upstream_port = upstream_port
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -338,7 +338,8 @@ class Farebox:
         self.log_path = self.folder / "farebox.log"
         self.environment = {**os.environ, **(environment or {})}
         self.references = 0
-        self.start()
+        if starts:
+            self.start()
 
     def start(self):
         with open(self.log_path, "ab") as log:

@@ -98,6 +98,16 @@ import Testing
     #expect(throws: LedgerError.unbalanced(currency: "usdc")) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
   }
 
+  /// Not every file system has maps that are shared.
+  @Test func mapsNothingAfterAKillEither() throws {
+    let fixture = try LedgerFixture()
+    fixture.waitUntilDurable()
+    fixture.ledger.abandon()
+    let again = try LedgerFixture(in: fixture.folder)
+    #expect(again.folder.names.contains("ledger.db-wal") && !again.folder.names.contains("ledger.db-shm"))
+    again.ledger.close()
+  }
+
   @Test func forgetsChargesOfLongAgo() throws {
     let folder = try TemporaryFolder()
     let store = try SQLiteStore(path: "\(folder.path)/ledger.db")

@@ -63,6 +63,7 @@ int clinux_pin_thread(int core);
 int clinux_name_thread(unsigned long thread, const char *name);
 int clinux_core_count(void);
 int clinux_raise_descriptor_limit(void);  // to the hard limit; returns the limit
+void clinux_forbid_core_dumps(void);
 void clinux_tune_allocator(void);
 
 // Resolves; writes up to `capacity` entries of 17 octets (family 4 or 6, then 16 address octets). Blocks.
