@@ -20,7 +20,11 @@ final class LockFile: Sendable {
     if ftruncate(descriptor, 0) == 0 { _ = pwrite(descriptor, text, text.count, 0) }
   }
 
-  deinit { Glibc.close(descriptor) }
+  deinit {
+    // A child that was forked and has not replaced itself yet has the descriptor, too: only this frees the lock for whoever opens next.
+    _ = flock(descriptor, LOCK_UN)
+    Glibc.close(descriptor)
+  }
 
   private static func readOwner(_ descriptor: Int32) -> Int32? {
     var octets = [UInt8](repeating: 0, count: 16)
