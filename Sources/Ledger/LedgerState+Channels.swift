@@ -256,7 +256,7 @@ extension LedgerState {
     switch (balances[index].phase, isSuspended) {
     case (.open, true): balances[index].phase = .suspended
     case (.suspended, false): balances[index].phase = .open
-    case (.open, false), (.suspended, true), (.closing, _), (.vacant, _): return channel(slot: index)?.changed ?? 0
+    case (.open, false), (.suspended, true), (.closing, _), (.vacant, _), (.unconfirmed, _): return channel(slot: index)?.changed ?? 0
     }
     change(index) { _ in }
     hasNews = true
@@ -355,6 +355,8 @@ extension LedgerState {
     let index = try slot(handle)
     guard balances[index].phase != .vacant else { throw .sessionClosed }
     guard let channel = channel(slot: index), var more = details[index] else { throw .wrongBudgetSource }
+    // The payer brings the voucher that pays for what the books know; what was spent after the backup they do not.
+    if balances[index].phase == .unconfirmed, cause == .payer { throw .sessionUnconfirmed }
     if let voucher { try Self.check(voucher) }
     let isFirst = balances[index].phase != .closing
     let takesVoucher = voucher != nil && channel.closing == nil

@@ -120,6 +120,7 @@ extension Cashier {
     switch view.phase {
     case .open: guard view.inFlight == 0, !view.account.isEnding else { return busy(request, index, at: now) }
     case .suspended: return failed(request, index, X402Reason.batchChannelNotFound, at: now)
+    case .unconfirmed: return answer(.sessionUnconfirmed, request, index, nil, nil, at: now)
     case .closing: return busy(request, index, at: now)
     }
     let channel = BatchChannel(
