@@ -52,7 +52,7 @@ extension Purchase {
         try agent.change(channel.channelID) { $0.leave(at: .now()) }
       }
       return .sessionGone
-    case .ledgerUnavailable, .tooManyInFlight, .rateLimited, .railUnavailable: return .unavailable
+    case .ledgerUnavailable, .tooManyInFlight, .rateLimited, .railUnavailable, .sessionUnconfirmed: return .unavailable
     // The same payment is to be shown again, and no other one made.
     case .paymentPending: return .inFlight
     case .paymentRequired, .malformedCredential, .invalidChallenge, .verificationFailed, .paymentExpired,

@@ -235,6 +235,7 @@ struct ConfigurationReader {
     if let path = table.string("directory", expected: "a folder", where: { !$0.isEmpty }) { settings.ledger.directory = state.resolve(path) }
     if let name = table.string("name", expected: "1 to 64 of the characters A-Z a-z 0-9 . _ -", where: Self.isName) { settings.ledger.name = name }
     settings.ledger.reserveBytes = table.size("reserve", in: 0...(1 << 40)) ?? settings.ledger.reserveBytes
+    settings.ledger.chargeRetention = table.duration("retain-charges", in: Self.retentions)
     settings.ledger.commitDelay = table.duration("commit-delay", in: .zero...(.milliseconds(100))) ?? settings.ledger.commitDelay
     table.finish()
   }
@@ -243,12 +244,19 @@ struct ConfigurationReader {
     guard let table else { return }
     if let path = table.string("file", expected: "a file", where: { !$0.isEmpty }) { settings.audit.path = state.resolve(path) }
     settings.audit.rotateBytes = table.size("rotate", in: 0...(1 << 50)) ?? settings.audit.rotateBytes
+    settings.audit.retention = table.duration("retain", in: Self.retentions)
+    if settings.audit.retention != nil, settings.audit.rotateBytes == 0 {
+      table.report(.conflict, "retain", expected: "rotate above 0: only files that were rotated are removed")
+    }
     settings.audit.checkpointEvery = table.integer("checkpoint-every", in: 1...1_000_000) ?? settings.audit.checkpointEvery
     settings.audit.checkpointInterval =
       table.duration("checkpoint-interval", in: .milliseconds(10)...(.seconds(3600))) ?? settings.audit.checkpointInterval
     settings.audit.shipsCheckpoints = table.boolean("ship-checkpoints") ?? settings.audit.shipsCheckpoints
     table.finish()
   }
+
+  /// How long what happened may be kept: no shorter than what is still paid, answered again or refunded.
+  private static let retentions: ClosedRange<Duration> = .seconds(2 * 86_400)...(.seconds(36_500 * 86_400))
 
   /// Names of routes, merchants, upstreams and ledgers.
   static func isName(_ text: String) -> Bool {

@@ -29,7 +29,7 @@ public struct Explanation: Sendable {
     }
     lines.append("admin      \(settings.admin.socketPath)")
     lines.append("ledger     \(settings.ledger.name) in \(settings.ledger.directory)")
-    lines.append("audit log  \(settings.audit.path)")
+    lines.append("audit log  \(settings.audit.path)" + (settings.audit.retention.map { ", kept for \(Quantity.words($0))" } ?? ""))
     lines.append("keys       \(settings.keys.directory)")
     lines += settings.operationTerms
     lines += settings.chainTerms

@@ -206,6 +206,8 @@ extension Settings {
     public var reserveBytes: UInt64 = 16 << 20
     /// Longest wait for more entries before a commit.
     public var commitDelay = Duration.milliseconds(1)
+    /// How long settled charges are kept for refunds; nil keeps them until 2^28 entries have followed.
+    public var chargeRetention: Duration?
 
     /// Makes the defaults.
     public init() {}
@@ -217,6 +219,8 @@ extension Settings {
     public var path = "/var/lib/farebox/audit.jsonl"
     /// Size in octets at which the file is rotated; 0 means never by size.
     public var rotateBytes: UInt64 = 256 << 20
+    /// How long files that were rotated are kept; nil keeps them for ever.
+    public var retention: Duration?
     /// Most events between two checkpoints.
     public var checkpointEvery = 256
     /// Longest time between two checkpoints while events happen.

@@ -246,6 +246,24 @@ enum AuditFiles {
     return names.sorted()
   }
 
+  /// The sequence of a file's first line, as its name tells; nil for the current one.
+  static func renamedSequence(_ path: String) -> UInt64? {
+    let digits = path.suffix(20)
+    return digits.utf8.allSatisfy { (0x30...0x39).contains($0) } ? UInt64(digits) : nil
+  }
+
+  /// The sequence of a file's first line; nil where it has none.
+  static func firstSequence(of path: String) -> UInt64? { renamedSequence(path) ?? FileMap(path: path).flatMap { firstSequence(in: $0) } }
+
+  /// The same of a file that is mapped.
+  static func firstSequence(of path: String, in map: FileMap) -> UInt64? { renamedSequence(path) ?? firstSequence(in: map) }
+
+  private static func firstSequence(in map: FileMap) -> UInt64? {
+    map.withOctets { octets in
+      octets.firstIndex(of: 0x0A).flatMap { AuditLine(scanning: UnsafeRawBufferPointer(rebasing: octets[..<$0]))?.sequence }
+    }
+  }
+
   /// Every file of the log in order: renamed ones, then the current one.
   static func all(of path: String) -> [String] {
     renamed(beside: path) + (access(path, F_OK) == 0 ? [path] : [])

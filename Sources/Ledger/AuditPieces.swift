@@ -202,6 +202,8 @@ extension AuditEventKind {
     case .configurationLoaded: "\"event\":\"configuration.loaded\""
     case .challenges: "\"event\":\"challenges\""
     case .keysRotated: "\"event\":\"keys.rotated\""
+    case .ledgerRestored: "\"event\":\"ledger.restored\""
+    case .auditRemoved: "\"event\":\"audit.removed\""
     case .chargeSettled: "\"event\":\"charge.settled\""
     case .chargeVoided: "\"event\":\"charge.voided\""
     case .paymentRefused: "\"event\":\"payment.refused\""
@@ -210,6 +212,7 @@ extension AuditEventKind {
     case .sessionReturned: "\"event\":\"session.returned\""
     case .sessionToppedUp: "\"event\":\"session.toppedup\""
     case .sessionClosed: "\"event\":\"session.closed\""
+    case .sessionConfirmed: "\"event\":\"session.confirmed\""
     case .walletCreated: "\"event\":\"wallet.created\""
     case .walletFunded: "\"event\":\"wallet.funded\""
     case .walletDefunded: "\"event\":\"wallet.defunded\""
@@ -239,11 +242,11 @@ extension AuditEventKind {
 
   var saysSpent: Bool {
     switch self {
-    case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .channelDebited, .channelReturned, .channelToppedUp,
+    case .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .sessionConfirmed, .channelDebited, .channelReturned, .channelToppedUp,
       .channelSettled, .channelClosed:
       true
-    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
-      .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint,
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .ledgerRestored, .auditRemoved, .chargeSettled, .chargeVoided, .paymentRefused,
+      .sessionOpened, .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint,
       .paymentClaimed, .paymentSubmitted, .paymentSettled, .paymentFailed, .paymentWrittenOff, .chainTransaction,
       .channelOpened, .channelSuspended, .channelResumed:
       false
@@ -254,7 +257,7 @@ extension AuditEventKind {
   var saysAmount: Bool {
     switch self {
     // A wallet's session that is closed says what is refunded; nothing moves where a channel is opened or topped up.
-    case .sessionClosed, .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed: false
+    case .sessionClosed, .sessionConfirmed, .ledgerRestored, .auditRemoved, .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed: false
     case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
       .sessionDebited, .sessionReturned, .sessionToppedUp, .walletCreated, .walletFunded, .walletDefunded, .walletPolicy, .walletFrozen,
       .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentSettled, .paymentFailed,

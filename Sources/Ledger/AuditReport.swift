@@ -49,6 +49,8 @@ public struct AuditReport: Sendable, Equatable {
   /// Above 1 when older files are kept elsewhere; then signatures and chain were verified, tree and totals could not be.
   public internal(set) var firstSequence: UInt64 = 1
   public internal(set) var lastSequence: UInt64 = 0
+  /// The SHA-256 of the last line; zeros where there is none.
+  public internal(set) var lastLine = Digest32()
   public internal(set) var checkpointCount: UInt64 = 0
   /// The last checkpoint.
   public internal(set) var checkpoint: AuditPin?
@@ -56,6 +58,8 @@ public struct AuditReport: Sendable, Equatable {
   public internal(set) var uncoveredCount: UInt64 = 0
   /// What the lines add up to, by currency; empty where the log does not begin with its first line.
   public internal(set) var accounts: [AuditAccounts] = []
+  /// Older lines were removed, and what they came to is kept beside the log: the rest is proved as if they were there.
+  public internal(set) var isBased = false
   /// The log contains what the pin names.
   public internal(set) var isPinned = false
   /// The first line that is wrong.
@@ -63,6 +67,8 @@ public struct AuditReport: Sendable, Equatable {
 
   /// Whether the log begins with its first line.
   public var isWhole: Bool { firstSequence == 1 }
+  /// Whether tree and totals could be verified too.
+  public var isProven: Bool { isWhole || isBased }
   /// Whether nothing wrong was found.
   public var isValid: Bool { defect == nil }
   /// Lines may be missing at the end without a trace, unless a newer checkpoint or receipt is held against the log.

@@ -34,14 +34,19 @@ public struct AuditVerifier {
   ///
   /// - Throws: `file(.audit, …)` where a file cannot be read.
   public mutating func verify(path: String) throws(LedgerError) -> AuditReport {
-    let maps = try Self.files(of: path)
+    var maps = try Self.files(of: path)
+    if let base = AuditBase(of: path), let first = maps.first, let sequence = AuditFiles.firstSequence(of: first.path, in: first.map), sequence > 1 {
+      // What a crash left of the files that the base stands for is not looked at.
+      maps.removeAll { AuditFiles.renamedSequence($0.path).map { $0 <= base.size } ?? false }
+      begin(from: base)
+    }
     for (index, file) in maps.enumerated() {
       let isLast = index == maps.count - 1
       file.map.withOctets { verify($0, file: file.path, isLast: isLast, rest: maps[(index + 1)...]) }
       if report.defect != nil { return report }
     }
     checkEnd()
-    if report.isWhole { report.accounts = totals.accounts }
+    if report.isProven { report.accounts = totals.accounts }
     return report
   }
 
@@ -66,6 +71,28 @@ public struct AuditVerifier {
       return maps
     }
     throw .file(.audit, code: code)
+  }
+
+  /// Goes on behind lines that are not there any more.
+  private mutating func begin(from base: AuditBase) {
+    guard let before = MerkleTree(size: base.size, peaks: base.peaks) else { return }
+    tree = before
+    totals = base.totals
+    previous = base.previous
+    expected = base.size + 1
+    report.firstSequence = expected
+    report.lastSequence = base.size
+    report.isBased = true
+    checkPin(at: AuditReport.Place(file: "", line: 0, sequence: base.size))
+  }
+
+  /// Verifies one file behind a base, and tells the base behind it; nil where it does not verify, or holds nothing.
+  mutating func base(after file: String, from base: AuditBase?) throws(LedgerError) -> AuditBase? {
+    guard let map = FileMap(path: file) else { throw .file(.audit, code: errno) }
+    if let base { begin(from: base) }
+    map.withOctets { verify($0, file: file, isLast: false, rest: []) }
+    guard report.defect == nil, report.lineCount > 0 else { return nil }
+    return AuditBase(size: tree.size, previous: previous, peaks: tree.peaks, totals: totals)
   }
 
   private mutating func verify(_ octets: UnsafeRawBufferPointer, file: String, isLast: Bool, rest: ArraySlice<(path: String, map: FileMap)>) {
@@ -101,7 +128,7 @@ public struct AuditVerifier {
       report.defect = AuditReport.Defect(.altered, at: place)
       return
     }
-    if report.lineCount == 0, sequence > 1, mayBeginLater {
+    if report.lineCount == 0, sequence > 1, mayBeginLater, !report.isBased {
       report.firstSequence = sequence
       expected = sequence
       previous = before
@@ -119,10 +146,11 @@ public struct AuditVerifier {
       return
     }
     previous = SHA256.hash(octets)
-    if report.isWhole { tree.append(leaf: octets) }
+    if report.isProven { tree.append(leaf: octets) }
     expected = sequence + 1
     report.lineCount += 1
     report.lastSequence = sequence
+    report.lastLine = previous
     last = place
     checkPin(at: place)
   }
@@ -163,7 +191,7 @@ public struct AuditVerifier {
       let root = Digest32(hexOctets: UnsafeRawBufferPointer(rebasing: octets[rootRange])), size + 1 == line.sequence, note.size == size,
       note.root == root
     else { return AuditReport.Defect(.signature, at: place) }
-    if report.isWhole {
+    if report.isProven {
       guard root == tree.root else { return AuditReport.Defect(.root(from: (report.checkpoint?.size ?? 0) + 1), at: place) }
       var text = ByteBuffer()
       totals.append(to: &text)
@@ -198,7 +226,7 @@ public struct AuditVerifier {
   // MARK: the pin and the end
 
   private mutating func checkPin(at place: AuditReport.Place) {
-    guard let pin, report.isWhole, tree.size == pin.size else { return }
+    guard let pin, report.isProven, tree.size == pin.size else { return }
     if tree.root == pin.root {
       report.isPinned = true
     } else {
@@ -208,7 +236,7 @@ public struct AuditVerifier {
 
   private mutating func checkEnd() {
     report.uncoveredCount = report.checkpoint.map { report.lastSequence - min(report.lastSequence, $0.size + 1) } ?? report.lineCount
-    guard let pin, report.isWhole, report.defect == nil, !report.isPinned, pin.size > 0 else { return }
+    guard let pin, report.isProven, report.defect == nil, !report.isPinned, pin.size >= report.firstSequence else { return }
     report.defect = AuditReport.Defect(
       .cut(expected: pin.size), at: AuditReport.Place(file: last?.file ?? "", line: (last?.line ?? 0) + 1, sequence: expected))
   }

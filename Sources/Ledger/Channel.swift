@@ -52,6 +52,8 @@ public enum ChannelPhase: UInt8, Sendable, CaseIterable {
   case suspended
   /// Nothing more is sold on it; it waits to be closed on the chain.
   case closing
+  /// It was read from a backup: nothing is sold on it until an operator confirms it.
+  case unconfirmed
 }
 
 /// What opening a channel asks for.

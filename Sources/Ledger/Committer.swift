@@ -1,4 +1,5 @@
 import Bytes
+import Dispatch
 import Encoding
 import Synchronization
 
@@ -23,6 +24,12 @@ final class Committer: @unchecked Sendable {
   private var lastCheckpoint = Instant.now()
   private var lastCheck = Instant.now()
   private var lastSweep = Instant.now()
+  private var lastForgetting = Instant(nanoseconds: 0)
+  private var lastRemoval = Instant(nanoseconds: 0)
+  private let removals = DispatchGroup()
+  private let isRemoving = Atomic<Bool>(false)
+  /// The copy of the store that is being made.
+  private var copying: LedgerCopying?
 
   /// Bounds of the entries that make a batch worth committing before the delay is over. A batch of the most fits into a place of the
   /// journal with what still comes until it is taken.
@@ -101,6 +108,7 @@ final class Committer: @unchecked Sendable {
     while !ledger.isStopping {
       let requests = ledger.takeRequests()
       if let requests { serve(requests) }
+      if copying == nil, let path = ledger.copyOrder.take() { beginCopy(to: path) }
       let now = Instant.now()
       let isPending = ledger.pending > 0
       let isCheckpointDue = log.uncovered > 0 && now - lastCheckpoint >= options.checkpointInterval
@@ -110,8 +118,10 @@ final class Committer: @unchecked Sendable {
         attempt(checkpoint: isCheckpointDue)
       } else {
         if unwritten.isDue(at: now) { writeLines() }
-        rest(deep: now - idleSince >= Self.lingering && unwritten.isEmpty)
+        forgetCharges(at: now)
+        if copying == nil { rest(deep: now - idleSince >= Self.lingering && unwritten.isEmpty) }
       }
+      if copying != nil { continueCopy() }
       if Instant.now() - lastCheck >= Self.housekeeping { tidy() }
     }
     finish()
@@ -266,6 +276,87 @@ final class Committer: @unchecked Sendable {
     }
   }
 
+  // MARK: retention
+
+  /// Time between two looks for what is too old.
+  static let retentionInterval: Duration = .seconds(60)
+
+  /// Forgets some charges that are too old, while there is nothing else to do.
+  private func forgetCharges(at now: Instant) {
+    guard let keep = options.chargeRetention, now - lastForgetting >= Self.retentionInterval, copying == nil else { return }
+    do throws(LedgerError) {
+      if try store.forget(chargesBefore: (Timestamp.now() - keep).day) { return }
+      lastForgetting = now
+    } catch { fail(error) }
+  }
+
+  /// Has audit files that are too old removed, by a thread that may take its time.
+  private func removeAudit() {
+    guard let keep = options.auditRetention, lastCheck - lastRemoval >= Self.retentionInterval, !isFileBehind,
+      isRemoving.compareExchange(expected: false, desired: true, ordering: .sequentiallyConsistent).exchanged
+    else { return }
+    lastRemoval = lastCheck
+    let retention = AuditRetention(path: options.auditPath, keep: keep, realm: options.realm, key: options.checkpointKey.publicKey)
+    let (ledger, notify) = (ledger, options.notify)
+    DispatchQueue.global(qos: .utility).async(group: removals) { [self] in
+      defer { isRemoving.store(false, ordering: .sequentiallyConsistent) }
+      do throws(LedgerError) {
+        let removal = try retention.remove(at: .now())
+        guard removal.files > 0 else { return }
+        ledger.removed(removal, at: .now())
+        notify?(.auditRemoved(files: removal.files, last: removal.lastSequence))
+      } catch { notify?(.maintenanceFailed(error)) }
+    }
+  }
+
+  // MARK: copying
+
+  private func beginCopy(to path: String) {
+    do throws(LedgerError) {
+      try store.beginCopy(to: path)
+      // Nothing is copied yet, but now it is known how much there is.
+      _ = try store.copy(pages: 0)
+      copying = LedgerCopying()
+    } catch {
+      ledger.copyOrder.fail(error)
+    }
+  }
+
+  /// Copies a part of the store. The last part follows a checkpoint, and every line is in the audit file then.
+  private func continueCopy() {
+    guard var copy = copying else { return }
+    do throws(LedgerError) {
+      if ledger.copyOrder.isForgotten { throw .backup(.abandoned) }
+      let count = store.copyCount
+      let isLast = count.remaining <= Int(copy.pages)
+      if isLast {
+        attempt(checkpoint: log.uncovered > 0)
+        // A failed commit has ended the copy.
+        guard copying != nil else { return }
+      }
+      let start = Instant.now()
+      let isWhole = try store.copy(pages: isLast ? -1 : copy.pages)
+      copy.took(Instant.now() - start)
+      copying = copy
+      let (total, remaining) = store.copyCount
+      guard isWhole else { return ledger.copyOrder.set(.copying(done: total - remaining, total: total)) }
+      endCopy()
+      // Whoever copies the audit file next finds every line there that the copy knows of.
+      synchroniseFile()
+      guard !isFileBehind else { throw .backup(.auditBehind) }
+      ledger.copyOrder.set(
+        .complete(LedgerCopyPoint(entry: batch.lsn, time: .now(), lineCount: log.next - 1, lastLine: log.previous)))
+    } catch {
+      endCopy()
+      ledger.copyOrder.fail(error)
+    }
+  }
+
+  private func endCopy() {
+    store.endCopy()
+    copying = nil
+  }
+
   private func tidyStore() {
     synchroniseFile()
     do throws(LedgerError) {
@@ -291,6 +382,7 @@ final class Committer: @unchecked Sendable {
     lastCheck = Instant.now()
     if isFileBehind { catchUp() }
     if ledger.availability != .unavailable { updateReserve() }
+    removeAudit()
     if options.sweeps, lastCheck - lastSweep >= Self.sweepInterval {
       lastSweep = lastCheck
       ledger.sweep(at: Timestamp.now())
@@ -302,6 +394,8 @@ final class Committer: @unchecked Sendable {
   /// Stops selling, and reads the store back until that works. What the failed transaction did is unknown until then.
   private func fail(_ error: LedgerError) {
     options.notify?(.commitFailed(error))
+    endCopy()
+    ledger.copyOrder.fail(.backup(.abandoned))
     var epoch = ledger.stopSelling()
     store.close(afterFailure: true)
     if error == .full { reserve.release() }
@@ -329,6 +423,9 @@ final class Committer: @unchecked Sendable {
   /// The orderly end: everything queued, the stop line and a last checkpoint become durable.
   private func finish() {
     defer { store.close(afterFailure: false) }
+    endCopy()
+    ledger.copyOrder.fail(.backup(.abandoned))
+    removals.wait()
     guard ledger.drains, ledger.availability != .unavailable else { return }
     if options.recordsLifecycle { ledger.appendStop(at: Timestamp.now()) }
     do throws(LedgerError) {

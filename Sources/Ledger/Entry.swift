@@ -4,9 +4,9 @@ public import HTTP
 
 /// The events of the audit log. The raw value is the store's; the name is the line's.
 public enum AuditEventKind: UInt8, Sendable, CaseIterable {
-  case start = 1, stop, configurationLoaded, challenges, keysRotated
+  case start = 1, stop, configurationLoaded, challenges, keysRotated, ledgerRestored, auditRemoved
   case chargeSettled = 10, chargeVoided, paymentRefused
-  case sessionOpened = 20, sessionDebited, sessionReturned, sessionToppedUp, sessionClosed
+  case sessionOpened = 20, sessionDebited, sessionReturned, sessionToppedUp, sessionClosed, sessionConfirmed
   case walletCreated = 30, walletFunded, walletDefunded, walletPolicy, walletFrozen, walletThawed, walletRekeyed
   case merchantPayout = 40, refund
   case checkpoint = 50
@@ -21,6 +21,8 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .configurationLoaded: "configuration.loaded"
     case .challenges: "challenges"
     case .keysRotated: "keys.rotated"
+    case .ledgerRestored: "ledger.restored"
+    case .auditRemoved: "audit.removed"
     case .chargeSettled: "charge.settled"
     case .chargeVoided: "charge.voided"
     case .paymentRefused: "payment.refused"
@@ -29,6 +31,7 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .sessionReturned: "session.returned"
     case .sessionToppedUp: "session.toppedup"
     case .sessionClosed: "session.closed"
+    case .sessionConfirmed: "session.confirmed"
     case .walletCreated: "wallet.created"
     case .walletFunded: "wallet.funded"
     case .walletDefunded: "wallet.defunded"
@@ -70,7 +73,7 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
     case .chargeSettled, .sessionOpened, .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletFunded, .walletDefunded,
       .merchantPayout, .refund, .paymentSettled, .paymentWrittenOff, .channelDebited, .channelReturned, .channelSettled, .channelClosed:
       true
-    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeVoided, .paymentRefused, .walletCreated, .walletPolicy,
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .ledgerRestored, .auditRemoved, .sessionConfirmed, .chargeVoided, .paymentRefused, .walletCreated, .walletPolicy,
       .walletFrozen, .walletThawed, .walletRekeyed, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentFailed, .chainTransaction,
       .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed:
       false
@@ -81,8 +84,8 @@ public enum AuditEventKind: UInt8, Sendable, CaseIterable {
   var saysEarned: Bool {
     switch self {
     case .channelDebited, .channelReturned, .channelSettled, .channelClosed: true
-    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .chargeSettled, .chargeVoided, .paymentRefused, .sessionOpened,
-      .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletCreated, .walletFunded, .walletDefunded, .walletPolicy,
+    case .start, .stop, .configurationLoaded, .challenges, .keysRotated, .ledgerRestored, .auditRemoved, .sessionConfirmed, .chargeSettled, .chargeVoided,
+      .paymentRefused, .sessionOpened, .sessionDebited, .sessionReturned, .sessionToppedUp, .sessionClosed, .walletCreated, .walletFunded, .walletDefunded, .walletPolicy,
       .walletFrozen, .walletThawed, .walletRekeyed, .merchantPayout, .refund, .checkpoint, .paymentClaimed, .paymentSubmitted, .paymentSettled,
       .paymentFailed, .paymentWrittenOff, .chainTransaction, .channelOpened, .channelToppedUp, .channelSuspended, .channelResumed:
       false

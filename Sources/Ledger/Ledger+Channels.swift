@@ -220,6 +220,7 @@ extension LedgerState {
     switch phase {
     case .open: .open
     case .suspended: .suspended
+    case .unconfirmed: .unconfirmed
     case .closing, .vacant: .closing
     }
   }
@@ -257,7 +258,7 @@ extension LedgerState {
     return zip(currencies, sums).compactMap { accounts, sum in
       guard !sum.count.isEmpty else { return nil }
       return ChannelTotals(
-        currency: accounts.code, open: sum.count[.open] ?? 0, suspended: sum.count[.suspended] ?? 0, closing: sum.count[.closing] ?? 0,
+        currency: accounts.code, open: sum.count[.open] ?? 0, suspended: (sum.count[.suspended] ?? 0) + (sum.count[.unconfirmed] ?? 0), closing: sum.count[.closing] ?? 0,
         earned: sum.earned, claimable: sum.claimable)
     }
   }

@@ -24,6 +24,7 @@ public final class Ledger: Sendable {
   private let labelTexts = Mutex<[String]>([])
   let requests = Mutex<Requests>(Requests())
   let requested = Atomic<Bool>(false)
+  let copyOrder = LedgerCopyOrder()
   private let lifetime = Mutex<Lifetime>(Lifetime())
   /// Serialises the operators' refunds, which read before they write.
   let administration = Mutex<Void>(())
@@ -51,6 +52,7 @@ public final class Ledger: Sendable {
     guard AuditNote.isOrigin(options.origin) else { throw .malformedRealm }
     try prepareFolder(options.directory)
     let lock = try LockFile(path: "\(options.directory)/ledger.lock")
+    if try RestorationPlan.finish(in: options.directory) { options.notify?(.restorationFinished) }
     let ledger = Ledger(at: now)
     let committer = try Committer(ledger: ledger, options: options, makeStore: store)
     try committer.load(epoch: 1, at: now, isReload: false)

@@ -8,20 +8,24 @@ public enum LedgerError: Error, Equatable, Sendable {
   case file(LedgerFile, code: Int32)
   /// The file is a database, but not a ledger.
   case notALedger
-  /// The ledger was written by a newer version of the program.
-  case newerVersion(found: Int32, supported: Int32)
+  /// The ledger was written by a newer version of the program; which one, where the ledger tells.
+  case newerVersion(found: Int32, supported: Int32, build: String?)
   /// What is stored does not read back as what this version writes.
   case malformed(RecordKind)
   /// The stored accounts do not add up.
   case unbalanced(currency: String)
   /// The audit file holds lines that the ledger does not know: it belongs to another ledger, or the ledger is an old copy.
   case auditAhead(file: UInt64, ledger: UInt64)
+  /// A file of the audit log that is old enough to be removed does not verify, so it stays.
+  case auditUnverified(file: String)
   /// The realm cannot name a key in checkpoints: it is empty, or has white space or a plus sign.
   case malformedRealm
   /// The disk is full.
   case full
   /// The store failed with SQLite's extended result code.
   case store(code: Int32)
+  /// A backup cannot be made, read or brought back.
+  case backup(BackupFault)
   /// A thread could not be started: the system's error number.
   case thread(code: Int32)
 }

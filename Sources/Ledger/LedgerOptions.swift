@@ -14,6 +14,10 @@ public struct LedgerOptions: Sendable {
   public var auditPath: String
   /// The file is renamed when it has grown past this; 0 for never.
   public var rotateOctets: UInt64 = 1 << 30
+  /// Renamed files go when their last line is older than this; nil keeps them for ever.
+  public var auditRetention: Duration?
+  /// Settled charges are forgotten, and cannot be refunded any more, when they are older than this; nil keeps the last 2^28 entries'.
+  public var chargeRetention: Duration?
   public var checkpointKey: Ed25519.SigningKey
   /// A checkpoint follows after this many lines …
   public var checkpointLines: UInt64 = 256
@@ -55,6 +59,10 @@ public enum LedgerNotice: Sendable, Equatable {
   /// Lines could not be written to the audit file; they are kept in the ledger and written later.
   case auditBehind(LedgerError)
   case auditCaughtUp
+  /// Files of the audit log were removed because of their age: how many, and the last line that is gone.
+  case auditRemoved(files: Int, last: UInt64)
+  /// A restoration that a crash had cut off was carried through.
+  case restorationFinished
   /// Moving or checkpointing the store failed; it is tried again.
   case maintenanceFailed(LedgerError)
 }

@@ -276,7 +276,7 @@ extension LedgerState {
     switch (balances[index].phase, isSuspended) {
     case (.open, true): balances[index].phase = .suspended
     case (.suspended, false): balances[index].phase = .open
-    case (.open, false), (.suspended, true), (.closing, _), (.vacant, _): return channel(slot: index)?.changed ?? 0
+    case (.open, false), (.suspended, true), (.closing, _), (.vacant, _), (.unconfirmed, _): return channel(slot: index)?.changed ?? 0
     }
     change(index) { _ in }
     hasNews = true
@@ -385,6 +385,8 @@ extension LedgerState {
     guard balances[index].phase != .vacant else { throw .sessionClosed }
     guard !onlyAtRest || balances[index].phase == .closing || balances[index].inFlight == 0 else { throw .channelBusy }
     guard let channel = channel(slot: index), var more = details[index] else { throw .wrongBudgetSource }
+    // The payer brings the voucher that pays for what the books know; what was spent after the backup they do not.
+    if balances[index].phase == .unconfirmed, cause == .payer { throw .sessionUnconfirmed }
     if let voucher { try Self.check(voucher) }
     let isFirst = balances[index].phase != .closing
     let takesVoucher = voucher != nil && channel.closing == nil

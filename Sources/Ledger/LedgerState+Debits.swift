@@ -20,6 +20,7 @@ extension LedgerState {
     switch balances[index].phase {
     case .open: return index
     case .suspended: throw .channelSuspended
+    case .unconfirmed: throw .sessionUnconfirmed
     case .closing: throw .sessionClosing
     case .vacant: throw .sessionClosed
     }

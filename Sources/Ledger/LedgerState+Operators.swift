@@ -151,7 +151,8 @@ extension LedgerState {
   private mutating func stopSessions(of wallet: UInt32, cause: CloseCause, at now: Timestamp) -> LSN {
     guard wallets[Int(wallet)].openSessions > 0 else { return 0 }
     var last: LSN = 0
-    for index in balances.indices where balances[index].wallet == wallet && balances[index].phase == .open {
+    for index in balances.indices
+    where balances[index].wallet == wallet && (balances[index].phase == .open || balances[index].phase == .unconfirmed) {
       last = stop(index, cause: cause, claim: nil, at: now, receipt: nil)
     }
     return last

@@ -263,7 +263,7 @@ extension LedgerState {
     for index in balances.indices {
       switch balances[index].phase {
       case .vacant: continue
-      case .open, .suspended: settleAhead(slot: index, at: now)
+      case .open, .suspended, .unconfirmed: settleAhead(slot: index, at: now)
       case .closing: _ = finalise(index, at: now)
       }
     }

@@ -134,6 +134,7 @@ extension LedgerState {
     switch balances[index].phase {
     case .open: break
     case .suspended: throw .channelSuspended
+    case .unconfirmed: throw .sessionUnconfirmed
     case .closing: throw .sessionClosing
     case .vacant: throw .sessionClosed
     }
@@ -208,7 +209,8 @@ extension LedgerState {
     case .vacant: throw .sessionClosed
     case .closing: return lsn
     case .suspended: throw .wrongBudgetSource
-    case .open:
+    case .unconfirmed where cause != .operated: throw .sessionUnconfirmed
+    case .open, .unconfirmed:
       guard !balances[index].isChannel else { throw .wrongBudgetSource }
       return stop(index, cause: cause, claim: claim, at: now, receipt: receipt)
     }

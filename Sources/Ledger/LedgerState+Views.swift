@@ -77,7 +77,7 @@ extension LedgerState {
     let state: SessionState =
       switch balance.phase {
       case .open: .open
-      case .suspended: .suspended
+      case .suspended, .unconfirmed: .suspended
       case .closing, .vacant: .closing
       }
     return SessionView(

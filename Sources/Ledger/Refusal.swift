@@ -60,6 +60,8 @@ public enum Refusal: Error, Equatable, Sendable {
   case wrongBudgetSource
   /// The channel's opening vanished from the chain.
   case channelSuspended
+  /// The session was read from a backup, and no operator has confirmed it.
+  case sessionUnconfirmed
   /// The voucher's amount is not within what lies in the escrow.
   case beyondDeposit
   /// Something is in flight, or under way on the chain, on the channel.

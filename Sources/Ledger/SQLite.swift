@@ -68,6 +68,13 @@ final class SQLiteConnection: @unchecked Sendable {
     return try statement.step() ? statement.integer(0) : nil
   }
 
+  /// The first column of the first row, as text.
+  func text(_ sql: String) throws(LedgerError) -> String? {
+    let statement = try prepare(sql)
+    defer { statement.reset() }
+    return try statement.step() ? try statement.withBlob(0) { (raw) throws(LedgerError) in String(decoding: raw, as: UTF8.self) } : nil
+  }
+
   /// Copies the log back into the database without waiting for readers.
   func checkpoint(_ mode: Int32 = SQLITE_CHECKPOINT_PASSIVE) throws(LedgerError) {
     let code = sqlite3_wal_checkpoint_v2(handle, nil, mode, nil, nil)

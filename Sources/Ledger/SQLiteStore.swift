@@ -9,14 +9,14 @@ import Glibc
 /// session that is debited a thousand times is written there once.
 final class SQLiteStore: Store, @unchecked Sendable {
   // Safe because: one thread at a time uses a store; the ledger hands it from the opener to the committer.
-  static let applicationID: Int64 = 0x4661_7265
-  static let version: Int64 = 4
   /// How much redo waits at most before it is moved to the records.
   static let redoLimit = 4 << 20
   /// How many batches wait at most: moving costs by the records that changed, however often each of them did.
   static let batchLimit = 208
   /// Settled charges are kept for refunds until this many entries have followed.
   static let chargeRetention: LSN = 1 << 28
+  /// The charges that are forgotten at once because of their age: about as long as a commit.
+  static let forgetStep = 64
   /// The most charges that one tidying forgets.
   static let forgetLimit = 1_024
   /// Octets of log that are written in advance, so that a commit does not grow the file.
@@ -38,6 +38,8 @@ final class SQLiteStore: Store, @unchecked Sendable {
   private var waiting = ByteBuffer()
   private var waitingBatches = 0
   private var lastBatch: LSN = 0
+  /// The copy that is being made.
+  private var ongoing: SQLiteCopy?
 
   init(path: String) throws(LedgerError) {
     connection = try SQLiteConnection(path: path)
@@ -66,30 +68,13 @@ final class SQLiteStore: Store, @unchecked Sendable {
     // Exclusive: nobody else opens the file while it is served (the lock file sees to that), so a commit takes no file locks. Said before
     // anything is read, it has the log's index in memory of our own too, and not in a shared map that not every file system has.
     try connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    let application = try connection.number("PRAGMA application_id") ?? 0
-    let version = try connection.number("PRAGMA user_version") ?? 0
-    let tables = try connection.number("SELECT count(*) FROM sqlite_master") ?? 0
-    guard application == applicationID || (application == 0 && version == 0 && tables == 0) else { throw .notALedger }
-    guard version <= Self.version else { throw .newerVersion(found: Int32(clamping: version), supported: Int32(Self.version)) }
+    let found = try SQLiteSchema.check(connection)
     try connection.execute(
       """
       PRAGMA secure_delete = OFF; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = \(checkpointPages(path));
       PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384; PRAGMA busy_timeout = 2000;
       """)
-    if version < Self.version {
-      try connection.execute(
-        """
-        BEGIN IMMEDIATE;
-        CREATE TABLE IF NOT EXISTS record(
-          kind INTEGER NOT NULL, key BLOB NOT NULL, image BLOB NOT NULL, PRIMARY KEY(kind, key)) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS batch(
-          lsn INTEGER PRIMARY KEY, line INTEGER NOT NULL, lines INTEGER NOT NULL, redo BLOB NOT NULL, text BLOB NOT NULL, head BLOB NOT NULL);
-        CREATE TABLE IF NOT EXISTS journal(place INTEGER PRIMARY KEY, octets BLOB NOT NULL);
-        CREATE TABLE IF NOT EXISTS progress(id INTEGER PRIMARY KEY, moved INTEGER NOT NULL);
-        PRAGMA application_id = \(applicationID); PRAGMA user_version = \(Self.version);
-        COMMIT;
-        """)
-    }
+    try SQLiteSchema.migrate(connection, path: path, from: found)
   }
 
   /// How many pages the log holds before it is copied into the database.
@@ -304,6 +289,25 @@ final class SQLiteStore: Store, @unchecked Sendable {
     }
   }
 
+  func forget(chargesBefore day: Int32) throws(LedgerError) -> Bool {
+    let statement = try connection.prepare(
+      "SELECT key, image FROM record WHERE kind = \(RecordKind.charge.rawValue) ORDER BY key LIMIT \(Self.forgetStep)")
+    defer { statement.finalise() }
+    var old: [RecordKey] = []
+    while try statement.step() {
+      let charge = try statement.withBlob(1) { (raw) throws(LedgerError) in try LedgerState.readCharge([UInt8](raw)) }
+      // They stand in the order in which they were made.
+      guard charge.day < day else { break }
+      old.append(try statement.withBlob(0) { (raw) throws(LedgerError) in RecordKey(.charge, Digest32(raw)) })
+    }
+    statement.reset()
+    guard !old.isEmpty else { return false }
+    try begin.run()
+    for key in old { try write(key, nil) }
+    try end.run()
+    return old.count == Self.forgetStep
+  }
+
   /// Writes the last image of every record that waits to the records' table.
   private func move() throws(LedgerError) {
     if waiting.isEmpty { return }
@@ -329,7 +333,27 @@ final class SQLiteStore: Store, @unchecked Sendable {
     }
   }
 
+  /// Whether the database's own structure is whole.
+  func isSound() throws(LedgerError) -> Bool { try connection.text("PRAGMA integrity_check(1)") == "ok" }
+
+  // MARK: copying
+
+  func beginCopy(to path: String) throws(LedgerError) {
+    endCopy()
+    ongoing = try SQLiteCopy(of: connection, to: path)
+  }
+
+  func copy(pages: Int32) throws(LedgerError) -> Bool { try ongoing?.step(pages: pages) ?? false }
+
+  func endCopy() {
+    ongoing?.end()
+    ongoing = nil
+  }
+
+  var copyCount: (total: Int, remaining: Int) { ongoing?.count ?? (0, 0) }
+
   func close(afterFailure: Bool) {
+    endCopy()
     journal.finalise()
     for statement in [begin, end, insertBatch, putRecord, removeRecord, getRecord, setMoved, setExported, dropBatches, dropCharges] { statement.finalise() }
     connection.close(keepsLog: afterFailure)

@@ -153,6 +153,8 @@ enum SessionPhase: UInt8 {
   case closing
   /// A channel whose opening vanished from the chain: no new debit until it is back.
   case suspended
+  /// Read from a backup, so that what was spent afterwards is not known: no new debit until an operator confirms it.
+  case unconfirmed
 }
 
 /// The part of a session that every debit touches: trivial, so that a debit copies and frees nothing.
@@ -239,7 +241,7 @@ public struct ReceiptFacts: Sendable, Hashable {
 /// The states that a session's payer can see.
 public enum SessionState: String, Sendable {
   case open, closing, closed
-  /// A channel's opening vanished from the chain.
+  /// A channel's opening vanished from the chain, or the session was read from a backup and waits for an operator's confirmation.
   case suspended
 }
 

@@ -40,7 +40,29 @@ protocol Store: AnyObject, Sendable {
   /// Moves what batches changed to the records' own table, and drops batches whose lines below `exported` are all in the audit file.
   func tidy(exported: UInt64) throws(LedgerError)
 
+  /// Forgets settled charges of days before the one given, oldest first and a bounded number of them; true where there may be more.
+  func forget(chargesBefore day: Int32) throws(LedgerError) -> Bool
+
+  /// Begins a copy of the store in a file that must not be there yet. Its failures are the copy's: the store is as it was.
+  func beginCopy(to path: String) throws(LedgerError)
+
+  /// Copies a part, whatever was committed meanwhile; true when the copy is what the store is now. Ended by `endCopy`, at any time.
+  func copy(pages: Int32) throws(LedgerError) -> Bool
+  func endCopy()
+
+  /// How much of the copy there is, in pages.
+  var copyCount: (total: Int, remaining: Int) { get }
+
   /// Closes the store; nothing may be called afterwards. After a failure nothing more is written, and no space is given back that the
   /// next opening may need.
   func close(afterFailure: Bool)
+}
+
+/// What a store need not offer: it cannot be copied then, and forgets nothing because of its age.
+extension Store {
+  func forget(chargesBefore day: Int32) throws(LedgerError) -> Bool { false }
+  func beginCopy(to path: String) throws(LedgerError) { throw .backup(.abandoned) }
+  func copy(pages: Int32) throws(LedgerError) -> Bool { throw .backup(.abandoned) }
+  func endCopy() {}
+  var copyCount: (total: Int, remaining: Int) { (0, 0) }
 }

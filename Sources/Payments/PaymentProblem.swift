@@ -46,6 +46,8 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
   case railUnavailable
   /// The payment was made with another request.
   case paymentMismatch
+  /// The ledger was restored from a backup, and no operator has confirmed the session yet.
+  case sessionUnconfirmed
 
   /// Where the scheme's problem types stand.
   public static let schemeOrigin: StaticString = "https://paymentauth.org/problems/"
@@ -69,7 +71,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .idempotencyMismatch: 422
     case .rateLimited, .tooManyInFlight: 429
     case .bodyTooLarge: 413
-    case .ledgerUnavailable, .paymentPending, .railUnavailable: 503
+    case .ledgerUnavailable, .paymentPending, .railUnavailable, .sessionUnconfirmed: 503
     }
   }
 
@@ -114,6 +116,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .paymentPending: "payment-pending"
     case .railUnavailable: "rail-unavailable"
     case .paymentMismatch: "payment-mismatch"
+    case .sessionUnconfirmed: "session-unconfirmed"
     }
   }
 
@@ -157,6 +160,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .paymentPending: "Payment Pending"
     case .railUnavailable: "Payment Rail Unavailable"
     case .paymentMismatch: "Payment Of Another Request"
+    case .sessionUnconfirmed: "Session Not Confirmed"
     }
   }
 
@@ -201,6 +205,7 @@ public enum PaymentProblem: UInt8, Sendable, Hashable, CaseIterable {
     case .paymentPending: "The payment was sent to its chain and has not settled yet. Do not pay again: repeat the same request with the same payment."
     case .railUnavailable: "Payments of this kind cannot be settled at the moment. Nothing was charged."
     case .paymentMismatch: "The payment was made with another request."
+    case .sessionUnconfirmed: "The books were restored from a backup, and the session waits to be confirmed. Its money is kept."
     }
   }
 

@@ -26,12 +26,15 @@ struct KeyFiles: Sendable {
     /// Newest first.
     var retired: [Dated<Ed25519.PublicKey>]
     var checkpoint: Dated<SecretBytes>
+    /// Challenge secrets from before this instant are not paid with any more: the ledger was restored from a backup then.
+    var fence: Timestamp?
   }
 
   static let challengeName = "challenge.secret"
   static let receiptName = "receipt.key"
   static let retiredName = "receipt.retired"
   static let checkpointName = "checkpoint.key"
+  static let fenceName = "challenge.fence"
   /// Stands in the folder while the files are made for the first time, so that a first start that was killed may begin again.
   static let unfinishedName = "creating"
 
@@ -64,7 +67,13 @@ struct KeyFiles: Sendable {
         retired.append(Dated(key, created: line.created))
       }
     }
-    return Contents(challenge: challenge, receipt: receipt[0], retired: retired, checkpoint: checkpoint[0])
+    var fence: Timestamp?
+    if access(path(Self.fenceName), F_OK) == 0 {
+      // The line has the form of a key's; what stands for the key says nothing.
+      guard let line = try lines(Self.fenceName).first else { throw .malformed(file: path(Self.fenceName), line: 2) }
+      fence = line.created
+    }
+    return Contents(challenge: challenge, receipt: receipt[0], retired: retired, checkpoint: checkpoint[0], fence: fence)
   }
 
   private func secrets(_ name: String) throws(KeyRingError) -> [Dated<SecretBytes>] {
@@ -131,7 +140,7 @@ struct KeyFiles: Sendable {
     try write(Self.unfinishedName, [])
     let contents = Contents(
       challenge: [Dated(Random.secret(Digest32.count), created: now)], receipt: Dated(Random.secret(Ed25519.seedCount), created: now),
-      retired: [], checkpoint: Dated(Random.secret(Ed25519.seedCount), created: now))
+      retired: [], checkpoint: Dated(Random.secret(Ed25519.seedCount), created: now), fence: nil)
     try writeSecrets(Self.challengeName, contents.challenge)
     try writeSecrets(Self.receiptName, [contents.receipt])
     try writeSecrets(Self.checkpointName, [contents.checkpoint])
@@ -150,6 +159,32 @@ struct KeyFiles: Sendable {
         [Self.heading(Self.retiredName)] + contents.retired.map { "\(Base64URL.encode($0.value.octets)) \($0.created.rfc3339)" })
       try writeSecrets(Self.receiptName, [contents.receipt])
     }
+  }
+
+  /// Saves a rotation after which nothing from before it is paid with. The fence comes last: without a new secret it would shut everybody out.
+  func saveFence(_ contents: Contents) throws(KeyRingError) {
+    try writeSecrets(Self.challengeName, contents.challenge)
+    guard let fence = contents.fence else { return }
+    try write(Self.fenceName, [Self.heading(Self.fenceName), "from \(fence.rfc3339)"])
+  }
+
+  /// Puts keys of a backup into the folder, where it has none, and makes what a backup does not hold.
+  func adopt(from folder: String, at now: Timestamp) throws(KeyRingError) {
+    try makeDirectory()
+    // Cut off here, it begins again.
+    try write(Self.unfinishedName, [])
+    let source = KeyFiles(directory: folder)
+    for name in [Self.retiredName, Self.receiptName, Self.checkpointName] where access(source.path(name), F_OK) == 0 {
+      try write(name, try source.read(name).split(separator: "\n").map { String($0) })
+    }
+    try writeSecrets(Self.challengeName, [Dated(Random.secret(Digest32.count), created: now)])
+    guard unlink(path(Self.unfinishedName)) == 0 else { throw .failed(file: path(Self.unfinishedName), call: "unlink", errno: errno) }
+    try syncDirectory()
+  }
+
+  /// Whether the folder holds none of the keys, or such as were never finished.
+  var isEmpty: Bool {
+    access(path(Self.unfinishedName), F_OK) == 0 || [Self.challengeName, Self.receiptName, Self.checkpointName].allSatisfy { access(path($0), F_OK) != 0 }
   }
 
   private func writeSecrets(_ name: String, _ secrets: [Dated<SecretBytes>]) throws(KeyRingError) {

@@ -1,6 +1,7 @@
 import Bytes
 import Crypto
 import Encoding
+import Glibc
 import Payments
 import Synchronization
 
@@ -104,6 +105,34 @@ public final class KeyRing: Sendable {
     counter.add(1, ordering: .releasing)
   }
 
+  /// Makes a new challenge secret, and has nothing paid any more by challenges of the former ones: for a ledger that is restored from a backup,
+  /// which does not know what was paid with them. Sessions that were opened by them go on; durable when it returns.
+  public func fence(at now: Timestamp) throws(KeyRingError) {
+    try state.withLock { (state) throws(KeyRingError) in
+      var contents = state.files
+      contents.challenge.insert(KeyFiles.Dated(Random.secret(ChallengeSecrets.minimumByteCount), created: now), at: 0)
+      contents.challenge = Array(contents.challenge.prefix(ChallengeSecrets.limit))
+      contents.fence = now
+      let keys = try KeyRing.keys(contents, in: files)
+      try files.saveFence(contents)
+      state = State(files: contents, keys: keys)
+    }
+    counter.add(1, ordering: .releasing)
+  }
+
+  /// Whether a folder holds no keys.
+  public static func isEmpty(_ directory: String) -> Bool { KeyFiles(directory: directory).isEmpty }
+
+  /// Puts the keys of a backup into a folder that holds none, with a challenge secret of its own.
+  public static func adopt(from backup: String, into directory: String, at now: Timestamp) throws(KeyRingError) {
+    try KeyFiles(directory: directory).adopt(from: backup, at: now)
+  }
+
+  /// The files of a keys' folder that a backup may hold.
+  public static func files(of directory: String) -> [String] {
+    [KeyFiles.receiptName, KeyFiles.retiredName, KeyFiles.checkpointName].map { "\(directory)/\($0)" }.filter { access($0, F_OK) == 0 }
+  }
+
   /// Lists every key, the current ones first within their kind.
   public var entries: [Entry] {
     let (contents, keys) = state.withLock { ($0.files, $0.keys) }
@@ -127,7 +156,10 @@ public final class KeyRing: Sendable {
     }
     let secrets: ChallengeSecrets
     do {
-      secrets = try ChallengeSecrets(current: contents.challenge[0].value, previous: contents.challenge.dropFirst().map(\.value))
+      let previous = contents.challenge.dropFirst()
+      secrets = try ChallengeSecrets(
+        current: contents.challenge[0].value, previous: previous.map(\.value),
+        payingCount: contents.fence.map { fence in previous.prefix { $0.created >= fence }.count } ?? .max)
     } catch {
       throw .malformed(file: KeyFiles.challengeName, line: 2)
     }

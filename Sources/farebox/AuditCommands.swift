@@ -168,9 +168,10 @@ enum AuditReportText {
     var lines: [String] = []
     if report.defect == nil {
       let range = report.lineCount == 0 ? "" : " (\(report.firstSequence) to \(report.lastSequence))"
-      lines.append("\(report.lineCount) lines\(range), \(report.checkpointCount) checkpoints: chain and signatures hold\(report.isWhole ? ", tree and totals too" : "")")
+      lines.append("\(report.lineCount) lines\(range), \(report.checkpointCount) checkpoints: chain and signatures hold\(report.isProven ? ", tree and totals too" : "")")
     }
-    if !report.isWhole { lines.append("older files are kept elsewhere: tree and totals could not be computed from line \(report.firstSequence) on") }
+    if report.isBased { lines.append("lines before \(report.firstSequence) were removed because of their age; what they came to is proved by the checkpoints that follow") }
+    if !report.isProven { lines.append("older files are kept elsewhere: tree and totals could not be computed from line \(report.firstSequence) on") }
     if let checkpoint = report.checkpoint { lines.append("last checkpoint: size \(checkpoint.size), root \(checkpoint.root.hex)") }
     if report.uncoveredCount > 0 { lines.append("\(report.uncoveredCount) lines behind it are chained, and not signed yet") }
     if report.isPinned { lines.append("the log holds what the pin names") }
@@ -184,7 +185,7 @@ enum AuditReportText {
     var object: JSONObject = [
       "valid": .bool(report.isValid), "lines": .integer(report.lineCount), "first": .integer(report.firstSequence),
       "last": .integer(report.lastSequence), "checkpoints": .integer(report.checkpointCount), "unsigned": .integer(report.uncoveredCount),
-      "pinned": .bool(report.isPinned), "mayBeCut": .bool(report.mayBeCut),
+      "proven": .bool(report.isProven), "pinned": .bool(report.isPinned), "mayBeCut": .bool(report.mayBeCut),
     ]
     if let checkpoint = report.checkpoint {
       object.set("checkpoint", ["size": .integer(checkpoint.size), "root": .string(checkpoint.root.hex)])

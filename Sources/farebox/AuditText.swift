@@ -72,7 +72,7 @@ struct AuditText {
     case "session.opened", "session.toppedup", "session.closed", "session.returned", "merchant.payout", "refund", "payment.settled", "payment.writtenoff",
       "channel.opened", "channel.toppedup", "channel.returned", "channel.settled", "channel.closed":
       "33"
-    case "payment.refused", "payment.failed", "charge.voided", "wallet.frozen", "stop", "channel.suspended": "31"
+    case "payment.refused", "payment.failed", "charge.voided", "wallet.frozen", "stop", "channel.suspended", "ledger.restored": "31"
     case "checkpoint", "challenges": "2"
     default: event.hasPrefix("wallet.") ? "36" : "0"
     }

@@ -161,6 +161,8 @@ final class Backend {
     let file = settings.ledger.directory + "/ledger.db"
     guard access(file, F_OK) != 0 else { return }
     let number = errno
+    // A restoration that was cut off is carried through by whoever opens the ledger next.
+    if access(settings.ledger.directory + "/ledger.restore", F_OK) == 0 { return }
     guard number == ENOENT || number == ENOTDIR else {
       throw CommandFailure(
         .notPermitted, "folder-not-permitted", "the ledger in \(settings.ledger.directory) cannot be looked at: \(SystemText.of(number))",

@@ -92,7 +92,7 @@ extension CommandFailure {
     case .unknownMember, .missingMember, .malformedMember, .unknownCommand:
       self.init(.usage, error.code, error.message, advice: error.advice)
     case .refused(.unavailable), .notDurable, .noLedger, .noDesk: self.init(.unavailable, error.code, error.message, advice: error.advice)
-    case .refused, .tooLittle, .stillClosing, .noEscrow, .unresolved: self.init(.refused, error.code, error.message, advice: error.advice)
+    case .refused, .tooLittle, .stillClosing, .noEscrow, .unresolved, .copying: self.init(.refused, error.code, error.message, advice: error.advice)
     case .keys(let error): self.init(error)
     }
   }
@@ -117,10 +117,12 @@ extension CommandFailure {
     case .notALedger:
       self.init(
         .malformedData, "not-a-ledger", "\(folder)/ledger.db is a database, but no ledger", advice: "choose another folder, or move the file away")
-    case .newerVersion(let found, let supported):
+    case .newerVersion(let found, let supported, let build):
       self.init(
-        .malformedData, "newer-ledger", "the ledger in \(folder) has version \(found); this program knows versions up to \(supported)",
-        advice: "run the newer farebox that wrote it; nothing has been changed")
+        .malformedData, "newer-ledger",
+        "the ledger in \(folder) has version \(found)\(build.map { ", written by farebox \($0)" } ?? ""); this program (farebox \(ProgramVersion.text)) knows versions up to \(supported)",
+        advice: "run \(build.map { "farebox \($0)" } ?? "the newer farebox that wrote it") or a newer one; nothing has been changed")
+    case .backup(let fault): self.init(fault, settings)
     case .malformed, .unbalanced:
       self.init(
         .malformedData, "damaged-ledger", "the ledger in \(folder) does not read back as it was written (\(error))",
@@ -129,6 +131,8 @@ extension CommandFailure {
       self.init(
         .malformedData, "audit-ahead", "the audit log \(settings.audit.path) has \(file) lines, its ledger knows \(ledger)",
         advice: "they belong to different ledgers, or the ledger is an old copy: put the right pair together")
+    case .auditUnverified(let file):
+      self.init(.faulty, "audit-unverified", "a file of the audit log does not verify, so it is not removed: \(file)", advice: "`farebox audit verify` says where")
     case .malformedRealm: self.init(.configuration, "malformed-name", "the ledger's name cannot stand in checkpoints")
     case .full:
       self.init(.cannotCreate, "disk-full", "the disk is full: \(folder)", advice: "make room; nothing is lost")

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Ledger
 
 @main
 struct Farebox: ParsableCommand {
@@ -18,7 +19,7 @@ struct Farebox: ParsableCommand {
       Exit status, but for `farebox pay`, which has its own:
       \(ExitStatus.table)
       """,
-    version: "0.1.0",
+    version: ProgramVersion.text,
     subcommands: [
       ServeCommand.self, CheckCommand.self, ReloadCommand.self, UpgradeCommand.self, WalletCommand.self, SessionCommand.self, MerchantCommand.self, RefundCommand.self,
       LedgerCommand.self, ChainCommand.self, PaymentCommand.self, ChannelCommand.self, KeysCommand.self, AuditCommand.self, MetricsCommand.self, Pay.self,

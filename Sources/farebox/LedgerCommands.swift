@@ -72,7 +72,8 @@ struct RefundCommand: ParsableCommand {
 /// `farebox ledger …`: the books.
 struct LedgerCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "ledger", abstract: "Show and prove the books.", subcommands: [LedgerBalance.self, LedgerVerify.self])
+    commandName: "ledger", abstract: "Show and prove the books, back them up and restore them.",
+    subcommands: [LedgerBalance.self, LedgerVerify.self, LedgerBackup.self, LedgerRestore.self])
 }
 
 struct LedgerBalance: ParsableCommand {

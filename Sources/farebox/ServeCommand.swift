@@ -88,6 +88,8 @@ struct ServeCommand: ParsableCommand {
     case .auditBehind(let error):
       log.write(.error, "the audit file cannot be written: its lines are kept in the ledger", ["error": "\(error)"])
     case .auditCaughtUp: log.write(.notice, "the audit file is complete again")
+    case .auditRemoved(let files, let last): log.write(.notice, "files of the audit log were removed because of their age", ["files": "\(files)", "last-line": "\(last)"])
+    case .restorationFinished: log.write(.warning, "a restoration that was cut off was carried through: the ledger is the backup's, and its sessions wait for `farebox session confirm`")
     case .maintenanceFailed(let error): log.write(.warning, "maintenance of the ledger failed, and is tried again", ["error": "\(error)"])
     }
   }

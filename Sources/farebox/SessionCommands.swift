@@ -7,7 +7,7 @@ import Proxy
 struct SessionCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "session", abstract: "Watch and close the sessions that agents have opened.",
-    subcommands: [SessionList.self, SessionShow.self, SessionClose.self])
+    subcommands: [SessionList.self, SessionShow.self, SessionClose.self, SessionConfirm.self])
 }
 
 struct SessionList: ParsableCommand {
@@ -89,4 +89,29 @@ struct SessionClose: ParsableCommand {
   @OptionGroup var options: OperatorOptions
 
   func run() throws { try target.run(.sessionClose, options) }
+}
+
+struct SessionConfirm: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "confirm", abstract: "Open sessions again that were suspended when the ledger was restored from a backup.",
+    discussion: """
+      What a session spent after the backup is not in the books, so confirming it gives that to its payer once more. Channels that wait \
+      are confirmed in the same way. A session that is not to go on is closed instead.
+      """)
+
+  @Argument(help: ArgumentHelp("The session's or channel's id: 64 hexadecimal digits.", valueName: "session")) var session: String?
+  @Flag(help: "Confirm all of them.") var all = false
+  @OptionGroup var options: OperatorOptions
+
+  func validate() throws {
+    guard (session == nil) == all else { throw ValidationError("Name a session, or --all of them.") }
+  }
+
+  func run() throws {
+    try options.perform { () throws(CommandFailure) in
+      let backend = Backend(try options.settings())
+      let answer = try backend.run(.sessionConfirm, session.map { ["session": .string($0)] } ?? ["all": true])
+      options.show(answer) { ["\(answer["confirmed"]?.intValue ?? 0) confirmed"] }
+    }
+  }
 }

@@ -22,6 +22,14 @@ import Testing
     Configuration.inspect(text: text, file: "/etc/proxy.conf", state: "/tmp/state", environment: environment)
   }
 
+  @Test func whatHappenedIsKeptAsLongAsIsSaid() throws {
+    let kept = try #require(Self.inspect(Self.head + Self.listener + "[ledger]\nretain-charges = \"30 d\"\n[audit]\nretain = \"400 d\"\n").settings)
+    #expect(kept.ledger.chargeRetention == .seconds(30 * 86_400) && kept.audit.retention == .seconds(400 * 86_400))
+    for text in ["[ledger]\nretain-charges = \"1 d\"\n", "[audit]\nretain = \"5 min\"\n", "[audit]\nretain = \"400 d\"\nrotate = 0\n", "[audit]\nretain = 400\n"] {
+      #expect(Self.inspect(Self.head + Self.listener + text).settings == nil, "\(text)")
+    }
+  }
+
   @Test func everythingIsRead() throws {
     let text = Self.head + """
       rate = "10/min burst 3"

@@ -76,5 +76,10 @@ final class FaultyStore: Store {
   func record(_ key: RecordKey) throws(LedgerError) -> [UInt8]? { try store.record(key) }
   var isUntidy: Bool { store.isUntidy }
   func tidy(exported: UInt64) throws(LedgerError) { try store.tidy(exported: exported) }
+  func forget(chargesBefore day: Int32) throws(LedgerError) -> Bool { try store.forget(chargesBefore: day) }
+  func beginCopy(to path: String) throws(LedgerError) { try store.beginCopy(to: path) }
+  func copy(pages: Int32) throws(LedgerError) -> Bool { try store.copy(pages: pages) }
+  func endCopy() { store.endCopy() }
+  var copyCount: (total: Int, remaining: Int) { store.copyCount }
   func close(afterFailure: Bool) { store.close(afterFailure: afterFailure) }
 }

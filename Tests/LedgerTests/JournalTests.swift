@@ -142,7 +142,7 @@ import Testing
     let text = try shop.commit(octets: 200_000)
     shop.store.close(afterFailure: true)
     let connection = try SQLiteConnection(path: "\(shop.folder.path)/ledger.db")
-    try connection.execute("DROP TABLE journal; PRAGMA user_version = 1")
+    try connection.execute("DROP TABLE journal; DROP TABLE writer; PRAGMA user_version = 1")
     connection.close()
     try shop.reopen()
     #expect(try shop.lines(from: 1) == [text])
@@ -169,7 +169,7 @@ import Testing
     var old = Array(place[..<(start + 24)]) + [45, 0, 0, 0, UInt8(text.count), 0, 0, 0, 2, 0, 0, 0] + redo + text + [1, 7]
     old += [UInt8](repeating: 0, count: place.count - old.count)
     let hex = old.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
-    try connection.execute("UPDATE journal SET octets = x'\(hex)'; PRAGMA user_version = 2")
+    try connection.execute("UPDATE journal SET octets = x'\(hex)'; DROP TABLE writer; PRAGMA user_version = 2")
     connection.close()
     try shop.reopen()
     #expect(try shop.lines(from: 1) == [text])

@@ -19,7 +19,7 @@ import Testing
     let connection = try SQLiteConnection(path: "\(fixture.folder.path)/ledger.db")
     try connection.execute("PRAGMA user_version = 99")
     connection.close()
-    #expect(throws: LedgerError.newerVersion(found: 99, supported: Int32(SQLiteStore.version))) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
+    #expect(throws: LedgerError.newerVersion(found: 99, supported: Int32(SQLiteSchema.version), build: ProgramVersion.text)) { try Ledger.open(LedgerFixture.options(fixture.folder), at: noon) }
   }
 
   @Test func refusesAFileThatIsNoLedger() throws {

@@ -83,6 +83,42 @@ private let message = Array("resource".utf8)
     #expect(folder.mode("receipt.retired") == 0o600)
   }
 
+  /// After a restoration sessions go on with challenges of before, and nothing is paid by them.
+  @Test func aFenceShutsOutWhatIsPaidByFormerSecrets() throws {
+    let folder = Folder()
+    let ring = try KeyRing.open(folder.keys, at: now)
+    #expect(ring.challengeSecrets.paying == nil)
+    try ring.rotate(.challenge, at: now)
+    let before = ring.challengeSecrets.current.authenticate(message)
+    try ring.fence(at: now + .seconds(10))
+    let fenced = ring.challengeSecrets.current.authenticate(message)
+    try ring.rotate(.challenge, at: now + .seconds(20))
+    let after = ring.challengeSecrets.current.authenticate(message)
+    for ring in [ring, try KeyRing.open(folder.keys, at: now)] {
+      let secrets = ring.challengeSecrets
+      let paying = try #require(secrets.paying)
+      message.withUnsafeBytes { octets in
+        #expect(secrets.isValid(before, octets) && secrets.isValid(fenced, octets) && secrets.isValid(after, octets))
+        #expect(!paying.isValid(before, octets) && paying.isValid(fenced, octets) && paying.isValid(after, octets))
+      }
+      #expect(secrets.previous.count == 3 && paying.previous.count == 1)
+    }
+    #expect(folder.mode("challenge.fence") == 0o600)
+  }
+
+  @Test func keysOfABackupAreAdoptedWhereThereAreNone() throws {
+    let (folder, other) = (Folder(), Folder())
+    let ring = try KeyRing.open(folder.keys, at: now)
+    try ring.rotate(.receipt, at: now)
+    #expect(KeyRing.isEmpty(other.keys) && !KeyRing.isEmpty(folder.keys))
+    #expect(KeyRing.files(of: folder.keys).count == 3)
+    try KeyRing.adopt(from: folder.keys, into: other.keys, at: now)
+    let adopted = try KeyRing.open(other.keys, at: now)
+    #expect(adopted.publicKeys == ring.publicKeys && adopted.checkpointKey.publicKey == ring.checkpointKey.publicKey)
+    #expect(adopted.challengeSecrets.current.authenticate(message) != ring.challengeSecrets.current.authenticate(message))
+    #expect(!KeyRing.isEmpty(other.keys))
+  }
+
   @Test func previousSecretsAreBounded() throws {
     let folder = Folder()
     let ring = try KeyRing.open(folder.keys, at: now)

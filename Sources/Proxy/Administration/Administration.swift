@@ -21,11 +21,14 @@ public struct Administration: Sendable {
     case sessionList = "session/list"
     case sessionShow = "session/show"
     case sessionClose = "session/close"
+    case sessionConfirm = "session/confirm"
     case merchantList = "merchant/list"
     case merchantPayout = "merchant/payout"
     case refund
     case ledgerBalance = "ledger/balance"
     case ledgerVerify = "ledger/verify"
+    case ledgerCopy = "ledger/copy"
+    case ledgerCopyState = "ledger/copy-state"
     case keysList = "keys/list"
     case keysRotate = "keys/rotate"
     case auditRotate = "audit/rotate"
@@ -114,6 +117,7 @@ public struct Administration: Sendable {
       let session = try arguments.session("session")
       try arguments.finish()
       return try close(session, at: now)
+    case .sessionConfirm: return try confirm(&arguments, at: now)
     case .merchantList:
       try arguments.finish()
       return ["merchants": .array(merchants)]
@@ -126,6 +130,14 @@ public struct Administration: Sendable {
     case .ledgerBalance, .ledgerVerify:
       try arguments.finish()
       return AdministrationViews.json(ledger.verify())
+    case .ledgerCopy:
+      let path = try arguments.path("file")
+      try arguments.finish()
+      guard ledger.beginCopy(to: path) else { throw ledger.availability == .unavailable ? .refused(.unavailable) : .copying }
+      return ledger.copyState.json
+    case .ledgerCopyState:
+      try arguments.finish()
+      return ledger.copyState.json
     case .keysList:
       try arguments.finish()
       return keyList
@@ -298,6 +310,24 @@ public struct Administration: Sendable {
       case nil: throw .refused(.unknownSession)
       }
     }
+  }
+
+  /// Opens sessions again that were read from a backup.
+  private func confirm(_ arguments: inout AdministrationArguments, at now: Timestamp) throws(AdministrationError) -> JSONObject {
+    if try arguments.flag("all") {
+      try arguments.finish()
+      var count = 0
+      try commit { () throws(Refusal) in
+        let (lsn, confirmed) = try ledger.confirmAll(at: now)
+        count = confirmed
+        return lsn
+      }
+      return ["confirmed": .integer(count)]
+    }
+    let session = try arguments.session("session")
+    try arguments.finish()
+    let lsn = try commit { () throws(Refusal) in try ledger.confirm(session, at: now) }
+    return ["session": .string(session.hex), "confirmed": .integer(lsn == 0 ? 0 : 1)]
   }
 
   // MARK: Merchants and keys

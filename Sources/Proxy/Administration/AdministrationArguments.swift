@@ -39,6 +39,13 @@ struct AdministrationArguments {
     return text
   }
 
+  /// Reads the absolute path of a file.
+  mutating func path(_ name: String) throws(AdministrationError) -> String {
+    let text = try text(name, .path)
+    guard text.hasPrefix("/"), text.utf8.count < 4096, !text.utf8.contains(0) else { throw .malformedMember(name, form: .path) }
+    return text
+  }
+
   /// Reads true or false; false where it is not there.
   mutating func flag(_ name: String) throws(AdministrationError) -> Bool {
     switch optional(name) {

@@ -103,7 +103,7 @@ extension AdministrationViews {
   private static func state(_ channel: ChannelView) -> String {
     switch channel.phase {
     case .open: channel.account.isEnding ? "ending" : "open"
-    case .suspended: "suspended"
+    case .suspended, .unconfirmed: "suspended"
     case .closing: "closing"
     }
   }

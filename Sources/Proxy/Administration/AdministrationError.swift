@@ -19,6 +19,8 @@ public enum AdministrationError: Error, Sendable, Equatable {
   case notDurable
   /// The session still has exchanges in flight; it closes when they end.
   case stillClosing
+  /// Another copy of the ledger is being made.
+  case copying
   /// The payment's fate is not the operator's to say.
   case unresolved(ResolutionObstacle)
   /// The keys cannot be changed.
@@ -44,6 +46,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case channel = "a channel's id: 64 hexadecimal digits"
     case channels = "unsettled or closing"
     case text = "a text of 1 to 256 octets"
+    case path = "the absolute path of a file"
     case count = "a whole number"
     case time = "a time such as 2027-01-31T00:00:00Z"
     case texts = "an array of texts"
@@ -64,6 +67,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .notDurable: "not-durable"
     case .stillClosing: "still-closing"
     case .unresolved: "not-resolved"
+    case .copying: "backup-busy"
     case .keys: "keys"
     case .noLedger: "no-ledger"
     case .noDesk: "not-running"
@@ -78,7 +82,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .unknownMember, .missingMember, .malformedMember: 400
     case .refused(.unavailable), .notDurable, .noLedger, .noDesk: 503
     case .refused(.unknownWallet), .refused(.unknownSession), .refused(.unknownMerchant), .refused(.unknownReference), .refused(.unknownPayment): 404
-    case .refused, .tooLittle, .stillClosing, .noEscrow, .unresolved: 409
+    case .refused, .tooLittle, .stillClosing, .noEscrow, .unresolved, .copying: 409
     case .keys: 500
     }
   }
@@ -95,6 +99,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .notDurable: "the change did not reach the disk within ten seconds"
     case .stillClosing: "the session is closing; exchanges in flight have not ended yet"
     case .unresolved(let obstacle): obstacle.rawValue
+    case .copying: "another backup is being made"
     case .keys(let error): error.message
     case .noLedger: "this proxy keeps no ledger"
     case .noDesk: "no proxy runs, and only one that runs sends anything to a chain"
@@ -109,6 +114,7 @@ public enum AdministrationError: Error, Sendable, Equatable {
     case .notDurable: "look at the proxy's log; repeating the command with the same reference is safe"
     case .stillClosing: "ask again with `farebox session show`"
     case .keys(let error): error.advice
+    case .copying: "wait until it is done; one whose command has ended is given up after a minute"
     case .unknownCommand, .unknownMember, .missingMember, .malformedMember, .tooLittle, .unresolved, .noLedger: nil
     case .noDesk: "start one with `farebox serve`"
     case .noEscrow: "`farebox chain status` tells what is configured"
@@ -160,6 +166,7 @@ extension Refusal {
     case .wrongNonce: "wrong-nonce"
     case .wrongBudgetSource: "wrong-budget-source"
     case .channelSuspended: "channel-suspended"
+    case .sessionUnconfirmed: "session-unconfirmed"
     case .beyondDeposit: "beyond-deposit"
     case .channelBusy: "channel-busy"
     }
@@ -201,6 +208,7 @@ extension Refusal {
     case .wrongNonce(nil): "no nonce is known for the address"
     case .wrongBudgetSource: "the session's budget is a payment channel, or it is no channel's"
     case .channelSuspended: "the channel's opening is not on its chain at the moment"
+    case .sessionUnconfirmed: "the session was read from a backup, and nobody has confirmed it"
     case .beyondDeposit: "the voucher is not within what lies in the channel's escrow"
     case .channelBusy: "something is in flight on the channel, or under way on its chain"
     }
@@ -216,6 +224,7 @@ extension Refusal {
     case .unknownPayment: "`farebox payment list` shows those that are kept; the audit log has the others"
     case .referenceUsed: "choose another --reference, or repeat the first command as it was"
     case .wrongBudgetSource: "`farebox channel list` shows channels; `farebox channel close` closes one on its chain"
+    case .sessionUnconfirmed: "`farebox session confirm` opens it again"
     case .unavailable: "look at the proxy's log: the disk may be full or failing"
     case .walletExists, .insufficientFunds, .policy, .claimInFlight, .claimSettled, .claimExpired, .alreadyOpen, .sessionExists,
       .sessionClosing, .sessionClosed, .insufficientBudget, .wrongWallet, .wrongTerms, .unknownHold, .unknownCurrency,

@@ -10,6 +10,8 @@ extension LedgerOptions {
       auditPath: settings.audit.path)
     accounts = settings.chainAccounts
     rotateOctets = settings.audit.rotateBytes
+    auditRetention = settings.audit.retention
+    chargeRetention = settings.ledger.chargeRetention
     checkpointLines = UInt64(settings.audit.checkpointEvery)
     checkpointInterval = settings.audit.checkpointInterval
     commitDelay = settings.ledger.commitDelay

@@ -348,8 +348,21 @@ struct Cashier: ~Copyable {
     } catch {
       return .answer(failed(request, index, .invalidPayload, detail: error.detail, at: now))
     }
+    switch payload {
+    case .transfer, .open, .topUp:
+      if isFenced(credential) { return .answer(failed(request, index, .invalidChallenge, detail: Self.beforeRestoration, at: now)) }
+    case .bearer, .status, .close: break
+    }
     return dispatch(request, index, credential, payload, isAlone: isAlone, at: now)
   }
+
+  /// Whether a challenge is from before the ledger was restored from a backup, and the backup does not know whether it was paid with.
+  func isFenced(_ credential: Credential) -> Bool {
+    guard let paying = keys.challengeSecrets.paying, ledger?.claimState(credential.challengeID) == nil else { return false }
+    return !credential.isAuthentic(paying)
+  }
+
+  static let beforeRestoration = "The challenge was issued before the ledger was restored from a backup."
 
   private mutating func dispatch(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ credential: Credential, _ payload: PrepaidPayload, isAlone: Bool,

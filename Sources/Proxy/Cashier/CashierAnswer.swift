@@ -48,6 +48,9 @@ extension Cashier {
   }
 
   /// 503: nothing is sold.
+  /// When to ask again whether an operator has confirmed a session, in seconds.
+  static let confirmationRetry: UInt32 = 60
+
   func unavailable() -> Answer { problem(.ledgerUnavailable, retryAfter: Self.retryAfter) }
 
   /// A 402 with fresh challenges and an invoice, or 429 where the client asked too often. `isCounted` says that the client's
@@ -230,6 +233,7 @@ extension Cashier {
     case .sessionExists: return problem(.sessionExists, challengeID: id)
     case .unknownSession: return problem(.sessionNotFound, challengeID: id)
     case .sessionClosing, .sessionClosed, .channelSuspended: return problem(.sessionFinalized, challengeID: id)
+    case .sessionUnconfirmed: return problem(.sessionUnconfirmed, challengeID: id, retryAfter: Self.confirmationRetry)
     case .insufficientBudget(let required):
       return challenge(request, index, .sessionInsufficientBalance, members: ["required": .string(String(required))], at: now)
     case .wrongWallet, .wrongTerms, .wrongBudgetSource:

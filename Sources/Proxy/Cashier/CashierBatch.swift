@@ -142,6 +142,7 @@ extension Cashier {
       guard !view.account.isEnding else { return busy(request, index, isClosing: true, at: now) }
       guard view.inFlight == 0 else { return busy(request, index, at: now) }
     case .suspended: return failed(request, index, X402Reason.batchChannelNotFound, at: now)
+    case .unconfirmed: return answer(.sessionUnconfirmed, request, index, nil, nil, at: now)
     case .closing: return busy(request, index, isClosing: true, at: now)
     }
     let channel = BatchChannel(

@@ -139,6 +139,7 @@ extension Cashier {
       dialect: .mpp(method: credential.challenge.method), digest: SHA256.hash(JCS.serialize(.object(credential.payload))), credential: credential)
     let asked = ChargeRequest(credential.challenge.method, parsing: credential.request)
     if let id = asked?.id(credential) ?? asked?.id(proof: credential, terms(credential, at: now)), let verdict = known(request, index, id, presented, at: now) { return verdict }
+    if isFenced(credential) { return .answer(failed(request, index, .invalidChallenge, detail: Self.beforeRestoration, at: now)) }
     guard let route = routes[Int(index)], let binding = try? RouteBinding(credential.opaque), isBound(binding, request, route),
       credential.challenge.realm == settings.realm, let quote = asked,
       let sold = soldOnChains(index, at: now).lazy.compactMap({ $0.charges.first { $0.request == quote } }).first

@@ -73,6 +73,11 @@ extension Cashier {
       return .answer(problem(.badRequest, detail: "A request that manages a session has no content."))
     }
     switch payload {
+    case .open, .topUp:
+      if isFenced(credential) { return .answer(failed(request, index, .invalidChallenge, detail: Self.beforeRestoration, at: now)) }
+    case .voucher, .close: break
+    }
+    switch payload {
     case .open(let opening): return open(request, index, presented, opening, at: now)
     case .topUp(let topUp): return self.topUp(request, index, presented, topUp, at: now)
     case .voucher(let voucher, let descriptor, let topUp):

@@ -149,6 +149,7 @@ extension Cashier {
       } catch {
         // Closed in between by somebody else: what came of it is told below.
         if error == .unavailable { return .answer(unavailable()) }
+        if error == .sessionUnconfirmed { return .answer(answer(error, request, index, credential, nil, at: now)) }
       }
     }
     if let answer = resume(&pending, at: now) { return .answer(answer) }

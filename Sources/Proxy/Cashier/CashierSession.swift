@@ -143,6 +143,8 @@ extension Cashier {
     guard let handle = ledger.session(session), let view = ledger.view(handle) else {
       return .answer(failed(request, index, ledger.closeResult(session) == nil ? .sessionNotFound : .sessionFinalized, at: now))
     }
+    // Of a wallet's sessions only those of a restored ledger are suspended.
+    if view.state == .suspended { return .answer(problem(.sessionUnconfirmed, retryAfter: Self.confirmationRetry)) }
     guard view.state == .open else { return .answer(problem(.sessionFinalized)) }
     if let verdict = read(request, index) { return verdict }
     guard view.terms.realm == settings.realm else { return .answer(failed(request, index, .sessionNotFound, at: now)) }

@@ -24,6 +24,7 @@ extension Cashier {
     let challengeID = presented.credential.challenge.id
     switch view.phase {
     case .open: break
+    case .unconfirmed: return .answer(answer(.sessionUnconfirmed, request, index, presented.credential, nil, at: now))
     case .suspended: return .answer(refused(.channelNotFound, request, index, view, stored, presented, at: now))
     case .closing: return .answer(refused(.channelFinalized, request, index, view, stored, presented, at: now))
     }

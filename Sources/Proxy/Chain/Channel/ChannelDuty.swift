@@ -30,6 +30,8 @@ struct ChannelSchedule: Equatable {
     switch view.phase {
     case .closing: return view.inFlight > 0 ? .wait : .close
     case .suspended: return .nothing
+    // Who has confirmed nothing cannot stop a chain: what was signed by the backup is taken.
+    case .unconfirmed: return standing.isFinalized || standing.closeRequestedAt != 0 ? .end(.forced) : .nothing
     case .open: break
     }
     if standing.isFinalized || standing.closeRequestedAt != 0 { return .end(.forced) }

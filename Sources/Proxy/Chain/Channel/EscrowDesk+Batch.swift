@@ -330,6 +330,7 @@ extension ChannelSchedule {
     switch view.phase {
     case .closing: return view.inFlight > 0 ? .wait : .close
     case .suspended: return .nothing
+    case .unconfirmed: return standing.closeRequestedAt != 0 ? .end(.forced) : .nothing
     case .open: break
     }
     if standing.closeRequestedAt != 0 { return .end(.forced) }
