@@ -44,13 +44,17 @@ def clone(ledger, count):
     database.execute("PRAGMA synchronous = OFF")
     balance_key, balance = database.execute("SELECT key, image FROM record WHERE kind = 5 ORDER BY key LIMIT 1").fetchone()
     (details,) = database.execute("SELECT image FROM record WHERE kind = 4 AND key = ?", (balance_key,)).fetchone()
+    claims = database.execute("SELECT key, image FROM record WHERE kind = 7")
+    claim_key, claim = next((key, image) for key, image in claims if key in details)
     first = 1 << 40
 
     def records():
         for number in range(first, first + count):
             key, octets = number.to_bytes(8, "big") + bytes(24), number.to_bytes(8, "little")
-            # Both begin with the session's number; behind it stands its name, which is the hash of a secret.
-            yield 4, key, octets + secrets.token_bytes(32) + details[40:]
+            # Both begin with the session's number; behind it stands its name, which is the hash of a secret. Its opening is claimed.
+            name, challenge = secrets.token_bytes(32), secrets.token_bytes(32)
+            yield 4, key, octets + name + details[40:].replace(claim_key, challenge)
+            yield 7, challenge, claim[:1] + name + claim[33:]
             # Deposit, settled and total stand between the merchant and the last 36 octets.
             yield 5, key, octets + balance[8:26] + bytes(len(balance) - 62) + balance[-36:]
 
