@@ -242,6 +242,22 @@ long clinux_send_two(int descriptor, const void *first, size_t first_count, cons
   return sent < 0 ? -errno : sent;
 }
 
+int clinux_pipe(int ends[2], int capacity) {
+  if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) < 0) return -errno;
+  if (fcntl(ends[0], F_SETPIPE_SZ, capacity) >= capacity) return 0;
+  int code = errno;
+  close(ends[0]);
+  close(ends[1]);
+  return -code;
+}
+
+long clinux_splice(int from, int to, size_t count) {
+  ssize_t moved;
+  do moved = splice(from, NULL, to, NULL, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  while (moved < 0 && errno == EINTR);
+  return moved < 0 ? -errno : moved;
+}
+
 int clinux_shutdown_write(int descriptor) { return checked(shutdown(descriptor, SHUT_WR)); }
 int clinux_close(int descriptor) { return checked(close(descriptor)); }
 int clinux_open_null(void) { return checked(open("/dev/null", O_RDONLY | O_CLOEXEC)); }

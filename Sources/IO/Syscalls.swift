@@ -95,7 +95,7 @@ public enum Syscalls {
   /// Counts the cores that this process may use; at least 1.
   public static var coreCount: Int { max(1, Int(clinux_core_count())) }
 
-  private static func failure(_ result: Int) -> TransferResult {
+  static func failure(_ result: Int) -> TransferResult {
     let code = Int32(truncatingIfNeeded: -result)
     return code == EAGAIN || code == EWOULDBLOCK ? .wouldBlock : .failed(code)
   }

@@ -5,7 +5,7 @@ import HTTP
 
 /// The constant pieces of audit lines, kept ready by index, and the lines made of them: members in JCS order.
 struct AuditPieces: ~Copyable {
-  private var sessions: [[UInt8]] = []
+  private var sessions: [Digest32] = []
   private var wallets: [[UInt8]] = []
   /// Payers of channels, by their sessions.
   private var payers: [[UInt8]] = []
@@ -24,7 +24,9 @@ struct AuditPieces: ~Copyable {
 
   mutating func learn(_ fragment: Fragment) {
     switch fragment {
-    case .session(let index, let id): Self.set(&sessions, Int(index), ",\"session\":\"\(id.hex)\"")
+    case .session(let index, let id):
+      while sessions.count <= Int(index) { sessions.append(Digest32()) }
+      sessions[Int(index)] = id
     case .payer(let index, let payer): Self.set(&payers, Int(index), ",\"payer\":\(AuditText.quoted(payer))")
     case .wallet(let index, let key): Self.set(&wallets, Int(index), ",\"wallet\":\"\(AuditText.wallet(key))\"")
     case .merchant(let index, let name): Self.set(&merchants, Int(index), ",\"recipient\":\(AuditText.quoted(name))")
@@ -137,7 +139,9 @@ struct AuditPieces: ~Copyable {
     line.append(",\"seq\":" as StaticString)
     line.append(decimal: sequence)
     if entry.session != Entry.nothing {
-      line.append(sessions[Int(entry.session)])
+      line.append(",\"session\":\"" as StaticString)
+      sessions[Int(entry.session)].withUnsafeBytes { Hex.append($0, to: &line) }
+      line.append("\"" as StaticString)
     } else if let session = words?.session {
       line.append(",\"session\":" as StaticString)
       JCS.append(string: session, to: &line)

@@ -53,7 +53,7 @@ extension LedgerState {
   func readChannel(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
     let number: UInt64 = try reader.integer()
     let id = try reader.digest()
-    guard reading.details[number]?.id == id else { throw .malformed(.channel) }
+    guard reading.details(of: number)?.id == id else { throw .malformed(.channel) }
     let chain: UInt64 = try reader.integer()
     let payer = try reader.string()
     let descriptor = try reader.bytes()

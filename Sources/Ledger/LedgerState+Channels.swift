@@ -132,7 +132,7 @@ extension LedgerState {
     channel.isVoucherDirty = true
     channel.accepted = lsn + 1
     channel.changed = lsn + 1
-    let details = SessionDetails(id: order.id, terms: order.terms, claims: [])
+    let details = SessionDetails(id: order.id, shared: share(order.terms), claims: [])
     let index = Int(addChannel(channel, balance, details))
     write(details, number: balance.number)
     touchBalance(index)
@@ -448,7 +448,7 @@ extension LedgerState {
     let last = append(entry, words: words)
     let record = ClosedSession(
       wallet: Digest32(), currency: more.terms.currency, merchant: more.terms.merchant, deposit: balance.deposit, spent: spent,
-      refunded: refunded, units: balance.units, cause: cause, time: clock, lsn: last, claim: more.closeClaim, claims: more.claims,
+      refunded: refunded, units: balance.units, cause: cause, time: clock, lsn: last, claim: more.closeClaim, claims: more.claims.all,
       channel: outcome)
     redo.removeRecord(RecordKey(.channel, number: balance.number))
     redo.removeRecord(RecordKey(.voucher, number: balance.number))

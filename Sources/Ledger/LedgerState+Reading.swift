@@ -17,8 +17,38 @@ extension LedgerState {
   /// What reading needs to know beside the state.
   struct Reading {
     var walletsByNumber: [UInt64: UInt32] = [:]
-    var details: [UInt64: SessionDetails] = [:]
     var channels: [UInt64: Channel] = [:]
+    /// The sessions in the order of their numbers, in which their balances come, too.
+    private var sessions: [(number: UInt64, details: SessionDetails)] = []
+    private var nextSession = 0
+    /// Terms that were read lately, by their octets: those of most sessions.
+    fileprivate var recentTerms: [(octets: [UInt8], terms: SharedTerms)] = []
+    fileprivate static let recentTermsLimit = 16
+
+    var sessionCount: Int { sessions.count }
+
+    mutating func add(_ details: SessionDetails, number: UInt64) throws(LedgerError) {
+      if let last = sessions.last, last.number >= number { throw .malformed(.session) }
+      sessions.append((number, details))
+    }
+
+    /// Finds a session, whatever was asked for before.
+    func details(of number: UInt64) -> SessionDetails? {
+      var range = 0..<sessions.count
+      while !range.isEmpty {
+        let middle = range.lowerBound + range.count / 2
+        if sessions[middle].number == number { return sessions[middle].details }
+        range = sessions[middle].number < number ? (middle + 1)..<range.upperBound : range.lowerBound..<middle
+      }
+      return nil
+    }
+
+    /// Finds a session; at once where it is the one behind the last.
+    mutating func nextDetails(of number: UInt64) -> SessionDetails? {
+      guard nextSession < sessions.count, sessions[nextSession].number == number else { return details(of: number) }
+      defer { nextSession += 1 }
+      return sessions[nextSession].details
+    }
   }
 
   mutating func read(_ key: RecordKey, _ octets: UnsafeRawBufferPointer, _ reading: inout Reading) throws(LedgerError) {
@@ -98,14 +128,26 @@ extension LedgerState {
       Wallet(number: number, key: key, fragment: 0, policy: policy, isFrozen: isFrozen, accounts: accounts))
   }
 
-  private func readDetails(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
+  private mutating func readDetails(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) {
     let number: UInt64 = try reader.integer()
     let id = try reader.digest()
-    let terms = try Self.terms(&reader)
+    let terms = try readTerms(&reader, &reading)
     let claims = try reader.array { (reader) throws(LedgerError) in try reader.digest() }
     let cause = try reader.optional { (reader) throws(LedgerError) -> CloseCause in try Self.cause(&reader, .session) }
     let closeClaim = try reader.optional { (reader) throws(LedgerError) in try reader.digest() }
-    reading.details[number] = SessionDetails(id: id, terms: terms, claims: claims, cause: cause, closeClaim: closeClaim)
+    try reading.add(SessionDetails(id: id, shared: terms, claims: claims, cause: cause, closeClaim: closeClaim), number: number)
+  }
+
+  /// Reads terms, or recognises them: no image of terms begins with another.
+  private mutating func readTerms(_ reader: inout RecordReader, _ reading: inout Reading) throws(LedgerError) -> SharedTerms {
+    for known in reading.recentTerms where reader.skip(known.octets) { return known.terms }
+    let start = reader
+    let terms = try Self.terms(&reader)
+    let image = reader.octets(since: start)
+    let shared = share(terms, image: image)
+    if reading.recentTerms.count == Reading.recentTermsLimit { reading.recentTerms.removeFirst() }
+    reading.recentTerms.append((image, shared))
+    return shared
   }
 
   static func terms(_ reader: inout RecordReader) throws(LedgerError) -> SessionTerms {
@@ -181,8 +223,12 @@ extension LedgerState {
     }
     balance.lastUse = channel == nil ? tick : Instant(nanoseconds: 0)
     guard Int(balance.currency) < currencies.count, Int(balance.merchant) < merchants.count, balance.settled <= balance.total,
-      balance.total.ceiling <= balance.deposit, let more = reading.details[balance.number]
+      balance.total.ceiling <= balance.deposit, let more = reading.nextDetails(of: balance.number)
     else { throw .malformed(.balance) }
+    if balances.count == 0 {
+      details.reserveCapacity(reading.sessionCount)
+      sessionIndex.reserveCapacity(reading.sessionCount)
+    }
     guard let channel else {
       wallets[Int(wallet)].openSessions += 1
       _ = addSession(balance, more)

@@ -52,7 +52,7 @@ extension LedgerState {
     balance.idleMicroseconds = Self.microseconds(order.idleTimeout)
     balance.depositDay = day
     balance.depositOfDay = order.deposit
-    let details = SessionDetails(id: order.sessionID, terms: order.terms, claims: [order.challengeID])
+    let details = SessionDetails(id: order.sessionID, shared: share(order.terms), claims: [order.challengeID])
     let index = addSession(balance, details)
     write(details, number: balance.number)
     touchBalance(Int(index))
@@ -109,7 +109,9 @@ extension LedgerState {
     // A channel's account is named by the currency and its chain: `usdc@eip155:8453`.
     let code = balances[index].isChannel ? String(more.terms.currency.prefix { $0 != "@" }) : more.terms.currency
     guard terms.price.currency.code == code else { throw .wrongTerms }
-    more.terms.routes.append(terms)
+    var wider = more.terms
+    wider.routes.append(terms)
+    more.shared = share(wider)
     details[index] = more
     write(more, number: balances[index].number)
     return advance(at: now)
@@ -258,7 +260,7 @@ extension LedgerState {
     var record = ClosedSession(
       wallet: wallets[Int(balance.wallet)].key, currency: more.terms.currency, merchant: more.terms.merchant, deposit: balance.deposit,
       spent: spent, refunded: refunded, units: balance.units, cause: cause, time: clock, lsn: last, claim: more.closeClaim,
-      claims: more.claims)
+      claims: more.claims.all)
     if let receipt = more.closeReceipt {
       var facts = facts(at: now)
       facts.deposit = balance.deposit

@@ -106,7 +106,7 @@ extension LedgerState {
     redo.put(details.id)
     redo.put(details.terms)
     redo.put(UInt32(details.claims.count))
-    for claim in details.claims { redo.put(claim) }
+    for claim in details.claims.all { redo.put(claim) }
     redo.put(optional: details.cause) { $0.put($1.rawValue) }
     redo.put(optional: details.closeClaim) { $0.put($1) }
     redo.endRecord(place)

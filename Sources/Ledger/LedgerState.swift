@@ -42,6 +42,8 @@ struct LedgerState: ~Copyable {
   var balances = Slab<SessionBalance>()
   var details: [SessionDetails?] = []
   var sessionIndex: [Digest32: UInt32] = [:]
+  /// Terms of sessions, each kept once, by their images.
+  var sharedTerms: [[UInt8]: SharedTerms] = [:]
   /// Channels by the place that their slots name, with the places that are free.
   var channels: [Channel?] = []
   var vacantChannels: [UInt32] = []

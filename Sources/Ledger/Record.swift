@@ -1,4 +1,5 @@
 public import Bytes
+import Glibc
 
 /// The kinds of stored records. Raw values are the file format.
 public enum RecordKind: UInt8, Sendable, CaseIterable {
@@ -158,6 +159,18 @@ struct RecordReader {
     for _ in 0..<count { values.append(try body(&self)) }
     return values
   }
+
+  /// Passes `known` over where it comes next.
+  mutating func skip(_ known: [UInt8]) -> Bool {
+    guard octets.count - offset >= known.count, let start = octets.baseAddress else { return false }
+    // Safe because: both hold `known.count` octets from where they are compared.
+    guard known.withUnsafeBytes({ $0.baseAddress.map { memcmp($0, start + offset, known.count) == 0 } ?? true }) else { return false }
+    offset += known.count
+    return true
+  }
+
+  /// Gives what was read since `start`, an earlier state of the same reader.
+  func octets(since start: RecordReader) -> [UInt8] { [UInt8](octets[start.offset..<offset]) }
 
   /// Whether nothing is left to be read.
   var isAtEnd: Bool { offset == octets.count }

@@ -206,19 +206,6 @@ extension SessionBalance {
   var committed: ExactCost { held == .zero ? total : total.adding(held) ?? ExactCost(whole: deposit) }
 }
 
-/// The part of a session that only its opening and closing touch.
-struct SessionDetails {
-  var id: Digest32
-  var terms: SessionTerms
-  /// Challenge ids that were used for it.
-  var claims: [Digest32]
-  var cause: CloseCause?
-  /// The claim of the close credential, whose answer is stored.
-  var closeClaim: Digest32?
-  /// Makes the close's answer; lost in a restart.
-  var closeReceipt: (@Sendable (ReceiptFacts) -> [UInt8])?
-}
-
 /// What a receipt says about a session or the ledger at the moment that it is made for.
 public struct ReceiptFacts: Sendable, Hashable {
   public var deposit: UInt128 = 0

@@ -69,6 +69,11 @@ struct Worker: ~Copyable {
   let ciphertext: UnsafeMutableRawBufferPointer
   let requestHead: UnsafeMutablePointer<RequestHead>
   let responseHead: UnsafeMutablePointer<ResponseHead>
+  /// What spliced content passes through, and the places of those that no connection has.
+  var pipes = Slab<SplicePipe>(limit: Worker.pipeLimit)
+  var idlePipes: [Int32] = []
+  /// Whether the system moves octets from socket to socket.
+  var areSpliced = true
   /// What is about to be sent to one client: filled and emptied within one step.
   var outgoing = ByteBuffer(capacity: 80 << 10)
   /// Records of TLS that were made and not sent: filled and emptied within one step.

@@ -13,11 +13,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "EndToEndTests"))
 
+import idle  # noqa: E402
+import scale  # noqa: E402
 from channels import FRESH, SAME, WORKS as CHANNEL_WORKS, Channels  # noqa: E402
+from counted import Allocations, SystemCalls  # noqa: E402
 from events import WORK as EVENTS_WORK, Events  # noqa: E402
 from harness import Farebox, free_port, open_session, parse_challenges, fetch  # noqa: E402
 from payments import WORK as X402_WORK, Payments  # noqa: E402
@@ -29,6 +33,15 @@ HERE = Path(__file__).resolve().parent
 BODY = 10 * 1024 * 1024
 CONNECTIONS = 64
 SESSIONS = 1000
+# 64 connections that rest for so long between two requests make about 5,000 requests a second.
+PAUSE_MS = 12
+
+
+# What a row may say, and how it is printed.
+FORMATS = {
+    "cpu_us": "{:7.1f} us CPU", "gb_per_cpu_s": "{:5.2f} GB/CPU-s", "rps": "{:9.0f}/s", "p50_us": "p50 {:.0f} us", "p99_us": "p99 {:.0f} us",
+    "octets": "{:.0f} octets each", "system_calls": "{:.2f} system calls", "allocations": "{:.2f} allocations", "start_s": "starts in {:.2f} s",
+}
 
 
 class Upstream:
@@ -101,8 +114,8 @@ backend b
         wait_for_port(self.port)
 
 
-def wrk(port, path, seconds, connections, field=None, values=None, once=False, folder=None):
-    environment = dict(os.environ, LOAD_FIELD=field or "Accept", LOAD_ONCE="1" if once else "0")
+def wrk(port, path, seconds, connections, field=None, values=None, once=False, pause=0, folder=None):
+    environment = dict(os.environ, LOAD_FIELD=field or "Accept", LOAD_ONCE="1" if once else "0", LOAD_PAUSE=str(pause))
     file = folder / "values"
     file.write_text("\n".join(values or ["*/*"]) + "\n")
     environment["LOAD_VALUES"] = str(file)
@@ -128,7 +141,7 @@ class Bench:
         self.haproxy = HAProxy(folder, self.upstream)
         self.wallet = PrepaidWallet.new()
         self.farebox.create_wallet(self.wallet, "1000000 USDC")
-        self.protocols = Protocols(self.options, folder, self.upstream.port) if self.works & set(PROTOCOL_WORKS) else None
+        self.protocols = Protocols(self.options, folder, self.upstream.port) if self.works & {*PROTOCOL_WORKS, *idle.WORKS} else None
         self.events = Events(self.options, folder) if EVENTS_WORK in self.works else None
         self.payments = Payments(self.options, folder, self.upstream.port) if X402_WORK in self.works else None
         self.channels = Channels(self.options, folder, self.upstream.port) if self.works & set(CHANNEL_WORKS) else None
@@ -161,7 +174,8 @@ class Bench:
         connection.close()
         return values
 
-    def measure(self, work, name, proxy, path, expected_failures=False, seconds=None, **load):
+    def load(self, work, name, proxy, path, expected_failures=False, seconds=None, **load):
+        """Gives requests, microseconds, p50, p99, octets and the proxy's CPU nanoseconds of one run."""
         before = cpu_nanoseconds(proxy.pid)
         (requests, micros, p50, p99, errors, bad), octets = wrk(proxy.port, path, seconds or self.options.seconds, folder=self.folder, **load)
         cpu = cpu_nanoseconds(proxy.pid) - before
@@ -169,13 +183,58 @@ class Bench:
             raise SystemExit(f"{work} {name}: {bad} answers were not 2xx, {errors} errors, of {requests}")
         if expected_failures and bad != requests:
             raise SystemExit(f"{work} {name}: only {bad} of {requests} answers were 402")
+        return requests, micros, p50, p99, octets, cpu
+
+    def measure(self, work, name, proxy, path, **load):
+        requests, micros, p50, p99, octets, cpu = self.load(work, name, proxy, path, **load)
         self.record(work, name, {"cpu_us": cpu / 1000 / requests, "rps": requests / (micros / 1e6), "p50_us": p50, "p99_us": p99, "gb_per_cpu_s": octets / cpu if work == "body-h1" else None})
 
     def record(self, work, name, row):
         self.samples.setdefault((work, name), []).append(row)
-        p50, p99 = row["p50_us"], row["p99_us"]
-        detail = f"{row['gb_per_cpu_s']:.2f} GB/CPU-s" if row["gb_per_cpu_s"] else f"{row['cpu_us']:.1f} us CPU"
-        print(f"  {work:14} {name:11} {detail:>16} {row['rps']:10.0f}/s  " + (f"p50 {p50} us  p99 {p99} us" if p50 is not None else ""), flush=True)
+        given = {key: value for key, value in row.items() if value is not None and not (key == "cpu_us" and row.get("gb_per_cpu_s"))}
+        texts = [FORMATS[key].format(value) for key, value in given.items()]
+        print(f"  {work:14} {name:11} " + "  ".join(texts), flush=True)
+
+    def counts(self):
+        """System calls and allocations per request of the free route and of sessions: counting costs time, so nothing else is measured here."""
+        allocations = Allocations(self.folder)
+        counted = Farebox(
+            self.options.farebox, self.folder / "farebox-counted", self.upstream.port, workers=1, prefix=pinned(PROXY_CORE, []), environment=allocations.environment)
+        wallet = PrepaidWallet.new()
+        counted.create_wallet(wallet, "1000000 USDC")
+        values = [open_session(counted, wallet, "/paid", 100_000_000).short_form for _ in range(100)]
+        paid = dict(field="Prepaid-Session", values=values)
+        try:
+            for work, name, proxy, path, load in (
+                ("free-h1", "farebox", counted, "/small", {}), ("session-h1", "farebox", counted, "/paid", paid),
+                ("free-h1", "nginx", self.nginx, "/small", {}), ("free-h1", "haproxy", self.haproxy, "/small", {}),
+            ):
+                self.load(work, name, proxy, path, connections=CONNECTIONS, seconds=1, **load)
+                before = allocations.count()
+                with SystemCalls(proxy.pid) as calls:
+                    requests = self.load(work, name, proxy, path, connections=CONNECTIONS, seconds=2, **load)[0]
+                row = {"system_calls": calls.count / requests if calls.count else None}
+                if before is not None and proxy is counted:
+                    row["allocations"] = (allocations.count() - before) / requests
+                self.record(f"{work}-counts", name, row)
+        finally:
+            counted.stop()
+
+    def commit_us(self):
+        """The median time of an append of one page to a file that need not grow, and its way to the disk, as the ledger's commits are."""
+        times = []
+        file = os.open(self.folder / "commits", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.write(file, bytes(1 << 20))
+            os.fdatasync(file)
+            for place in range(64):
+                began = time.monotonic_ns()
+                os.pwrite(file, bytes(16384), place * 16384)
+                os.fdatasync(file)
+                times.append((time.monotonic_ns() - began) / 1000)
+        finally:
+            os.close(file)
+        return statistics.median(times)
 
     def repetition(self, works):
         c = dict(connections=CONNECTIONS)
@@ -186,6 +245,13 @@ class Bench:
             self.measure("session-h1", "farebox", self.farebox, "/paid", field="Prepaid-Session", values=self.session_values, **c)
             self.measure("session-h1", "nginx", self.nginx, "/paid", **c)
             self.measure("session-h1", "nginx-auth", self.nginx_auth, "/paid", **c)
+        if "spread-h1" in works:
+            self.measure("spread-h1", "farebox", self.farebox, "/paid", field="Prepaid-Session", values=self.session_values, pause=PAUSE_MS, **c)
+            self.measure("spread-h1", "nginx", self.nginx, "/paid", pause=PAUSE_MS, **c)
+        if "alone-h1" in works:
+            self.measure("alone-h1", "farebox", self.farebox, "/paid", field="Prepaid-Session", values=self.session_values, connections=1)
+            self.measure("alone-h1", "nginx", self.nginx, "/paid", connections=1)
+            self.record("alone-h1", "commit", {"p50_us": self.commit_us()})
         if "charge-h1" in works:
             self.measure("charge-h1", "farebox", self.farebox, "/paid", field="Authorization", values=self.charges(self.options.charges), once=True, **c)
         if "challenge-h1" in works:
@@ -204,11 +270,12 @@ class Bench:
             self.measure("body-h1", "haproxy", self.haproxy, "/files/large", connections=8)
 
     def run(self, works):
-        if "session-h1" in works or SAME in works:
+        if {"session-h1", "spread-h1", "alone-h1", SAME} & set(works):
             self.session_values = self.sessions("/paid", SESSIONS, 100_000_000)
         if "body-h1" in works:
             self.body_values = self.sessions("/files/large", 8, 1_000_000_000)
-        for repetition in range(self.options.repetitions):
+        once = {"counts", *idle.WORKS, scale.WORKERS, scale.SESSIONS}
+        for repetition in range(self.options.repetitions if set(works) - once else 0):
             print(f"repetition {repetition + 1} of {self.options.repetitions}", flush=True)
             self.repetition(works)
             if EVENTS_WORK in works:
@@ -219,11 +286,23 @@ class Bench:
                     for name, row in self.protocols.measure(work):
                         self.record(work, name, row)
 
+        if "counts" in works:
+            self.counts()
+        for work in idle.WORKS:
+            if work in works:
+                for name, proxy, plain, tls in self.protocols.proxies():
+                    count = idle.QUICK_CONNECTIONS if self.options.quick else idle.CONNECTIONS
+                    self.record(work, name, idle.measure(work, name, proxy, tls if work == "idle-tls" else plain, count))
+        if scale.WORKERS in works:
+            scale.workers(self)
+        if scale.SESSIONS in works:
+            scale.sessions(self)
+
     def rows(self):
         out = []
         for (work, proxy), samples in self.samples.items():
             median = {key: statistics.median(s[key] for s in samples) if samples[0][key] is not None else None for key in samples[0]}
-            out.append({"work": work, "proxy": proxy, **median})
+            out.append({"work": work, "proxy": proxy, **dict.fromkeys(FORMATS), **median})
         return out
 
     def ratio(self, work, name, other, key="cpu_us"):
@@ -259,6 +338,24 @@ class Bench:
         ]
         bars.append(("a fresh voucher, CPU to 1.5 recoveries + a free one", statistics.median(bounds) if bounds else None, "<=", 1.0))
         bars.append(("an unchanged voucher, CPU to a prepaid session's", self.ratio(SAME, "farebox", "prepaid"), "<=", 1.0))
+        bars.append(("the same at 5,000 requests a second, CPU to nginx's", self.ratio("spread-h1", "farebox", "nginx"), "<=", 1.2))
+        added = [a["p50_us"] - b["p50_us"] for a, b in zip(self.samples.get(("spread-h1", "farebox"), []), self.samples.get(("spread-h1", "nginx"), []))]
+        bars.append(("... and latency beside nginx's, us (half of them)", statistics.median(added) if added else None, "<=", 1000))
+        alone = [
+            a["p50_us"] / (1.1 * b["p50_us"] + c["p50_us"])
+            for a, b, c in zip(*(self.samples.get(("alone-h1", name), []) for name in ("farebox", "nginx", "commit")))
+        ]
+        bars.append(("one at a time, latency to nginx's + 10 % + a commit", statistics.median(alone) if alone else None, "<=", 1.0))
+        for work, bar in zip(idle.WORKS, (1_100, 15_500, 16_000)):
+            octets = [s["octets"] for s in self.samples.get((work, "farebox"), [])]
+            bars.append((f"{work}, octets each", octets[0] if octets else None, "<=", bar))
+        ratio = self.ratio(scale.WORKERS, "1 worker", "2 workers")
+        bars.append(("two workers to one, were there cores for both", 2 * ratio if ratio else None, ">=", 1.8))
+        many = next((name for work, name in self.samples if work == scale.SESSIONS and name[0] == "1" and name != "1,000 open"), None)
+        if many:
+            bars.append((f"CPU with {many} sessions, to 1,000", self.ratio(scale.SESSIONS, many, "1,000 open"), "<=", 1.1))
+            bars.append(("... octets resident for each", self.samples[scale.SESSIONS, "all open"][0]["octets"], "<=", 200))
+            bars.append(("... seconds to start", self.samples[scale.SESSIONS, "all open"][0]["start_s"], "<=", 5.0))
         challenge = [s["cpu_us"] for s in self.samples.get(("challenge-h1", "farebox"), [])]
         bars.append(("the bare 402, us of CPU", statistics.median(challenge) if challenge else None, "<=", 50.0))
         print("\nratios (median over repetitions)")
@@ -282,7 +379,8 @@ def main():
     options.seconds = 1 if options.quick else 3
     options.repetitions = 6 if options.quick else 12
     options.charges = 4000 if options.quick else 12000
-    works = options.work or ["free-h1", "session-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, X402_WORK, *CHANNEL_WORKS, *PROTOCOL_WORKS]
+    works = options.work or ["free-h1", "session-h1", "spread-h1", "alone-h1", "charge-h1", "challenge-h1", "body-h1", EVENTS_WORK, X402_WORK, *CHANNEL_WORKS, *PROTOCOL_WORKS, "counts", *idle.WORKS, scale.WORKERS, scale.SESSIONS]
+    idle.raise_limit()
     with tempfile.TemporaryDirectory(prefix="farebox-bench-") as folder:
         os.chmod(folder, 0o755)
         bench = Bench(options, works)

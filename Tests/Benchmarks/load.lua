@@ -1,8 +1,15 @@
 -- wrk script: sends the header fields of a file in turn. Each line of FIELDS holds one value; FIELD names the field.
+-- LOAD_PAUSE: so many milliseconds pass on average between an answer and the connection's next request.
 local values = {}
 local position = 0
 local name = os.getenv("LOAD_FIELD")
 local once = os.getenv("LOAD_ONCE") == "1"
+
+local pause = tonumber(os.getenv("LOAD_PAUSE") or "0")
+if pause > 0 then
+  -- Spread, so that connections do not ask all at once.
+  function delay() return math.random(math.floor(pause / 2), math.ceil(pause * 3 / 2)) end
+end
 
 function init(args)
   for line in io.lines(os.getenv("LOAD_VALUES")) do values[#values + 1] = line end

@@ -43,8 +43,8 @@ class Rival:
     def nginx(self, config, folder, upstream, certificate):
         paths = " ".join(f"{kind}_temp_path {config}-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         config.write_text(f"""
-            worker_processes 1; daemon off; pid {config}.pid; error_log {config}.log;
-            events {{ worker_connections 4096; }}
+            worker_processes 1; worker_rlimit_nofile 65536; daemon off; pid {config}.pid; error_log {config}.log;
+            events {{ worker_connections 24000; }}
             http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; http2_max_requests 100000000; {paths}
               ssl_certificate {certificate.chain}; ssl_certificate_key {certificate.key}; ssl_protocols TLSv1.2 TLSv1.3;
               upstream api {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 100000000; }}
@@ -56,7 +56,7 @@ class Rival:
         config.write_text(f"""
 global
   nbthread 1
-  maxconn 4000
+  maxconn 24000
   tune.h2.max-concurrent-streams 100
 defaults
   mode http
@@ -84,7 +84,7 @@ backend b
         config.write_text(f"""
 num-threads: 1
 {user}
-max-connections: 4000
+max-connections: 24000
 http2-max-concurrent-requests-per-connection: 100
 listen:
   host: 127.0.0.1
@@ -133,11 +133,15 @@ certificates = [{{{{ chain = "{certificate.chain}", key = "{certificate.key}" }}
             except subprocess.TimeoutExpired:
                 process.kill()
 
+    def proxies(self):
+        """Gives each proxy's name, itself, its plain port and its TLS one."""
+        yield "farebox", self.farebox, self.farebox.port, self.tls
+        for rival in self.rivals:
+            yield rival.name, rival, rival.plain, rival.tls
+
     def measure(self, work):
         """Gives each proxy's name and figures, one after the other."""
-        for proxy in [self.farebox, *self.rivals]:
-            name = getattr(proxy, "name", "farebox")
-            plain, tls = (proxy.port, self.tls) if name == "farebox" else (proxy.plain, proxy.tls)
+        for name, proxy, plain, tls in self.proxies():
             before = cpu_nanoseconds(proxy.pid)
             if work == "handshake-tls":
                 count, seconds, p50, p99 = self.handshakes(tls)

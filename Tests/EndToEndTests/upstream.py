@@ -21,6 +21,11 @@ from urllib.parse import unquote
 BLOCK = b"0123456789abcdef" * 4096
 
 
+def numbered(count):
+    """So many octets of which no two places of eight are alike."""
+    return b"".join(b"%07d\n" % number for number in range(-(-count // 8)))[:count]
+
+
 class Upstream:
     def __init__(self, unix_path=None, expects_proxy=False, port=0):
         self.unix_path = unix_path
@@ -181,7 +186,7 @@ class Upstream:
         return start + most >= count
 
     def answer(self, connection, reader, method, segments, record):
-        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part", "late", "tagged", "quiet", "cached"}
+        names = {"echo", "status", "bytes", "chunked", "events", "slow", "die", "cut", "forge", "hold", "hints", "close", "drip", "socket", "units", "settle", "tally", "stream", "large", "packed", "silent", "ticker", "part", "late", "tagged", "quiet", "cached", "numbered"}
         index = next((i for i in range(len(segments) - 1, -1, -1) if segments[i] in names), None)
         action = segments[index] if index is not None else "echo"
         argument = int(segments[index + 1]) if index is not None and index + 1 < len(segments) else 0
@@ -259,6 +264,8 @@ class Upstream:
                 send(block)
                 remaining -= len(block)
             return action == "bytes"
+        if action == "numbered":
+            return reply(200, numbered(argument), content_type=b"application/octet-stream")
         if action == "ticker":
             return self.tick(send, argument, int(segments[index + 2]), record)
         if action == "part":

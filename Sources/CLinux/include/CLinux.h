@@ -55,6 +55,10 @@ long clinux_receive(int descriptor, void *octets, size_t capacity);
 long clinux_peek(int descriptor, void *octets, size_t capacity);
 long clinux_send(int descriptor, const void *octets, size_t count, int more_follows);
 long clinux_send_two(int descriptor, const void *first, size_t first_count, const void *second, size_t second_count);
+// A non-blocking, close-on-exec pipe of so many octets; its ends are for reading and writing.
+int clinux_pipe(int ends[2], int capacity);
+// Moves octets between a pipe and a socket inside the kernel, without waiting for either.
+long clinux_splice(int from, int to, size_t count);
 int clinux_shutdown_write(int descriptor);
 int clinux_close(int descriptor);
 int clinux_open_null(void);

@@ -183,6 +183,8 @@ struct DownstreamConnection: ~Copyable {
   var input = ByteBuffer()
   /// To be sent: what the socket did not take, or what waits for `gate`.
   var output = ByteBuffer()
+  /// The place of the pipe whose octets leave before anything else; -1: none.
+  var pipe: Int32 = -1
   /// A request head that waits for an upstream connection; then request content that waits for a grant.
   var prepared = ByteBuffer()
   /// Request content for the cashier.

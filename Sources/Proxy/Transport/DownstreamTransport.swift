@@ -53,6 +53,8 @@ extension Worker {
     let connection = downstreams.pointer(index)
     switch connection.pointee.transport {
     case .plain:
+      // Nothing overtakes what stands in the pipe.
+      guard connection.pointee.pipe < 0 else { return .wouldBlock }
       let descriptor = connection.pointee.descriptor
       if second.isEmpty { return Syscalls.send(descriptor, first) }
       if first.isEmpty { return Syscalls.send(descriptor, second) }
@@ -65,8 +67,9 @@ extension Worker {
   /// Sends what waits in the transport; false where some of it still does, or the connection was lost over it.
   mutating func flushTransport(downstream index: Int) -> Bool {
     switch downstreams.pointer(index).pointee.transport {
-    case .plain, .stream: return true
+    case .plain: return flushPipe(index)
     case .tls: return flushSealed(index)
+    case .stream: return true
     }
   }
 
@@ -92,7 +95,7 @@ extension Worker {
   mutating func closeTransport(downstream index: Int) {
     let connection = downstreams.pointer(index)
     switch connection.pointee.transport {
-    case .plain: break
+    case .plain: returnPipe(index)
     // Content that is cut short must not look ended.
     case .tls: if !connection.pointee.has(.broken) { sealEnd(Int(connection.pointee.secure), connection.pointee.descriptor) }
     case .stream: return leaveSession(index)

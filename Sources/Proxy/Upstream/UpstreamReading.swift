@@ -99,6 +99,7 @@ extension Worker {
       guard room >= Self.leastRoom else { return }
       guard reads > 0 else { return makeReady(upstream: slot) }
       reads -= 1
+      if maySplice(slot, index), spliceContent(slot, index) { continue }
       switch receive(upstream: slot, room: room) {
       case .octets(let octets): take(slot, index, octets)
       case .nothing: break
@@ -244,7 +245,7 @@ extension Worker {
   // MARK: Ends
 
   /// The upstream sends nothing more.
-  private mutating func upstreamEnded(_ slot: Int) {
+  mutating func upstreamEnded(_ slot: Int) {
     let upstream = upstreams.pointer(slot)
     if upstream.pointee.has(.headSeen), upstream.pointee.progress == .untilClose {
       upstream.pointee.flags.remove(.persistent)
