@@ -21,10 +21,13 @@ import Testing
     return Array(octets[..<count])
   }
 
-  @Test func movesOctetsFromSocketToSocketAndCountsThem() throws {
+  @Test func movesOctetsFromSocketToSocketAndCountsThem() {
     let ends = sockets()
     defer { ends.forEach { Syscalls.close($0) } }
-    var pipe = try #require(SplicePipe(capacity: 65_536))
+    guard var pipe = SplicePipe(capacity: 65_536) else {
+      Issue.record("the system gives no pipe")
+      return
+    }
     #expect(pipe.fill(from: ends[1], limit: 10) == .wouldBlock)
     let sent = (0..<1_000).map { UInt8(truncatingIfNeeded: $0) }
     #expect(sent.withUnsafeBytes { Syscalls.send(ends[0], $0) } == .moved(1_000))
@@ -39,10 +42,13 @@ import Testing
     #expect(pipe.fill(from: ends[1], limit: 10) == .ended)
   }
 
-  @Test func keepsWhatTheReceiverDoesNotTake() throws {
+  @Test func keepsWhatTheReceiverDoesNotTake() {
     let ends = sockets()
     defer { ends.forEach { Syscalls.close($0) } }
-    var pipe = try #require(SplicePipe(capacity: 65_536))
+    guard var pipe = SplicePipe(capacity: 65_536) else {
+      Issue.record("the system gives no pipe")
+      return
+    }
     let block = (0..<32_768).map { UInt8(truncatingIfNeeded: $0 &* 7) }
     var moved: [UInt8] = []
     // Until the receiver's buffer is full.
@@ -66,10 +72,13 @@ import Testing
     #expect(arrived == Array(moved[..<arrived.count]) && arrived.count > 65_536)
   }
 
-  @Test func aReceiverThatIsGoneIsAnError() throws {
+  @Test func aReceiverThatIsGoneIsAnError() {
     let ends = sockets()
     defer { ends[..<3].forEach { Syscalls.close($0) } }
-    var pipe = try #require(SplicePipe(capacity: 65_536))
+    guard var pipe = SplicePipe(capacity: 65_536) else {
+      Issue.record("the system gives no pipe")
+      return
+    }
     #expect([1, 2, 3].withUnsafeBytes { Syscalls.send(ends[0], $0) } == .moved(24))
     #expect(pipe.fill(from: ends[1], limit: 100) == .moved(24))
     Syscalls.close(ends[3])
