@@ -15,6 +15,11 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
   .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
 }
 
+/// What the properties of Tests/FuzzTests speak of.
+let fuzzed: [Target.Dependency] = [
+  "HTTP", "HTTP2", "TLS", "Ethereum", "Usage", "Coding", "Payments", "Metering", "MCP", "Methods", "Gateway", "Configuration", "Crypto", "Encoding", "Bytes",
+]
+
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
@@ -99,8 +104,17 @@ let package = Package(
     tests("LedgerTests", ["Ledger", "IO", "HTTP", "Methods", "Payments", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("ProxyTests", ["Proxy", "MCP", "HTTP2", "TLS", "Ethereum", "Configuration", "Gateway", "Ledger", "IO", "HTTP", "Payments", "Methods", "Metering", "Crypto", "Encoding", "Bytes"]),
     tests("AgentTests", ["Agent", "Configuration", "Ethereum", "TLS", "Usage", "Methods", "Metering", "Payments", "Crypto", "Encoding", "HTTP", "Bytes"]),
-    tests("FuzzTests", ["HTTP", "HTTP2", "Ethereum", "Payments", "Metering", "MCP", "Encoding", "Bytes"]),
+    tests("FuzzTests", fuzzed, exclude: ["Fuzzer.swift"]),
     tests("TidyTests", []),
   ],
   swiftLanguageModes: [.v6]
 )
+
+// `scripts/fuzz --coverage` builds the same properties with libFuzzer around them; nobody else builds that.
+if Context.environment["FAREBOX_LIBFUZZER"] != nil {
+  package.targets.removeAll { $0.type == .test }
+  package.targets.append(
+    .executableTarget(
+      name: "fuzzer", dependencies: fuzzed, path: "Tests/FuzzTests", exclude: ["Mutation.swift", "PropertyFuzzTests.swift", "SessionFuzzTests.swift"],
+      swiftSettings: settings + [.unsafeFlags(["-parse-as-library"])]))
+}

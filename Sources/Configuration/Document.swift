@@ -60,6 +60,9 @@ struct Document {
       let line = before.count { $0 == UInt8(ascii: "\n") } + 1
       throw ConfigurationSyntaxError(position: Position(line: line, column: 1), expected: "text without NUL characters")
     }
+    if let position = TableHeaders.fault(in: text) {
+      throw ConfigurationSyntaxError(position: position, expected: "the name of a table: letters, digits, - and _, or a text in quotes")
+    }
     let table: TOMLTable
     do {
       table = try TOMLTable(string: text)

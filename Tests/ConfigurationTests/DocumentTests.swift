@@ -19,6 +19,24 @@ private func node(_ text: String, _ path: String...) throws -> Document.Node {
 }
 
 @Suite struct DocumentTests {
+  /// The parser ends the whole process where a table's name begins so, if it comes to it.
+  @Test(arguments: [
+    ("[;x]\n", 1, 2), ("a = 1\n[é]\n", 2, 2), ("[[#]]", 1, 3), ("a = \"\"\"\n[;\n\"\"\"\"\n  [ ?]\n", 4, 5), ("[\n]", 1, 2), ("l = [\n[1]]\n[=]", 3, 2), ("[[[a]]]", 1, 3),
+  ])
+  func aTableWithoutANameIsAnErrorAndNotTheEnd(_ text: String, _ line: Int, _ column: Int) {
+    do throws(ConfigurationSyntaxError) {
+      _ = try Document(text)
+      Issue.record("it was read")
+    } catch {
+      #expect(error.position == Position(line: line, column: column))
+    }
+  }
+
+  @Test func whatLooksLikeATableInsideOfValuesIsNone() throws {
+    let document = try Document("a = [\n[';'], # [;\n['x']]\nb = '[;'\nc = \"\"\"\n[;x\n\\\"\"\"\"\"\"\n[ 'd e' ]\n[[\"f\"]]\n")
+    #expect(Set(document.root.keys) == ["a", "b", "c", "d e", "f"])
+  }
+
   @Test func positionsOfEveryForm() throws {
     let text = """
       # comment = 1
