@@ -74,6 +74,8 @@ struct Worker: ~Copyable {
   var idlePipes: [Int32] = []
   /// Whether the system moves octets from socket to socket.
   var areSpliced = true
+  /// When pipes are asked for again, after the system gave none.
+  var pipesAgainAt: Int64 = 0
   /// What is about to be sent to one client: filled and emptied within one step.
   var outgoing = ByteBuffer(capacity: 80 << 10)
   /// Records of TLS that were made and not sent: filled and emptied within one step.

@@ -14,6 +14,7 @@ can still be read, is clean, and reaches the disk with no later sync.
 """
 
 import errno
+import functools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -311,6 +313,17 @@ def missing():
         import fuse  # noqa: F401
     except (ImportError, OSError) as error:
         return f"fusepy or libfuse2 is missing: {error}"
+    return mounting()
+
+
+@functools.cache
+def mounting():
+    """Why nothing can be mounted here, as in a container without the right to; None where something was."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            FragileDisk(Path(folder) / "disk").unmount()
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            return f"nothing can be mounted: {error}"
     return None
 
 

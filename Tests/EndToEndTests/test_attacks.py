@@ -142,18 +142,20 @@ def test_sessions_that_are_opened_and_abandoned_give_everything_back(farebox):
     """A flood of them, each left in the middle of its first request."""
     wallet = PrepaidWallet.new()
     farebox.create_wallet(wallet, "1 USDC")
-    for _ in range(120):
+    tries = 120
+    for number in range(tries):
         with farebox.connection() as c:
             response = fetch(c, "GET", "/brief/slow/100")
             c.request("GET", "/brief/slow/100", {"Authorization": wallet.open(challenge_of(response, "session"), SessionSecret.new(), 10_000)})
-    assert farebox.balance(wallet) < 500_000, "they were not opened"
-    deadline = time.monotonic() + 20
-    while (balance := farebox.balance(wallet)) < 1_000_000 - 100 * PRICE:
+        if number == 20:
+            assert farebox.balance(wallet) < 1_000_000, "they were not opened"
+    deadline = time.monotonic() + 40
+    while (balance := farebox.balance(wallet)) < 1_000_000 - tries * PRICE:
         assert time.monotonic() < deadline, f"only {balance} came back"
         time.sleep(0.2)
     view = farebox.command("wallet", "show", wallet.did)
     spent = 1_000_000 - farebox.balance(wallet)
-    assert spent % PRICE == 0 and spent <= 100 * PRICE, view
+    assert spent % PRICE == 0 and spent <= tries * PRICE, view
 
 
 def test_a_flood_of_tiny_top_ups_counts_each_once(farebox, wallet):
@@ -253,7 +255,7 @@ def test_out_of_memory_loses_nothing(binary, upstream, tmp_path):
     wallet = PrepaidWallet.new()
     proxy.create_wallet(wallet, "100 USDC")
     secret = open_session(proxy, wallet, PATH, 50_000_000)
-    key, acknowledged, attempts = {"Prepaid-Session": secret.short_form}, 1, 1
+    key, acknowledged, attempts, refused = {"Prepaid-Session": secret.short_form}, 1, 1, 0
     for megabytes in (4, 32):
         size = int(Path(f"/proc/{proxy.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.prlimit(proxy.pid, resource.RLIMIT_AS, (size + (megabytes << 20), resource.RLIM_INFINITY))
@@ -270,7 +272,7 @@ def test_out_of_memory_loses_nothing(binary, upstream, tmp_path):
                     c.request(*(("GET", "/free/bytes/50000000") if number % 4 < 3 else ("POST", "/digest/echo", {"Content-Length": "900000"}, bytes(800_000))))
                 held.append(c)
             except (OSError, AssertionError):
-                pass
+                refused += 1
         for c in held:
             c.close()
         if proxy.process.poll() is None:
@@ -278,7 +280,9 @@ def test_out_of_memory_loses_nothing(binary, upstream, tmp_path):
             with proxy.connection() as c:
                 assert fetch(c, "GET", "/free/echo").status == 200
         else:
+            refused += 1
             proxy.start()
+    assert refused > 0, "the memory sufficed"
     spent = int(proxy.session(secret.session_id)["spent"])
     assert acknowledged * PRICE <= spent <= attempts * PRICE
     proxy.stop()

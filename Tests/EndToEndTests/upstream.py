@@ -9,6 +9,7 @@ PROXY protocol's header, which it remembers in `introductions`.
 """
 
 import base64
+import functools
 import gzip
 import hashlib
 import json
@@ -21,6 +22,7 @@ from urllib.parse import unquote
 BLOCK = b"0123456789abcdef" * 4096
 
 
+@functools.cache
 def numbered(count):
     """So many octets of which no two places of eight are alike."""
     return b"".join(b"%07d\n" % number for number in range(-(-count // 8)))[:count]

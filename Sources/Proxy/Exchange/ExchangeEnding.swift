@@ -79,8 +79,8 @@ extension Worker {
     // What waits for the disk is no fault of the client's.
     connection.pointee.exchange.isClientBehind =
       connection.pointee.gate == 0 && (!connection.pointee.output.isEmpty || connection.pointee.has(.unsent))
-    // What has not left by now was not paid for.
-    returnPipe(index)
+    // Of metered content, what has not left by now was not paid for.
+    if connection.pointee.exchange.metersResponse { returnPipe(index) }
     let own =
       connection.pointee.mcp.map {
         $0.end(end, of: $0.leading, isForwarded: connection.pointee.has(.forwarded), isHeadSeen: connection.pointee.has(.headSeen))

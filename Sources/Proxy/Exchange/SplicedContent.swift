@@ -10,6 +10,8 @@ extension Worker {
   private static var copiedLimit: Int { 32 << 10 }
   /// Pipes that are kept for later ones.
   private static var idlePipeLimit: Int { 32 }
+  /// How long no pipe is asked for after the system gave none, nanoseconds.
+  private static var pipePause: Int64 { 1_000_000_000 }
   /// Most pipes of a worker; one in so many connections of clients can have one, since each takes two descriptors.
   static var pipeLimit: Int { 256 }
   static var connectionsPerPipe: Int { 16 }
@@ -25,6 +27,8 @@ extension Worker {
       && connection.pointee.gate == 0 && connection.pointee.output.isEmpty && connection.pointee.held.isEmpty
       && connection.pointee.flags.isDisjoint(with: [.gone, .withheld, .eventStream, .dry, .awaitsGrant, .unsent])
       && connection.pointee.mcp == nil && !connection.pointee.exchange.keepsAnswer && !connection.pointee.exchange.isTallied
+      // What stands in the pipe was granted and is counted later: nobody may take it back meanwhile, as a request's meter would that runs dry.
+      && (!connection.pointee.exchange.metersRequest || connection.pointee.progress == .complete)
   }
 
   /// Moves what has come of a response to its client, as far as the budget goes; false where it has to be copied.
@@ -96,7 +100,11 @@ extension Worker {
 
   private mutating func takePipe() -> Int? {
     if let place = idlePipes.popLast() { return Int(place) }
-    guard pipes.count < min(Self.pipeLimit, plan.connectionLimit / Self.connectionsPerPipe), let pipe = SplicePipe(capacity: Self.spliceLimit) else { return nil }
+    guard now >= pipesAgainAt, pipes.count < min(Self.pipeLimit, plan.connectionLimit / Self.connectionsPerPipe) else { return nil }
+    guard let pipe = SplicePipe(capacity: Self.spliceLimit) else {
+      pipesAgainAt = now &+ Self.pipePause
+      return nil
+    }
     return pipes.insert(pipe)
   }
 
