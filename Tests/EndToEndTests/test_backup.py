@@ -53,7 +53,7 @@ class Buyers:
         self.proxy, self.wallet = proxy, wallet
         self.isOver = False
         self.answers, self.faults, self.longest = 0, [], 0.0
-        secrets = [open_session(proxy, wallet, "/paid", 1_000_000) for _ in range(count)]
+        secrets = [open_session(proxy, wallet, "/paid", 200_000_000) for _ in range(count)]
         self.threads = [threading.Thread(target=self.use, args=(secret,)) for secret in secrets]
         self.threads.append(threading.Thread(target=self.charge))
         for thread in self.threads:
