@@ -168,6 +168,8 @@ struct ChainPayment {
   var changed: LSN = 0
   /// When it came to its state.
   var since = Timestamp(microseconds: 0)
+  /// Who is counted for it, where it moves nothing: who brought it.
+  var counted = ClientAddress.none
 
   /// Is set in a record's state where a channel follows.
   static let depositMark: UInt8 = 1 << 7
@@ -178,6 +180,12 @@ struct ChainPayment {
   /// Marks those of which parts go to others.
   static var splitMark: UInt8 { 0x10 }
   static var marks: UInt8 { depositMark | presentedMark | namedMark | splitMark }
+
+  /// Whether it moves nothing, to nobody: it only shows who asks.
+  var isFree: Bool { amount == 0 && splits.isEmpty && channel == nil }
+
+  /// How long it is kept after it can no longer settle, or after it was served: what moves nothing is known by its challenge's end.
+  var retention: Duration { isFree ? .zero : Self.retention }
 
   /// How long payments are kept after they can no longer settle, or after they were served.
   static var retention: Duration { .seconds(86_400) }

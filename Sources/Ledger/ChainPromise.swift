@@ -128,6 +128,13 @@ extension Ledger {
   }
 
   /// Says that an answer that was withheld has left: where too much is kept, of this one the rest is forgotten.
+  /// Whether another withheld answer of so many octets can be kept for a payer and a client, beside what nobody has got yet.
+  public func keepsWithheld(_ octets: Int, of payer: String, client: ClientAddress) -> Bool {
+    state.withLock { state in
+      state.outcomeOctets + octets <= LedgerState.withheldOctetLimit && state.undelivered.hasPlace(for: octets, of: payer, client: client)
+    }
+  }
+
   public func delivered(_ key: OutcomeKey, at now: Timestamp) {
     try? apply { (state) throws(Refusal) in state.delivered(key, at: now) }
   }

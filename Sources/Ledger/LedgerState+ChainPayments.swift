@@ -20,6 +20,12 @@ extension LedgerState {
     guard Self.isName(order.payer), order.recipient.isEmpty || Self.isName(order.recipient) else { throw .malformedName }
     guard order.splits.count <= ChainSplit.limit, order.splits.allSatisfy({ Self.isName($0.recipient) }) else { throw .malformedName }
     guard order.proof.count <= LedgerLimit.proofOctets.most else { throw .tooMany(.proofOctets) }
+    let isFree = order.amount == 0 && order.splits.isEmpty && order.deposit == nil
+    if isFree {
+      guard freePayments < LedgerLimit.freePayments.most, (freePaymentsOfClient[order.client.limitKey] ?? 0) < LedgerLimit.freePaymentsOfClient.most else {
+        throw .tooMany(.freePayments)
+      }
+    }
     guard payments.count < LedgerLimit.payments.most else { throw .tooMany(.payments) }
     guard openPayments.count < LedgerLimit.openPayments.most else { throw .tooMany(.openPayments) }
     let currency = try currency(order.currency)
@@ -33,7 +39,8 @@ extension LedgerState {
       currency: currency, merchant: merchant, route: order.route, client: order.client, expires: order.expires, challengeID: order.challengeID, proof: order.proof,
       deposit: order.deposit, channel: order.deposit?.channel, reference: lsn + 1)
     open(payment: order.id)
-    expiries.add(.payment(order.id), at: order.expires + ChainPayment.retention)
+    countFree(order.id, 1)
+    expiries.add(.payment(order.id), at: order.expires + (isFree ? .zero : ChainPayment.retention))
     if let challenge = order.challengeID {
       setClaim(challenge, Claim(use: .payment(order.id), reference: lsn + 1, expires: order.expires))
     }
@@ -54,6 +61,17 @@ extension LedgerState {
     openPayments.insert(id)
     openPaymentsOfPayer[payment.payer, default: []].insert(id)
     if let name = payment.name { paymentNames[name] = id }
+  }
+
+  /// Counts a payment that moves nothing among those of its client: they cost nothing, and neither one client nor all of them may have the
+  /// places of those who pay.
+  mutating func countFree(_ id: Digest32, _ step: Int) {
+    guard let payment = payments[id], payment.isFree else { return }
+    freePayments += step
+    if step > 0 { payments[id]?.counted = payment.client.limitKey }
+    let client = step > 0 ? payment.client.limitKey : payment.counted
+    let count = (freePaymentsOfClient[client] ?? 0) + step
+    freePaymentsOfClient[client] = count > 0 ? count : nil
   }
 
   /// Takes a payment that has settled or failed off that list.
@@ -164,6 +182,7 @@ extension LedgerState {
     case .topUp: break
     }
     close(payment: id)
+    countFree(id, -1)
     payments[id] = nil
     free(name: payment.name, of: id)
     redo.removeRecord(RecordKey(.payment, id))
@@ -245,7 +264,7 @@ extension LedgerState {
   /// Marks a payment as used up by the entry that follows.
   mutating func useUp(_ id: Digest32, as state: ChainPaymentState, at now: Timestamp) {
     guard let payment = payments[id] else { return }
-    let until = max(payment.expires, max(now, clock)) + ChainPayment.retention
+    let until = max(payment.expires, max(now, clock)) + payment.retention
     payments[id]?.state = state
     payments[id]?.hold = 0
     payments[id]?.until = until
@@ -263,6 +282,7 @@ extension LedgerState {
     payments[id]?.changed = lsn + 1
     payments[id]?.since = now
     unservedPayments.insert(id)
+    if let payment = payments[id], payment.isFree { expiries.add(.payment(id), at: max(payment.expires, max(now, clock))) }
     write(payment: id)
   }
 
@@ -298,19 +318,28 @@ extension LedgerState {
     guard let payment = payments[id] else { return }
     switch payment.state {
     case .claimed:
-      if payment.expires + ChainPayment.retention <= now { _ = try? refused(id, cause: "expired", at: now) }
+      if payment.expires + payment.retention <= now { _ = try? refused(id, cause: "expired", at: now) }
     // Only the chain, or an operator, ends these; what they end as has its own time.
+    case .settled where payment.isFree:
+      guard payment.expires <= now else { return expiries.add(.payment(id), at: payment.expires) }
+      unservedPayments.remove(id)
+      drop(payment: id, payment, at: now)
     case .submitted, .settled, .serving: return
     case .served, .writtenOff:
       // Served again after it was given back, it is kept from then on.
       guard let until = payment.until, until <= now else { return }
-      payments[id] = nil
-      free(name: payment.name, of: id)
-      redo.removeRecord(RecordKey(.payment, id))
-      if payment.expires > horizon { horizon = payment.expires }
-      if let challenge = payment.challengeID { free(challenge) }
-      _ = advance(at: now)
+      drop(payment: id, payment, at: now)
     }
+  }
+
+  private mutating func drop(payment id: Digest32, _ payment: ChainPayment, at now: Timestamp) {
+    countFree(id, -1)
+    payments[id] = nil
+    free(name: payment.name, of: id)
+    redo.removeRecord(RecordKey(.payment, id))
+    if payment.expires > horizon { horizon = payment.expires }
+    if let challenge = payment.challengeID { free(challenge) }
+    _ = advance(at: now)
   }
 
   // MARK: lines

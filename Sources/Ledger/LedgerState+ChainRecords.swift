@@ -86,6 +86,7 @@ extension LedgerState {
       request: request, payer: payer, recipient: recipient, presented: presented, name: name, amount: amount, splits: splits, currency: currency, merchant: merchant,
       route: .none, client: client, expires: expires, challengeID: challengeID, proof: proof, deposit: deposit, channel: channel, reference: reference, state: state,
       transaction: transaction, hold: hold, until: until, since: since)
+    countFree(id, 1)
     try place(id, amount, currency, state)
   }
 
@@ -107,7 +108,10 @@ extension LedgerState {
       let (held, overflows) = currencies[currency].held.addingReportingOverflow(amount)
       if overflows { throw .malformed(.payment) }
       currencies[currency].held = held
-      if state == .settled { unservedPayments.insert(id) } else { hold(id, idempotency: nil) }
+      if state == .settled {
+        unservedPayments.insert(id)
+        if let payment = payments[id], payment.isFree { expiries.add(.payment(id), at: payment.expires) }
+      } else { hold(id, idempotency: nil) }
     case .served, .writtenOff:
       guard let until = payments[id]?.until else { throw .malformed(.payment) }
       expiries.add(.payment(id), at: until)

@@ -83,7 +83,8 @@ extension LedgerState {
     case .payment(let id): useUp(id, as: .served, at: now)
     }
     if let key = held.idempotency {
-      if let outcome { store(outcome, for: key, at: now) } else { release(key) }
+      // Who pays nothing could have everything kept: his answers are made anew.
+      if let outcome, !isFree(held) { store(outcome, for: key, at: now) } else { release(key) }
     }
     if staysOpen { openCharges[hold.id] = held }
     return append(line(.chargeSettled, of: held, id: hold.id, at: now), words: words(of: held))
@@ -168,6 +169,11 @@ extension LedgerState {
     return EntryWords(chain: ChainWords(of: payment, id: nil))
   }
 
+  private func isFree(_ held: HeldCharge) -> Bool {
+    guard case .payment(let id) = held.payer else { return false }
+    return payments[id]?.isFree == true
+  }
+
   mutating func setClaim(_ id: Digest32, _ claim: Claim) {
     claims[id] = claim
     write(claim, id: id)
@@ -201,6 +207,7 @@ extension LedgerState {
   mutating func forget(_ key: OutcomeKey) {
     guard let record = outcomes[key.key], record.request == key.request else { return }
     outcomes[key.key] = nil
+    undelivered.remove(key.key)
     guard let outcome = record.outcome else { return }
     outcomeOctets -= outcome.octetCount
     redo.removeRecord(RecordKey(.outcome, key.key))

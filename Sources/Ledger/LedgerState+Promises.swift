@@ -74,14 +74,18 @@ extension LedgerState {
     withheld outcome: StoredOutcome, as key: OutcomeKey, promise id: Digest32, epoch: UInt32, proof: [UInt8], at now: Timestamp
   ) throws(Refusal) -> LSN {
     guard let maximum = promises[id]?.maximum else { throw .unknownPayment }
-    guard outcomeOctets + outcome.octetCount <= Self.withheldOctetLimit, outcomes.count < LedgerLimit.outcomes.most else { throw .tooMany(.outcomes) }
+    guard outcomeOctets + outcome.octetCount <= Self.withheldOctetLimit, outcomes.count < LedgerLimit.outcomes.most,
+      let owner = promises[id], undelivered.hasPlace(for: outcome.octetCount, of: owner.payer, client: owner.client)
+    else { throw .tooMany(.outcomes) }
     let entry = try owe(maximum, promise: id, epoch: epoch, proof: proof, at: now)
     keep(outcome, for: key, at: now)
+    undelivered.add(key.key, UndeliveredAnswers.Answer(promise: id, payer: owner.payer, client: owner.client, octets: outcome.octetCount))
     // The answer is not there without what is owed for it, nor the other way round.
     return max(entry, advance(at: now))
   }
 
   mutating func delivered(_ key: OutcomeKey, at now: Timestamp) {
+    undelivered.remove(key.key)
     guard outcomeOctets > Self.outcomeOctetLimit, case .stored(let outcome)? = outcome(key), outcome.body != nil else { return }
     store(outcome, for: key, at: now)
     _ = advance(at: now)
@@ -187,9 +191,19 @@ extension LedgerState {
       switch promises[id]?.state {
       case .promised, .serving: _ = drop(promise: id, at: now)
       case .owed where payments[id] == nil: lose(promise: id, at: now)
-      case .owed, .kept, .lost, nil: continue
+      case .owed, .kept, .lost, nil: break
       }
+      listUndelivered(id)
     }
+  }
+
+  /// Lists a withheld answer that was read back: whether it has left is not known any more.
+  private mutating func listUndelivered(_ id: Digest32) {
+    guard let promise = promises[id], promise.isWithheld, promise.state == .owed || promise.state == .kept,
+      let outcome = outcomes[promise.name ?? id]?.outcome, outcome.body != nil
+    else { return }
+    undelivered.add(
+      promise.name ?? id, UndeliveredAnswers.Answer(promise: id, payer: promise.payer, client: promise.client, octets: outcome.octetCount))
   }
 
   mutating func forgetPromise(_ id: Digest32, at now: Timestamp) {

@@ -337,6 +337,12 @@ extension LedgerState {
         for claim in record.claims { forgetClaim(claim) }
         _ = advance(at: now)
       case .outcome(let key):
+        // What is owed for goes with what it owes.
+        if let answer = undelivered[key], promises[answer.promise]?.state == .owed {
+          expiries.add(.outcome(key), at: now + Self.answerRetention)
+          continue
+        }
+        undelivered.remove(key)
         guard let record = outcomes.removeValue(forKey: key) else { continue }
         outcomeOctets -= record.outcome?.octetCount ?? 0
         redo.removeRecord(RecordKey(.outcome, key))

@@ -61,6 +61,8 @@ struct LedgerState: ~Copyable {
   var closed: [Digest32: ClosedSession] = [:]
   var outcomes: [Digest32: OutcomeRecord] = [:]
   var outcomeOctets = 0
+  /// Those of them that are withheld, and that nobody has got.
+  var undelivered = UndeliveredAnswers()
   /// What unique references were used for; also the keys that were replaced.
   var references: [Digest32: Digest32] = [:]
   /// How much was used in a period, by what was used and by whom.
@@ -79,6 +81,9 @@ struct LedgerState: ~Copyable {
   var openPromisesOfClient: [ClientAddress: Int] = [:]
   /// Those that are not paid yet, by payer.
   var promisesOfPayer: [String: Set<Digest32>] = [:]
+  /// How many payments that move nothing are kept, in all and of each client.
+  var freePayments = 0
+  var freePaymentsOfClient: [ClientAddress: Int] = [:]
   /// The outbox, and how many transactions in it serve a purpose.
   var senders: [ChainSenderKey: ChainSender] = [:]
   var outgoingPurposes: [Digest32: Int] = [:]

@@ -75,6 +75,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
   case payments, openPayments
   /// Signed maxima of one payer that are not settled, and those of one client (an address or a /64) that are not served to the end.
   case promisesOfPayer, promisesOfClient
+  /// Payments that move nothing: all, and those of one client.
+  case freePayments, freePaymentsOfClient
   /// Octets of a voucher's signature, and of a channel's descriptor; challenges by which a channel's payer is known.
   case voucherSignature, channelDescriptor, channelProofs
   /// Octets of a payment's proof.
@@ -101,7 +103,8 @@ public enum LedgerLimit: UInt8, Sendable, Equatable {
     case .nonces, .volumes, .payments: 1_000_000
     case .openPayments, .proofOctets: 16_384
     case .promisesOfPayer: 256
-    case .promisesOfClient: 1_024
+    case .promisesOfClient, .freePaymentsOfClient: 1_024
+    case .freePayments: 65_536
     case .senders: 256
     case .outgoing: 1_024
     case .replacements, .channelProofs: 8

@@ -553,6 +553,11 @@ def test_a_payer_closes_by_a_challenge_that_bought_nothing(stage):
     value = session.closing(challenge=last)
     response = elsewhere("POST", stage.farebox.origin + session.path, headers={"Authorization": value})
     assert response.status_code == 402 and stage.farebox.command("channel", "show", session.id)["state"] == "open", response.text
+    # Neighbours may share its address: the channel is left alone for a minute first.
+    response = stage.ask(value, session.path, "POST")
+    assert response.status_code == 402 and int(response.headers["Retry-After"]) == 60, response.text
+    assert stage.farebox.command("channel", "show", session.id)["state"] == "open"
+    time.sleep(61)
     response = stage.ask(value, session.path, "POST")
     assert response.status_code == 204, response.text
     assert session.standing.finalized and channel_receipt(response.headers["Payment-Receipt"])["txHash"]

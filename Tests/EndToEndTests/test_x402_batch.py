@@ -647,6 +647,23 @@ def test_a_stranger_closes_no_channel_by_what_is_public(stage):
     assert response.status_code == 200 and settlement(response)["amount"] == str(DEPOSIT - 2 * PRICE), response.text
 
 
+def test_a_stranger_is_told_no_voucher_that_closes(stage):
+    """Who asks with what was claimed by, and has never bought here, learns nothing by which he could close the channel."""
+    payer = Payer(stage)
+    payer.open()
+    settle_all(stage)
+    public = payer.payment("voucher", payer.voucher(PRICE))
+    # What is public itself is no secret.
+    assert correction(elsewhere(stage, public))[1]["signedMaxClaimable"] == str(PRICE)
+    assert payer.pay().status_code == 200
+    state, told = correction(elsewhere(stage, public))
+    assert state["chargedCumulativeAmount"] == str(2 * PRICE) and told is None
+    assert channel_of(stage, payer.account)["state"] == "open"
+    # Its payer goes on by it.
+    assert correction(payer.send(public))[1]["signature"] == payer.voucher(2 * PRICE)["signature"]
+    assert payer.pay().status_code == 200
+
+
 def test_deposits_and_refunds_cost_no_gas_without_end(stage):
     """Eight transactions a day are free, however many channels a payer has; another payer has his own."""
     account, sent = stage.payer(coins=1), stage.sent

@@ -348,6 +348,39 @@ import Testing
     #expect(verified(fixture.folder).isValid)
   }
 
+  /// What moves nothing costs nothing: neither one client nor all have the places of who pays, nor is it kept for longer than it could be used twice.
+  @Test func whatMovesNothingIsBoundedAndForgottenSoon() throws {
+    let fixture = try LedgerFixture()
+    let ledger = fixture.ledger
+    let answer = OutcomeKey(key: fixture.payment(1).id, request: fixture.payment(1).request)
+    for number in 1...LedgerLimit.freePaymentsOfClient.most {
+      let order = fixture.payment(number, amount: 0, challenge: number)
+      _ = try ledger.claim(order, at: noon)
+      _ = try ledger.settled(order.id, transaction: nil, at: noon)
+      guard number != 2 else { continue }
+      let hold = try ledger.serve(order.id, request: order.request, idempotency: number == 1 ? answer : nil, at: noon)
+      _ = try ledger.settle(hold, outcome: StoredOutcome(status: 200, head: [], body: [1], receipt: []), at: noon)
+    }
+    #expect(ledger.outcome(answer) == nil)
+    var another = fixture.payment(0, amount: 0)
+    #expect(throws: Refusal.tooMany(.freePayments)) { try ledger.claim(another, at: noon) }
+    _ = try ledger.claim(fixture.payment(2_000), at: noon)
+    another.client = ClientAddress(ipv4: 1)
+    _ = try ledger.claim(another, at: noon)
+    fixture.waitUntilDurable()
+    ledger.abandon()
+    let again = try LedgerFixture(in: fixture.folder)
+    #expect(throws: Refusal.tooMany(.freePayments)) { try again.ledger.claim(again.payment(3_000, amount: 0), at: noon) }
+    again.ledger.sweep(at: noon + .seconds(420))
+    #expect((1...3).allSatisfy { again.ledger.payment(again.payment($0).id) == nil })
+    // Nothing of it is new again.
+    #expect(throws: Refusal.claimExpired) { try again.ledger.claim(again.payment(1, amount: 0, challenge: 1), at: noon) }
+    _ = try again.ledger.claim(again.payment(3_000, amount: 0, expires: noon + .seconds(900)), at: noon)
+    #expect(again.ledger.verify().isBalanced)
+    again.ledger.close()
+    #expect(verified(fixture.folder).isValid)
+  }
+
   /// A payment that is served late, or once more, is kept a day from then.
   @Test func whatIsServedLateIsKeptFromThenOn() throws {
     let fixture = try LedgerFixture()

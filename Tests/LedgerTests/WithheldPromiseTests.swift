@@ -84,6 +84,31 @@ import Testing
     #expect(ledger.promise(order.id)?.state == .promised)
   }
 
+  /// Who has answers made that he does not fetch has not the place of all; what is owed for stays.
+  @Test func whatNobodyFetchesIsBoundedAndStaysWhileItIsOwed() throws {
+    let fixture = try LedgerFixture(funds: 0)
+    let first = try owed(fixture)
+    let payer = first.payer
+    let other = ClientAddress(ipv4: 0x0A00_0001)
+    let most = UndeliveredAnswers.payerLimit
+    #expect(fixture.ledger.keepsWithheld(most - 5, of: payer, client: first.client) && !fixture.ledger.keepsWithheld(most, of: payer, client: other))
+    #expect(fixture.ledger.keepsWithheld(most, of: "0xother", client: first.client))
+    #expect(!fixture.ledger.keepsWithheld(UndeliveredAnswers.clientLimit, of: "0xother", client: first.client))
+    #expect(!fixture.ledger.keepsWithheld(LedgerState.withheldOctetLimit, of: "0xother", client: other))
+    fixture.waitUntilDurable()
+    fixture.ledger.abandon()
+    let again = try LedgerFixture(in: fixture.folder)
+    let ledger = again.ledger
+    #expect(!ledger.keepsWithheld(most, of: payer, client: other))
+    ledger.sweep(at: noon + .seconds(2 * 86_400))
+    #expect(ledger.outcome(key(first)) == .stored(Self.answer))
+    _ = try ledger.settled(first.id, transaction: id(5), at: noon + .seconds(2 * 86_400))
+    ledger.delivered(key(first), at: noon + .seconds(2 * 86_400))
+    #expect(ledger.keepsWithheld(most, of: payer, client: first.client))
+    ledger.sweep(at: noon + .seconds(5 * 86_400))
+    #expect(ledger.outcome(key(first)) == nil)
+  }
+
   @Test func ofWhatWasDeliveredTheRestIsForgottenWhereTooMuchIsKept() throws {
     let fixture = try LedgerFixture(funds: 0)
     let (order, ledger) = (order(fixture), fixture.ledger)

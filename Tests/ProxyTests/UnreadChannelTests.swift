@@ -62,6 +62,21 @@ private let limit = Duration.seconds(56)
     #expect(gas.take(payer, at: noon) && !gas.take(payer, at: noon))
   }
 
+  @Test func whoOnlyAsksTakesNoPlaceAndFullIsFull() {
+    let gas = GasAllowances()
+    func address(_ number: Int) -> Address { Address(bytes: (0..<20).map { UInt8(truncatingIfNeeded: $0 < 4 ? number >> ($0 * 8) : 9) }[...]) ?? .zero }
+    for _ in 0..<GasAllowances.free { #expect(gas.take(payer, at: noon)) }
+    for number in 0..<GasAllowances.payerLimit + 1 { #expect(gas.hasLeft(address(number), at: noon)) }
+    #expect(!gas.take(payer, at: noon))
+    // Who has only bought makes place; who has taken keeps his, and nothing of it is forgotten.
+    for number in 0..<GasAllowances.payerLimit { gas.charged(address(number), at: noon) }
+    #expect(gas.take(other, at: noon) && !gas.take(payer, at: noon))
+    for number in 0..<GasAllowances.payerLimit - 2 { #expect(gas.take(address(number), at: noon)) }
+    #expect(!gas.take(address(GasAllowances.payerLimit), at: noon) && !gas.take(payer, at: noon) && gas.take(other, at: noon))
+    gas.giveBack(payer, at: noon)
+    #expect(gas.take(payer, at: noon) && !gas.take(payer, at: noon))
+  }
+
   @Test func anotherDayBeginsAnew() {
     let gas = GasAllowances()
     for _ in 0..<GasAllowances.free { #expect(gas.take(payer, at: noon)) }

@@ -207,6 +207,7 @@ public struct Administration: Sendable {
       case .failed: try ledger.refused(payment, cause: cause, at: now)
       }
     }
+    for chain in chains?.chains() ?? [] { chain.lastLooks.forget(payment) }
     guard let view = ledger.payment(payment) else { return ["payment": .string(payment.hex), "state": "failed"] }
     return AdministrationViews.json(view, at: now)
   }

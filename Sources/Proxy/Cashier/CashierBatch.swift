@@ -16,7 +16,7 @@ extension Cashier {
   /// Seconds after which a payer may ask again for whom no more gas is paid today.
   private static var gasRetry: UInt32 { 3_600 }
   /// How long a channel must not have been used before a voucher that everybody can read closes it, from where its payer came last.
-  private static var restBeforeRefund: Duration { .seconds(60) }
+  static var restBeforeRefund: Duration { .seconds(60) }
 
   /// A payment of batch-settlement, and the offer that it was made for.
   private struct PresentedBatch {
@@ -116,11 +116,9 @@ extension Cashier {
   private mutating func adopt(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, at now: Timestamp
   ) -> Verdict {
-    let config = presented.payment.config
     let transaction = ChannelTransaction(.open, channelID: presented.id, id: nil, amount: nil, expires: nil, means: .none, transfers: [])
     guard isSelling, let chains else { return .answer(unavailable()) }
     guard takesDeposits(presented.escrow), chains.hasPlace(for: request.client) else { return .answer(problem(.railUnavailable, retryAfter: Self.batchRetry)) }
-    guard chains.gas.hasLeft(config.payer, at: now) else { return .answer(problem(.rateLimited, retryAfter: Self.gasRetry)) }
     guard let step = step(presented, transaction, opens: true), let channel = channelOrder(request, index, presented, step) else {
       return .answer(corrected(request, index, presented, .batchCumulativeAmountMismatch, nil, at: now))
     }
@@ -186,7 +184,7 @@ extension Cashier {
   }
 
   /// 402 for a payer who has lost count: what was charged, and the voucher that proves it ("Corrective 402"). Vouchers that were claimed by are
-  /// everybody's to read, and to ask with: none is told that has not bought what it is for.
+  /// everybody's to read, and to ask with: none is told that has not bought what it is for, and none that is not public to who may be anybody.
   private mutating func corrected(
     _ request: borrowing PaidRequest, _ index: RouteIndex, _ presented: PresentedBatch, _ reason: X402Reason, _ view: ChannelView?, at now: Timestamp
   ) -> Answer {
@@ -195,7 +193,10 @@ extension Cashier {
       offer.scheme == .batchSettlement && offer.network == presented.requirements.network && offer.assetAddress == presented.requirements.assetAddress
     }
     if let view, let place {
-      let voucher = view.charged.map { VoucherState(signedMaxClaimable: $0.amount, signature: $0.signature) }
+      // Who has only what was claimed by, and comes from elsewhere, may be anybody: he gets nothing by which the channel could be closed.
+      let isAnybody = view.isPublic(presented.payment.voucher.cumulativeAmount) && chains?.payers.isLast(view.id, request.client) != true
+      let told = view.charged.flatMap { isAnybody && !view.isPublic($0.amount) ? nil : $0 }
+      let voucher = told.map { VoucherState(signedMaxClaimable: $0.amount, signature: $0.signature) }
       correction = ChannelCorrection(offer: place, channelState: state(view), voucherState: voucher)
     }
     var answer = challenge(request, index, .verificationFailed, at: now)
@@ -372,13 +373,20 @@ extension Cashier {
       }
       guard now - view.lastUse >= Self.restBeforeRefund else { return .answer(busy(request, index, at: now)) }
     }
-    guard chains.gas.take(presented.payment.config.payer, at: now) else { return .answer(problem(.rateLimited, retryAfter: Self.gasRetry)) }
+    let payer = presented.payment.config.payer
+    // A part's is taken where it is submitted.
+    guard order == nil ? chains.gas.take(payer, at: now) : chains.gas.hasLeft(payer, at: now) else {
+      return .answer(problem(.rateLimited, retryAfter: Self.gasRetry))
+    }
     if let order { return .awaitSettlement(order) }
     do throws(Refusal) {
       // Another worker may have begun to serve a voucher of the channel since it was looked at: that is not cut off.
       let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: nil, onlyAtRest: true, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, isBatch: true, entry: entry))
-    } catch { return .answer(answer(error, request, index, presented, at: now)) }
+    } catch {
+      chains.gas.giveBack(payer, at: now)
+      return .answer(answer(error, request, index, presented, at: now))
+    }
   }
 
   /// Answers what became of a part that its payer wanted back.

@@ -34,8 +34,13 @@ extension Cashier {
     // What stands on the chain is everybody's to bring: by that the payer closes whose challenge it is, or who comes from where he has shown
     // himself last, since clients close by whatever challenge they got last; nobody else does.
     let isPublic = view.isPublic(voucher.cumulativeAmount)
-    guard !isPublic || view.isPayers(presented.credential.challengeID) || view.inFlight == 0 && chains?.payers.isLast(view.id, request.client) == true else {
-      return .answer(unproven(request, index, view, stored, at: now))
+    let isProven = !isPublic || view.isPayers(presented.credential.challengeID)
+    let isAtRest = view.inFlight == 0 && now - view.lastUse >= Self.restBeforeRefund
+    let isLast = chains?.payers.isLast(view.id, request.client) == true
+    guard isProven || isAtRest && isLast else {
+      var answer = unproven(request, index, view, stored, at: now)
+      if isLast { answer.fields += Array("Retry-After: \(Self.restBeforeRefund.components.seconds)\r\n".utf8) }
+      return .answer(answer)
     }
     guard !channelFailures.isFull(view.id, request.client, at: clock) else { return .answer(problem(.rateLimited, retryAfter: 1)) }
     // The chain has ended it, and the books say so in a moment: what they say then is the answer.
@@ -55,10 +60,10 @@ extension Cashier {
     }
     if let question, let verdict = ask(question, request, index, view, stored, presented, at: now) { return verdict }
     do throws(Refusal) {
-      // Once the close is on its way its voucher is public, and the same credential has to be known as the payer's.
-      _ = try ledger.prove(view.handle, by: presented.credential.challengeID, at: now)
       let claim = (id: presented.credential.challengeID, expires: presented.credential.expires ?? now)
-      let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: AcceptedVoucher(voucher), claim: claim, at: now)
+      let entry = try ledger.beginClose(view.handle, cause: .payer, voucher: AcceptedVoucher(voucher), claim: claim, onlyAtRest: !isProven, at: now)
+      // Once the close is on its way its voucher is public, and the same credential has to be known as the payer's.
+      _ = try? ledger.prove(view.handle, by: presented.credential.challengeID, at: now)
       return .awaitSettlement(SettlementOrder.close(channel: view.id, chain: view.chain, entry: entry))
     } catch {
       return .answer(answer(error, request, index, seat, at: now))

@@ -44,6 +44,7 @@ extension Cashier {
       guard view.state == .kept, isSameClient,
         case .stored(let stored)? = ledger.outcome(OutcomeKey(key: view.name ?? view.id, request: view.request)), stored.body != nil
       else { return .answer(telling(view, alreadyPaid(view.reference, nil), presented.dialect, nil, at: now)) }
+      ledger.delivered(OutcomeKey(key: view.name ?? view.id, request: view.request), at: now)
       return .answer(telling(view, replay(stored), presented.dialect, resource(of: request).url, at: now))
     }
   }
@@ -74,6 +75,10 @@ extension Cashier {
       guard proof.count <= LedgerLimit.proofOctets.most else {
         admission.failed(request.client, at: request.monotonic)
         return .answer(problem(.badRequest, detail: "The payment's signature is too long."))
+      }
+      // Nothing is asked of the upstream whose answer could not be kept.
+      guard ledger.keepsWithheld(settings.limits.outcomeBytes, of: payment.payer, client: request.client) else {
+        return .answer(problem(.railUnavailable, retryAfter: Self.pendingRetry))
       }
       // A contract's signature is judged by the contract first: nothing is kept for what may be rubbish.
       if charge.signatureCheck != .recovered { return .awaitSettlement(order) }
@@ -182,9 +187,10 @@ extension Cashier {
     return answer
   }
 
-  /// The answer in place of one that was withheld, and whose payment is forgotten: nobody gets it, and nothing was charged.
+  /// The answer in place of one that was withheld, and whose payment nobody knows any more. Nothing was charged where it was refused; of all else
+  /// money may have moved.
   private func unsettled(_ payment: WithheldPayment, _ word: SettlementWord) -> Answer {
-    guard case .refused(let refusal) = word else { return problem(.railUnavailable, retryAfter: Self.pendingRetry) }
+    guard case .refused(let refusal) = word else { return underWay(.unknown, nil) }
     var answer = problem(.verificationFailed, detail: "The payment did not settle: \(refusal.reason.rawValue). Nothing was charged.")
     var lines = ByteBuffer()
     SettlementResponse(

@@ -38,12 +38,16 @@ final class ChainDesk: Sendable {
     /// nil where nobody waits for it.
     let client: ClientAddress?
     let isClaimed: Bool
+    /// Whether it only looks if a promise can be kept: nothing is settled by it.
+    var isLook = false
   }
 
   private struct State {
     var waiters: [Digest32: [Waiter]] = [:]
     /// By payment.
     var tasks: [Digest32: Place] = [:]
+    /// What is to be settled once a mere look is over, and who waits for it.
+    var following: [Digest32: [(order: SettlementOrder, waiter: Waiter)]] = [:]
     /// How many of them each client brought, how many are not claimed, and how many nobody waits for.
     var clients: [ClientAddress: Int] = [:]
     var unclaimed = 0
@@ -172,8 +176,13 @@ final class ChainDesk: Sendable {
   func settle(_ order: SettlementOrder, _ waiter: Waiter?) -> Bool {
     let chain = state.withLock { state -> Chain?? in
       guard !state.isStopped else { return nil }
-      if state.tasks[order.id] != nil {
+      if let place = state.tasks[order.id] {
         guard let waiter else { return .some(nil) }
+        if place.isLook, !order.isPromise {
+          guard state.following[order.id, default: []].count < Self.waiterLimit else { return nil }
+          state.following[order.id, default: []].append((order, waiter))
+          return .some(nil)
+        }
         guard state.waiters[order.id, default: []].count < Self.waiterLimit else { return nil }
         state.waiters[order.id, default: []].append(waiter)
         return .some(nil)
@@ -184,7 +193,7 @@ final class ChainDesk: Sendable {
       else { return nil }
       if let waiter { state.waiters[order.id] = [waiter] }
       // The task's place is taken before it runs.
-      state.tasks[order.id] = Place(client: client, isClaimed: order.entry != nil)
+      state.tasks[order.id] = Place(client: client, isClaimed: order.entry != nil, isLook: order.isPromise)
       if let client { state.clients[client, default: 0] += 1 } else { state.kept += 1 }
       if order.entry == nil { state.unclaimed += 1 }
       return chain
@@ -203,7 +212,7 @@ final class ChainDesk: Sendable {
   }
 
   private func conclude(_ id: Digest32, _ word: SettlementWord, expires: Timestamp) {
-    let waiters = state.withLock { state in
+    let (waiters, following) = state.withLock { state in
       if let place = state.tasks.removeValue(forKey: id) {
         if let client = place.client {
           let count = (state.clients[client] ?? 1) - 1
@@ -223,14 +232,18 @@ final class ChainDesk: Sendable {
         state.schedule[id] = nil
       }
       state.counts.count(word)
-      return state.waiters.removeValue(forKey: id) ?? []
+      return (state.waiters.removeValue(forKey: id) ?? [], state.following.removeValue(forKey: id) ?? [])
     }
     tell(waiters, id, word)
+    for one in following where !settle(one.order, one.waiter) { tell([one.waiter], id, .unknown) }
   }
 
   /// Tells those who wait for a payment that it will take longer; it is gone on with.
   func delay(_ id: Digest32) {
-    tell(state.withLock { $0.waiters.removeValue(forKey: id) ?? [] }, id, .unknown)
+    let waiters = state.withLock { state in
+      (state.waiters.removeValue(forKey: id) ?? []) + (state.following.removeValue(forKey: id) ?? []).map(\.waiter)
+    }
+    tell(waiters, id, .unknown)
   }
 
   private func tell(_ waiters: [Waiter], _ id: Digest32, _ word: SettlementWord) {
@@ -299,10 +312,11 @@ final class ChainDesk: Sendable {
       defer {
         state.tasks = [:]
         state.waiters = [:]
+        state.following = [:]
         state.clients = [:]
         (state.unclaimed, state.kept) = (0, 0)
       }
-      return (state.tasks.values.map(\.task), Array(state.chains.values), state.waiters)
+      return (state.tasks.values.map(\.task), Array(state.chains.values), state.waiters.merging(state.following.mapValues { $0.map(\.waiter) }) { $0 + $1 })
     }
     state.withLock { $0.keeper.take() }?.cancel()
     for task in tasks { task?.cancel() }

@@ -138,6 +138,7 @@ extension Chain {
 
   /// Books the money that has arrived.
   func settled(_ order: SettlementOrder, _ transaction: Digest32?) async -> SettlementWord {
+    lastLooks.forget(order.id)
     do throws(Refusal) {
       return try await ledger.commit { () throws(Refusal) in try ledger.settled(order.id, transaction: transaction, at: .now()) } ? .settled : .unknown
     } catch { return .unknown }

@@ -91,8 +91,8 @@ extension EscrowDesk {
     // What is added counts as deep in the chain as is asked for.
     let deep = plan.confirmations > 1 && seen.balance > former.account.deposit ? try await readBatchConfirmed(stored, former.id) : seen
     note(former.id, isUnconfirmed: seen.balance > deep.balance)
-    // A node that lags shows less than there is: that counts as of a block that is known.
-    if miss.isReorganised || seen.balance < former.account.deposit || miss.mayHaveFallen && seen.totalClaimed < former.booked {
+    // A node that lags shows less than there is, or more where a part went back: that counts as of a block that is known.
+    if miss.isReorganised || seen.balance != former.account.deposit || miss.mayHaveFallen && seen.totalClaimed < former.booked {
       seen = try await readBatch(stored, former.id, atBlock: head.number)
     }
     // What rests on a later block is newer than this.
@@ -143,7 +143,10 @@ extension EscrowDesk {
     do throws(ChainError) {
       guard let head = try await rpc.header(.latest) else { throw .unreachable }
       let deep = try await readBatchConfirmed(stored, order.id)
-      let seen = try await readBatch(stored, order.id)
+      let seen = try await readBatch(stored, order.id, atBlock: head.number)
+      // A node that lags would tell less than was claimed, and so sell the same again.
+      let newest = try await readBatch(stored, order.id)
+      guard newest == seen else { return .unavailable }
       if ledger.channel(order.id) != nil { return .settled }
       if seen.withdrawRequestedAt != 0 { return Self.refusal(.closeRequested) }
       let balance = min(seen.balance, deep.balance)
@@ -153,7 +156,6 @@ extension EscrowDesk {
       if case .closed(let record)? = ledger.closeResult(order.id), let captured = record.channel?.captured, captured > seen.totalClaimed {
         return .unavailable
       }
-      guard gas.take(step.channel.payer, at: .now()) else { return .unavailable }
       let account = ChannelAccount(deposit: balance, settled: seen.totalClaimed, block: head.number, blockHash: head.hash)
       do throws(Refusal) {
         let entry = try ledger.awaited { () throws(Refusal) in try ledger.adopted(order, account, at: .now()) }
@@ -254,7 +256,7 @@ extension EscrowDesk {
       guard case .reverted = error else { throw error }
       return .done
     }
-    guard case .part(let returned) = errand else { return .done }
+    guard case .part(let returned) = errand, gas.take(stored.channel.payer, at: .now()) else { return .done }
     let outcome = await submitter.submit(.channel(view.id, isClose: false, voucher: view.claimed.amount, returning: returned), to: to, data: data)
     return try await take(outcome, view, stored, isClose: false, nil)
   }
@@ -297,14 +299,19 @@ extension EscrowDesk {
     guard seen.totalClaimed <= view.booked || isPaid else { return try abandon(view) }
     note(resettled: view.id)
     note(returned: receipt.transactionHash, of: view.id)
-    guard isClose else { return try await book(view, seen, receipt.transactionHash) }
+    guard isClose else { return try await book(view, seen, receipt.transactionHash, in: (receipt.blockNumber, receipt.blockHash)) }
     let refunded = view.account.deposit - min(view.account.deposit, seen.balance)
     return try await end(view, captured: seen.totalClaimed, refunded: refunded, receipt.transactionHash)
   }
 
-  private func book(_ view: ChannelView, _ seen: BatchStanding, _ hash: Digest32?) async throws(ChainError) -> Progress {
+  /// - Parameter block: where the transaction was that did it.
+  private func book(
+    _ view: ChannelView, _ seen: BatchStanding, _ hash: Digest32?, in block: (number: UInt64, hash: Digest32)? = nil
+  ) async throws(ChainError) -> Progress {
     do {
       var account = ledger.channel(view.id)?.account ?? view.account
+      // What a part has left rests on its block: a look at an earlier one would put back what went.
+      if view.returning != nil, let block, block.number > account.block { (account.block, account.blockHash) = block }
       account.settled = max(account.settled, seen.totalClaimed)
       let entry = try ledger.settled(channel: view.id, account, transaction: hash, at: .now())
       guard await ledger.isDurable(entry) else { throw ChainError.ledgerUnavailable }

@@ -64,7 +64,7 @@ extension EscrowDesk {
       if let question = step.question, let word = await refusal(by: question) { return word }
       if case .hash(let hash) = step.transaction.means, let word = await waitUntilSeen(hash) { return word }
       if let word = await simulate(step) { return word }
-      if step.escrow.rules == .batch, !gas.take(step.channel.payer, at: .now()) { return .unavailable }
+      if step.escrow.rules == .batch, !gas.hasLeft(step.channel.payer, at: .now()) { return .unavailable }
       do throws(Refusal) {
         order.entry = try ledger.awaited { () throws(Refusal) in try ledger.claim(order.payment, at: .now()) }
       } catch { return .declined(error) }
@@ -102,6 +102,8 @@ extension EscrowDesk {
           return wasSubmitted ? .unknown : await release(order, word)
         }
         if !wasSubmitted, await isBarred(step) { return await release(order, Self.refusal(.transactionReverted)) }
+        // Counted where something is sent.
+        if step.escrow.rules == .batch, !wasSubmitted, attempt == 0, !gas.take(step.channel.payer, at: .now()) { return await release(order, .unavailable) }
         outcome = await submitter.submit(.payment(order.id), to: to, data: data)
       }
       switch outcome {

@@ -237,7 +237,7 @@ extension EscrowDesk {
   }
 
   /// What opened a channel before this program began.
-  private func formerFunding(of id: Digest32) -> Funding? {
+  private func searchFunding(of id: Digest32) -> Funding? {
     guard let proof = ledger.openingProof(of: id), let means = SettlementOrder.means(of: proof) else { return nil }
     switch means {
     case .call(let to, let data): return .call(to: to, data: data)
@@ -260,7 +260,7 @@ extension EscrowDesk {
         return
       }
     } catch { throw .ledgerUnavailable }
-    guard view.phase != .closing, view.underWay == nil, let funding = funding(of: view.id) ?? formerFunding(of: view.id) else { return }
+    guard view.phase != .closing, view.underWay == nil, let funding = funding(of: view.id) ?? formerFunding(of: view.id, { searchFunding(of: view.id) }) else { return }
     switch funding {
     case .raw(let raw): try? await rpc.send(raw)
     case .call(let to, let data):

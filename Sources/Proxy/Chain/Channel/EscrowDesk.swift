@@ -53,6 +53,8 @@ final class EscrowDesk: Sendable {
     var unread: [Digest32: UnreadChannel] = [:]
     /// What opened channels, by channel, and the block that it was in.
     var fundings: [Digest32: (funding: Funding, block: UInt64)] = [:]
+    /// What opened channels before this program began, as far as it was looked for; nil: there is none.
+    var formerFundings: [Digest32: Funding?] = [:]
     /// Channels with a deposit that is not as deep as is asked for.
     var unconfirmed: Set<Digest32> = []
     /// The newest block at which channels were seen to stand.
@@ -306,6 +308,7 @@ final class EscrowDesk: Sendable {
       held.unread = held.unread.filter { ids.contains($0.key) }
       held.pauses = held.pauses.filter { ids.contains($0.key) }
       held.fundings = held.fundings.filter { ids.contains($0.key) && $0.value.block + Self.reorganisationDepth > head }
+      held.formerFundings = held.formerFundings.filter { ids.contains($0.key) }
       held.unconfirmed.formIntersection(ids)
       held.stoodAt = held.stoodAt.filter { ids.contains($0.key) }
       held.gone = held.gone.filter { ids.contains($0.key) }
@@ -325,6 +328,14 @@ final class EscrowDesk: Sendable {
   }
 
   func funding(of id: Digest32) -> Funding? { held.withLock { $0.fundings[id]?.funding } }
+
+  /// What opened a channel before this program began, searched for once; nil where there is none.
+  func formerFunding(of id: Digest32, _ search: () -> Funding?) -> Funding? {
+    if let known = held.withLock({ $0.formerFundings[id] }) { return known }
+    let found = search()
+    held.withLock { held in if held.formerFundings.count < Self.fundingLimit { held.formerFundings[id] = .some(found) } }
+    return found
+  }
 
   /// A channel's opening is not on the chain any more.
   ///

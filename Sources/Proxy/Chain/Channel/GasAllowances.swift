@@ -9,43 +9,69 @@ final class GasAllowances: Sendable {
   static let free = 8
   /// Requests that were charged, for each of which many he has one more: a deposit pays for ten at least, and may be followed by a refund.
   static let requestsForOne = 5
-  /// The most payers that are counted; where there are more, all are forgotten.
+  /// The most payers that are counted; where there are more, gas is paid for no other that day.
   static let payerLimit = 65_536
 
   private struct Account {
-    var day: Int64
     var taken = 0
     var requests = 0
 
     var isEmpty: Bool { taken >= GasAllowances.free + requests / GasAllowances.requestsForOne }
   }
 
-  private let accounts = Mutex<[Address: Account]>([:])
+  private struct State {
+    var day = Int64.min
+    var accounts: [Address: Account] = [:]
 
-  /// Takes one transaction; false where a payer has none left today.
+    /// Begins another day; a clock that is set back begins none.
+    mutating func turn(to now: Timestamp) {
+      let today = now.seconds / 86_400
+      guard today > day else { return }
+      day = today
+      accounts = [:]
+    }
+  }
+
+  private let state = Mutex(State())
+
+  /// Takes one transaction; false where a payer has none left today, or there is no place to count him.
   func take(_ payer: Address, at now: Timestamp) -> Bool {
-    change(payer, at: now) { account in
-      guard !account.isEmpty else { return false }
-      account.taken += 1
+    state.withLock { state in
+      state.turn(to: now)
+      if state.accounts[payer] == nil, state.accounts.count >= Self.payerLimit {
+        // Who has taken nothing loses nothing but what he has bought a part of.
+        state.accounts = state.accounts.filter { $0.value.taken > 0 }
+        guard state.accounts.count < Self.payerLimit else { return false }
+      }
+      guard !state.accounts[payer, default: Account()].isEmpty else { return false }
+      state.accounts[payer, default: Account()].taken += 1
       return true
     }
   }
 
-  /// Whether a payer has one left.
-  func hasLeft(_ payer: Address, at now: Timestamp) -> Bool { change(payer, at: now) { !$0.isEmpty } }
+  /// Gives one back for which nothing is sent.
+  func giveBack(_ payer: Address, at now: Timestamp) {
+    state.withLock { state in
+      state.turn(to: now)
+      guard let taken = state.accounts[payer]?.taken, taken > 0 else { return }
+      state.accounts[payer]?.taken = taken - 1
+    }
+  }
+
+  /// Whether a payer has one left; who only asks takes no place.
+  func hasLeft(_ payer: Address, at now: Timestamp) -> Bool {
+    state.withLock { state in
+      state.turn(to: now)
+      return state.accounts[payer].map { !$0.isEmpty } ?? true
+    }
+  }
 
   /// A request of a payer's was charged.
-  func charged(_ payer: Address, at now: Timestamp) { change(payer, at: now) { $0.requests += 1 } }
-
-  private func change<Value>(_ payer: Address, at now: Timestamp, _ body: (inout Account) -> Value) -> Value where Value: Sendable {
-    let day = now.seconds / 86_400
-    return accounts.withLock { accounts in
-      if accounts[payer] == nil, accounts.count >= Self.payerLimit { accounts = accounts.filter { $0.value.day == day } }
-      if accounts[payer] == nil, accounts.count >= Self.payerLimit { accounts = [:] }
-      var account = accounts[payer] ?? Account(day: day)
-      if account.day != day { account = Account(day: day) }
-      defer { accounts[payer] = account }
-      return body(&account)
+  func charged(_ payer: Address, at now: Timestamp) {
+    state.withLock { state in
+      state.turn(to: now)
+      guard state.accounts[payer] != nil || state.accounts.count < Self.payerLimit else { return }
+      state.accounts[payer, default: Account()].requests += 1
     }
   }
 }
