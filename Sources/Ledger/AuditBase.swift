@@ -37,6 +37,20 @@ struct AuditBase: Equatable {
     self.init(size: size, previous: previous, peaks: peaks, totals: totals)
   }
 
+  /// Reads the base of a log; nil only where it has none.
+  ///
+  /// - Throws: `auditUnverified` where it is not what `write` writes; what the system refused.
+  static func read(of log: String) throws(LedgerError) -> AuditBase? {
+    let path = path(of: log)
+    do throws(LedgerError) { _ = try BackupFile.read(path, limit: AuditFile.lineLimit) } catch {
+      if case .backup(.unreadable(_, ENOENT)) = error { return nil }
+      if case .backup(.unreadable(_, EFBIG)) = error { throw .auditUnverified(file: path) }
+      throw error
+    }
+    guard let base = AuditBase(of: log) else { throw .auditUnverified(file: path) }
+    return base
+  }
+
   /// Puts it on the disk beside the log, before what it stands for is removed.
   func write(besides log: String) throws(LedgerError) {
     var text = ByteBuffer()

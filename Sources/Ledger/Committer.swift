@@ -119,9 +119,9 @@ final class Committer: @unchecked Sendable {
       } else {
         if unwritten.isDue(at: now) { writeLines() }
         forgetCharges(at: now)
-        if copying == nil { rest(deep: now - idleSince >= Self.lingering && unwritten.isEmpty) }
+        if copying == nil { rest(deep: now - idleSince >= Self.lingering && unwritten.isEmpty) } else { restFromCopying() }
       }
-      if copying != nil { continueCopy() }
+      if let copying, copying.next <= Instant.now() { continueCopy() }
       if Instant.now() - lastCheck >= Self.housekeeping { tidy() }
     }
     finish()
@@ -147,6 +147,17 @@ final class Committer: @unchecked Sendable {
     let length = deep ? Self.housekeeping : options.commitDelay
     _ = ledger.signal.takeUrge()
     ledger.signal.sleep(deep: deep, nanoseconds: max(LedgerState.microseconds(length) * 1_000, 100_000)) {
+      ledger.pending > 0 || ledger.isStopping || ledger.hasRequests
+    }
+  }
+
+  /// Sleeps until the copy goes on, or something else is to be done.
+  private func restFromCopying() {
+    guard let next = copying?.next else { return }
+    let length = next - Instant.now()
+    guard length > .zero else { return }
+    _ = ledger.signal.takeUrge()
+    ledger.signal.sleep(deep: false, nanoseconds: max(LedgerState.microseconds(length) * 1_000, 100_000)) {
       ledger.pending > 0 || ledger.isStopping || ledger.hasRequests
     }
   }
@@ -283,10 +294,12 @@ final class Committer: @unchecked Sendable {
 
   /// Forgets some charges that are too old, while there is nothing else to do.
   private func forgetCharges(at now: Instant) {
-    guard let keep = options.chargeRetention, now - lastForgetting >= Self.retentionInterval, copying == nil else { return }
+    // A full disk is not asked to take more, and one that refuses is not asked again at once.
+    guard let keep = options.chargeRetention, now - lastForgetting >= Self.retentionInterval, copying == nil, ledger.availability == .selling else { return }
+    let former = lastForgetting
+    lastForgetting = now
     do throws(LedgerError) {
-      if try store.forget(chargesBefore: (Timestamp.now() - keep).day) { return }
-      lastForgetting = now
+      if try store.forget(chargesBefore: (Timestamp.now() - keep).day) { lastForgetting = former }
     } catch { fail(error) }
   }
 
@@ -300,12 +313,13 @@ final class Committer: @unchecked Sendable {
     let (ledger, notify) = (ledger, options.notify)
     DispatchQueue.global(qos: .utility).async(group: removals) { [self] in
       defer { isRemoving.store(false, ordering: .sequentiallyConsistent) }
-      do throws(LedgerError) {
-        let removal = try retention.remove(at: .now())
-        guard removal.files > 0 else { return }
+      // Who stops waits for one file at most.
+      let removal = retention.remove(at: .now()) { ledger.isStopping }
+      if removal.files > 0 {
         ledger.removed(removal, at: .now())
         notify?(.auditRemoved(files: removal.files, last: removal.lastSequence))
-      } catch { notify?(.maintenanceFailed(error)) }
+      }
+      if let failure = removal.failure { notify?(.maintenanceFailed(failure)) }
     }
   }
 
@@ -316,7 +330,7 @@ final class Committer: @unchecked Sendable {
       try store.beginCopy(to: path)
       // Nothing is copied yet, but now it is known how much there is.
       _ = try store.copy(pages: 0)
-      copying = LedgerCopying()
+      copying = LedgerCopying(path: path)
     } catch {
       ledger.copyOrder.fail(error)
     }
@@ -336,9 +350,11 @@ final class Committer: @unchecked Sendable {
       }
       let start = Instant.now()
       let isWhole = try store.copy(pages: isLast ? -1 : copy.pages)
-      copy.took(Instant.now() - start)
+      let end = Instant.now()
+      copy.took(end - start, until: end)
       copying = copy
       let (total, remaining) = store.copyCount
+      if !isWhole, copy.isTooSlow { throw .backup(.slow(copy.path)) }
       guard isWhole else { return ledger.copyOrder.set(.copying(done: total - remaining, total: total)) }
       endCopy()
       // Whoever copies the audit file next finds every line there that the copy knows of.

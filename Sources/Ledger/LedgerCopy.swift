@@ -93,14 +93,29 @@ extension Ledger {
 
 /// The committer's side of a copy: a step at a time, as long as a commit takes at most.
 struct LedgerCopying {
+  let path: String
   private(set) var pages: Int32 = 16
+  /// When the next step may be made: commits have as much time as steps.
+  private(set) var next = Instant(nanoseconds: 0)
+  private var slowSteps = 0
 
   /// What a step may take; one that took much less is followed by a longer one.
   private static let stepTime: Duration = .milliseconds(1)
   private static let pageBounds: ClosedRange<Int32> = 1...256
 
-  /// Learns how long a step took.
-  mutating func took(_ duration: Duration) {
+  /// What a step on a local disk never takes, and how many such steps in a row show that it is none, or a broken one.
+  private static let slowStepTime: Duration = .milliseconds(250)
+  private static let slowStepLimit = 3
+
+  init(path: String) { self.path = path }
+
+  /// Whether the copy is to be given up: whoever pays waits for each step.
+  var isTooSlow: Bool { slowSteps >= Self.slowStepLimit }
+
+  /// Learns how long a step took that has just ended.
+  mutating func took(_ duration: Duration, until end: Instant) {
+    next = end + duration
+    slowSteps = duration > Self.slowStepTime ? slowSteps + 1 : 0
     if duration > Self.stepTime {
       pages = max(Self.pageBounds.lowerBound, pages / 2)
     } else if duration < Self.stepTime / 4 {

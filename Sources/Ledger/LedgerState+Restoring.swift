@@ -11,7 +11,7 @@ extension LedgerState {
       switch balances[index].phase {
       case .open, .suspended, .unconfirmed:
         balances[index].phase = .unconfirmed
-        touchBalance(index)
+        touch(index)
         count += 1
       case .vacant, .closing: continue
       }
@@ -46,10 +46,16 @@ extension LedgerState {
     return (last, count, end < balances.count ? end : nil)
   }
 
+  /// Has a phase written; whoever looks at a channel meanwhile finds that it has changed.
+  private mutating func touch(_ index: Int) {
+    if balances[index].isChannel { change(index) { _ in } } else { touchBalance(index) }
+  }
+
+  /// A channel's opening may have been gone, or go meanwhile: nothing is sold on it until the watch has seen it on the chain.
   private mutating func confirm(slot index: Int, at now: Timestamp) -> LSN {
-    balances[index].phase = .open
+    balances[index].phase = balances[index].isChannel ? .suspended : .open
     balances[index].lastUse = tick
-    touchBalance(index)
+    touch(index)
     hasNews = true
     return append(
       line(
@@ -78,7 +84,7 @@ extension Ledger {
     try apply { (state) throws(Refusal) in try state.restored(from: backup, abandoned: abandoned, at: now) }
   }
 
-  /// Opens a session or channel again that was read from a backup; 0 where it is open.
+  /// Opens a session again that was read from a backup; 0 where it is open. A channel waits until the watch has seen it on the chain.
   ///
   /// - Throws: `unknownSession`, `sessionClosed`, `sessionClosing`, `channelSuspended`, `unavailable`.
   public func confirm(_ session: Digest32, at now: Timestamp) throws(Refusal) -> LSN {

@@ -109,7 +109,8 @@ struct LedgerRestore: ParsableCommand {
       try refuseOtherUser(settings)
       let progress = BackupProgress(isJSON: options.json)
       let backup = BackupPath.absolute(path)
-      let keys = try openKeys(settings, backup)
+      let borrows = KeyRing.isEmpty(settings.keys.directory)
+      let keys = try borrows ? borrowedKeys(settings, backup) : openKeys(settings)
       let restoration = try CommandFailure.mapping(settings) { () throws(LedgerError) in
         let restoration = try Restoration(of: backup, options: LedgerOptions(settings, checkpointKey: keys.checkpointKey))
         guard restoration.manifest.verifier == SignedNote.verifierKey(name: "\(settings.ledger.name)/audit", key: keys.checkpointKey.publicKey) else {
@@ -123,7 +124,11 @@ struct LedgerRestore: ParsableCommand {
       }
       progress.end()
       if check { return show(restoration, settings) }
-      do throws(KeyRingError) { try keys.fence(at: .now()) } catch { throw CommandFailure(error) }
+      do throws(KeyRingError) {
+        // Whatever is wrong with the backup has been found by now.
+        if borrows { try KeyRing.adopt(from: backup, into: settings.keys.directory, at: .now()) }
+        try KeyRing.open(settings.keys.directory, at: .now()).fence(at: .now())
+      } catch { throw CommandFailure(error) }
       try CommandFailure.mapping(settings) { () throws(LedgerError) in try restoration.install() }
       show(restoration, settings)
     }
@@ -138,26 +143,21 @@ struct LedgerRestore: ParsableCommand {
       .notPermitted, "other-user", "the ledger in \(settings.ledger.directory) belongs to \(name)", advice: "run the command as that user: sudo -u \(name) farebox ledger restore …")
   }
 
-  /// The keys that are there; where there are none, those of the backup.
-  private func openKeys(_ settings: Settings, _ backup: String) throws(CommandFailure) -> KeyRing {
-    do throws(KeyRingError) {
-      if KeyRing.isEmpty(settings.keys.directory) {
-        guard access("\(backup)/checkpoint.key", R_OK) == 0 else { throw .missing(file: "\(settings.keys.directory)/checkpoint.key") }
-        guard !check else { return try borrowedKeys(backup) }
-        try KeyRing.adopt(from: backup, into: settings.keys.directory, at: .now())
-      }
-      return try KeyRing.open(settings.keys.directory, at: .now())
-    } catch { throw CommandFailure(error) }
+  private func openKeys(_ settings: Settings) throws(CommandFailure) -> KeyRing {
+    do throws(KeyRingError) { return try KeyRing.open(settings.keys.directory, at: .now()) } catch { throw CommandFailure(error) }
   }
 
-  /// The keys of a backup, where nothing is to be changed.
-  private func borrowedKeys(_ backup: String) throws(KeyRingError) -> KeyRing {
-    var template = Array((FileManager.default.temporaryDirectory.path + "/farebox-keys.XXXXXX").utf8CString)
-    guard mkdtemp(&template) != nil else { throw .failed(file: backup, call: "mkdtemp", errno: errno) }
-    let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    defer { try? FileManager.default.removeItem(atPath: folder) }
-    try KeyRing.adopt(from: backup, into: folder, at: .now())
-    return try KeyRing.open(folder, at: .now())
+  /// The keys of a backup, where there are none: they are taken over when the backup has been proved.
+  private func borrowedKeys(_ settings: Settings, _ backup: String) throws(CommandFailure) -> KeyRing {
+    do throws(KeyRingError) {
+      guard access("\(backup)/checkpoint.key", R_OK) == 0 else { throw .missing(file: "\(settings.keys.directory)/checkpoint.key") }
+      var template = Array((FileManager.default.temporaryDirectory.path + "/farebox-keys.XXXXXX").utf8CString)
+      guard mkdtemp(&template) != nil else { throw .failed(file: backup, call: "mkdtemp", errno: errno) }
+      let folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+      defer { try? FileManager.default.removeItem(atPath: folder) }
+      try KeyRing.adopt(from: backup, into: folder, at: .now())
+      return try KeyRing.open(folder, at: .now())
+    } catch { throw CommandFailure(error) }
   }
 
   private func show(_ restoration: Restoration, _ settings: Settings) {
@@ -203,6 +203,10 @@ extension CommandFailure {
         advice: "a running proxy writes the copy itself: choose a folder that its user may write to, and that is not hidden from it by a sandbox")
     case .full: self.init(.cannotCreate, "disk-full", "the disk is full: there is no room for the copy", advice: "make room, or choose another disk; \(nothing)")
     case .copy(let code): self.init(.ioError, "backup-copy", "copying the database failed with SQLite's code \(code)", advice: "see whether the disk is well")
+    case .slow(let path):
+      self.init(
+        .ioError, "backup-slow", "the copy was given up: writing \(path) takes so long that payments would wait for it",
+        advice: "choose a folder on a local disk, and copy the backup elsewhere from there")
     case .abandoned:
       self.init(.unavailable, "backup-abandoned", "the copy was given up: the ledger failed, or the proxy has ended", advice: "look at the proxy's log, and repeat the command")
     case .notABackup(let path): self.init(.noInput, "not-a-backup", "there is no backup in \(path)", advice: "name the folder with the manifest.json that `farebox ledger backup` made")

@@ -36,8 +36,8 @@ import Testing
     #expect(whole.isValid && whole.isWhole && whole.accounts.count == 1)
     let later = noon + .seconds(3 * 86_400)
     // Nothing is old yet.
-    #expect(try retention(fixture).remove(at: noon) == AuditRetention.Removal())
-    let removal = try retention(fixture).remove(at: later)
+    #expect(retention(fixture).remove(at: noon) == AuditRetention.Removal())
+    let removal = retention(fixture).remove(at: later)
     // The newest of them stays.
     #expect(removal.files == 4 && AuditFiles.renamed(beside: "\(fixture.folder.path)/audit.jsonl").count == 1)
     let rest = try report(fixture)
@@ -64,7 +64,7 @@ import Testing
   /// A line that was altered behind the base is found, and so is a base that was altered.
   @Test func whatWasAlteredIsFound() throws {
     let fixture = try fixture(files: 3)
-    _ = try retention(fixture).remove(at: noon + .seconds(3 * 86_400))
+    _ = retention(fixture).remove(at: noon + .seconds(3 * 86_400))
     let base = fixture.folder.read("audit.jsonl.base")
     let good = try #require(try JSON.parse(base).objectValue)
     for (name, value) in [
@@ -93,10 +93,44 @@ import Testing
     let place = try #require(String(decoding: octets, as: UTF8.self).firstRange(of: "amount\":\"1000000")).lowerBound
     altered[String(decoding: octets, as: UTF8.self).utf8.distance(from: String(decoding: octets, as: UTF8.self).startIndex, to: place) + 9] = 0x32
     fixture.folder.write(altered, to: name)
-    #expect(throws: LedgerError.auditUnverified(file: "\(fixture.folder.path)/\(name)")) {
-      try retention(fixture).remove(at: noon + .seconds(3 * 86_400))
-    }
+    let removal = retention(fixture).remove(at: noon + .seconds(3 * 86_400))
+    #expect(removal.files == 0 && removal.failure == .auditUnverified(file: "\(fixture.folder.path)/\(name)"))
     #expect(fixture.folder.names.contains(name))
+  }
+
+  /// A base that is there and cannot be read, or stands for other files, is not the same as none: nothing goes that it does not prove.
+  @Test func whatDoesNotFollowTheBaseStays() throws {
+    let fixture = try fixture(files: 5)
+    let later = noon + .seconds(3 * 86_400)
+    var asked = 0
+    let first = retention(fixture).remove(at: later) {
+      asked += 1
+      return asked > 2
+    }
+    // Whoever stops the ledger ends it between two files.
+    #expect(first.files == 2 && first.failure == nil)
+    let path = "\(fixture.folder.path)/audit.jsonl.base"
+    let base = fixture.folder.read("audit.jsonl.base")
+    let names = fixture.folder.names.filter { $0.hasPrefix("audit.jsonl.0") }.sorted()
+    #expect(names.count == 3)
+    fixture.folder.write(Array(base.dropLast()), to: "audit.jsonl.base")
+    #expect(retention(fixture).remove(at: later) == AuditRetention.Removal(failure: .auditUnverified(file: path)))
+    #expect(unlink(path) == 0 && mkdir(path, 0o700) == 0)
+    #expect(retention(fixture).remove(at: later).failure == .backup(.unreadable(path, code: EISDIR)))
+    rmdir(path)
+    fixture.folder.write(base, to: "audit.jsonl.base")
+    // Files that do not begin where the base ends.
+    let second = fixture.folder.read(names[0])
+    unlink("\(fixture.folder.path)/\(names[0])")
+    #expect(retention(fixture).remove(at: later) == AuditRetention.Removal(failure: .auditUnverified(file: "\(fixture.folder.path)/\(names[1])")))
+    fixture.folder.write(second, to: names[0])
+    // What went before the failure is told of.
+    var altered = fixture.folder.read(names[1])
+    altered[altered.count / 2] ^= 1
+    fixture.folder.write(altered, to: names[1])
+    let last = retention(fixture).remove(at: later)
+    #expect(last.files == 1 && last.lastSequence > first.lastSequence && last.failure == .auditUnverified(file: "\(fixture.folder.path)/\(names[1])"))
+    #expect(fixture.folder.names.filter { $0.hasPrefix("audit.jsonl.0") }.sorted() == Array(names.dropFirst()))
   }
 
   /// A crash between the base and the file's end leaves a file that the next call removes, and that nobody looks at until then.
@@ -104,12 +138,12 @@ import Testing
     let fixture = try fixture(files: 3)
     let name = try #require(fixture.folder.names.first { $0.hasPrefix("audit.jsonl.0") })
     let octets = fixture.folder.read(name)
-    _ = try retention(fixture).remove(at: noon + .seconds(3 * 86_400))
+    _ = retention(fixture).remove(at: noon + .seconds(3 * 86_400))
     let second = fixture.folder.names.filter { $0.hasPrefix("audit.jsonl.0") }
     // Not the first one: a log that begins with its first line needs no base.
     fixture.folder.write(octets, to: name)
     #expect(second.count == 1)
-    _ = try retention(fixture).remove(at: noon)
+    #expect(retention(fixture).remove(at: noon).failure == nil)
     #expect(!fixture.folder.names.contains(name))
     #expect(try report(fixture).isValid)
   }

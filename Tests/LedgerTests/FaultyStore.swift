@@ -21,6 +21,18 @@ final class FaultPlan: Sendable {
   /// Makes the next openings of the store fail as well.
   func refuseOpening(_ times: Int) { plan.withLock { $0.opens = times } }
 
+  private let copy = Mutex<(isHeld: Bool, steps: Int)>((false, 0))
+
+  /// Has copies go on for ever.
+  func holdCopy(_ isHeld: Bool) { copy.withLock { $0.isHeld = isHeld } }
+  var copySteps: Int { copy.withLock { $0.steps } }
+  func takesCopyStep() -> Bool {
+    copy.withLock { copy in
+      copy.steps += 1
+      return !copy.isHeld
+    }
+  }
+
   func takeOpening() -> Bool {
     plan.withLock { plan in
       defer { plan.opens = max(0, plan.opens - 1) }
@@ -78,7 +90,7 @@ final class FaultyStore: Store {
   func tidy(exported: UInt64) throws(LedgerError) { try store.tidy(exported: exported) }
   func forget(chargesBefore day: Int32) throws(LedgerError) -> Bool { try store.forget(chargesBefore: day) }
   func beginCopy(to path: String) throws(LedgerError) { try store.beginCopy(to: path) }
-  func copy(pages: Int32) throws(LedgerError) -> Bool { try store.copy(pages: pages) }
+  func copy(pages: Int32) throws(LedgerError) -> Bool { pages == 0 || plan.takesCopyStep() ? try store.copy(pages: pages) : false }
   func endCopy() { store.endCopy() }
   var copyCount: (total: Int, remaining: Int) { store.copyCount }
   func close(afterFailure: Bool) { store.close(afterFailure: afterFailure) }

@@ -93,6 +93,78 @@ import Testing
     #expect(!RestorationPlan.waits(in: fixture.options.directory))
   }
 
+  /// Something fails while files are renamed: what the plan needs stays, and the next opening finishes it.
+  @Test(arguments: [false, true]) func whatFailsWhileInstallingIsCarriedThroughLater(atTheEnd: Bool) throws {
+    let fixture = try prepared()
+    var abandoned = ""
+    var hindrance = ""
+    do {
+      let restoration = try fixture.restoration()
+      abandoned = try #require(restoration.abandoned)
+      // A folder that is in the way of the first, or the last file.
+      hindrance = try #require(atTheEnd ? restoration.plan.install.last : restoration.plan.install.first).to
+      if let move = restoration.plan.aside.first(where: { $0.from == hindrance }) { #expect(rename(move.from, move.to) == 0) }
+      mkdir(hindrance, 0o700)
+      try BackupFile.write([1], to: "\(hindrance)/file")
+      #expect(throws: LedgerError.backup(.torn(hindrance))) { try restoration.install() }
+    }
+    #expect(RestorationPlan.waits(in: fixture.options.directory))
+    #expect(throws: LedgerError.backup(.torn(hindrance))) { try fixture.open() }
+    DeepFolder.remove(hindrance)
+    try check(fixture, abandoned: abandoned)
+  }
+
+  /// What was prepared stands in its place already, and the folder it was prepared in is gone.
+  @Test func aPlanWhoseFoldersAreGoneIsDone() throws {
+    let fixture = try prepared()
+    var abandoned = ""
+    do {
+      let restoration = try fixture.restoration()
+      abandoned = try #require(restoration.abandoned)
+      try restoration.plan.write(in: fixture.options.directory)
+      for move in restoration.plan.aside + restoration.plan.install { #expect(rename(move.from, move.to) == 0) }
+      restoration.forget()
+    }
+    DeepFolder.remove("\(fixture.options.directory)/restoring")
+    DeepFolder.remove("\(fixture.options.auditPath).restoring")
+    try check(fixture, abandoned: abandoned)
+  }
+
+  /// Within one second, each keeps what it replaces in folders of its own.
+  @Test func severalInARowKeepEverything() throws {
+    let fixture = try prepared()
+    var folders: Set<String> = []
+    var abandoned = ""
+    for _ in 0..<3 {
+      let restoration = try fixture.restoration()
+      abandoned = try #require(restoration.abandoned)
+      #expect(restoration.replaced.count == 2 && folders.isDisjoint(with: restoration.replaced))
+      folders.formUnion(restoration.replaced)
+      try restoration.install()
+    }
+    for folder in folders { #expect(BackupFile.names(in: folder)?.isEmpty == false) }
+    try check(fixture, abandoned: abandoned)
+  }
+
+  /// A channel that is confirmed waits until the watch has seen it: its opening may have been gone.
+  @Test(arguments: [false, true]) func aConfirmedChannelWaitsForTheChain(all: Bool) throws {
+    let fixture = try LedgerFixture()
+    defer { fixture.ledger.close() }
+    let ledger = fixture.ledger
+    let handle = try fixture.openChannel(1, voucher: 500)
+    let id = fixture.channelID(1)
+    _ = try ledger.suspend(id, true, at: noon)
+    _ = try ledger.restored(from: "test", abandoned: nil, at: noon)
+    let before = try #require(ledger.channel(id))
+    #expect(before.phase == .unconfirmed)
+    if all { #expect(try ledger.confirmAll(at: noon).count == 1) } else { #expect(try ledger.confirm(id, at: noon) > 0) }
+    let after = try #require(ledger.channel(id))
+    #expect(after.phase == .suspended && after.changed > before.changed)
+    #expect(throws: Refusal.channelSuspended) { try fixture.use(handle, 10) }
+    _ = try ledger.suspend(id, false, at: noon)
+    try fixture.use(handle, 10)
+  }
+
   @Test func aCrashBeforeThePlanLeavesTheOldLedger() throws {
     let fixture = try prepared()
     do { try fixture.restoration().forget() }

@@ -30,6 +30,7 @@ public struct Backup {
   public let path: String
   public let folder: String
   private let replaces: Bool
+  private let place: BackupPlace
 
   /// The file that the committer copies the database to.
   public var databasePath: String { "\(folder)/\(BackupManifest.databaseName)" }
@@ -37,14 +38,13 @@ public struct Backup {
   /// Makes the folder that the backup is made in, `<path>.unfinished`.
   ///
   /// - Parameter replaces: whether a backup that stands at the path is replaced; anything else never is.
-  /// - Throws: `exists`, `unwritable`.
+  /// - Throws: `exists`, also where another backup is being made there; `unwritable`.
   public init(at path: String, replaces: Bool) throws(LedgerError) {
     self.path = path
     self.replaces = replaces
     folder = path + ".unfinished"
     try Self.check(path, replaces: replaces)
-    BackupFile.remove(folder: folder)
-    guard mkdir(folder, 0o700) == 0 else { throw BackupFile.unwritable(folder) }
+    place = try BackupPlace(folder)
   }
 
   /// Refuses a place where something stands; an empty folder may.
@@ -61,7 +61,7 @@ public struct Backup {
   public func give(toOwnerOf path: String) throws(LedgerError) {
     var status = stat()
     guard geteuid() == 0, stat(path, &status) == 0 else { return }
-    guard chown(folder, status.st_uid, status.st_gid) == 0 else { throw BackupFile.unwritable(folder) }
+    try place.give(to: status.st_uid, status.st_gid)
   }
 
   /// Octets that are left free on the ledger's own disk: a backup must not stop what is sold.
@@ -79,7 +79,7 @@ public struct Backup {
   }
 
   /// Removes what was made of it.
-  public func abandon() { BackupFile.remove(folder: folder) }
+  public func abandon() { BackupPlace.remove(folder) }
 
   /// Finishes the backup after the database was copied.
   ///
@@ -98,6 +98,7 @@ public struct Backup {
       files.append(BackupManifest.File(name: name, octets: copied.octets, digest: copied.digest))
     }
     let proof = try BackupProof(database: databasePath)
+    try BackupFile.checkFolded(databasePath)
     try proof.prove(point, folder: folder, realm: source.realm, key: source.checkpointKey)
     // Reading it may have moved octets within the file, so it is digested, and put on the disk, after that.
     let database = try BackupFile.open(databasePath)
@@ -110,6 +111,7 @@ public struct Backup {
       verifier: SignedNote.verifierKey(name: "\(source.realm)/audit", key: source.checkpointKey) ?? "", books: proof.books.balances,
       sessionCount: proof.sessionCount, files: files)
     try BackupFile.write(JSON.serialize(.object(manifest.json), pretty: true), to: "\(folder)/\(BackupManifest.name)")
+    try place.giveFiles()
     try install()
     return manifest
   }
@@ -166,11 +168,11 @@ public struct Backup {
     try Self.check(path, replaces: replaces)
     let former = path + ".replaced"
     if BackupFile.names(in: path)?.isEmpty == false {
-      BackupFile.remove(folder: former)
+      BackupPlace.remove(former)
       guard rename(path, former) == 0 else { throw BackupFile.unwritable(path) }
     }
     guard rename(folder, path) == 0 else { throw BackupFile.unwritable(path) }
     try synchroniseFolder(of: path)
-    BackupFile.remove(folder: former)
+    BackupPlace.remove(former)
   }
 }

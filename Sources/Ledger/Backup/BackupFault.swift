@@ -9,6 +9,8 @@ public enum BackupFault: Sendable, Equatable {
   case full
   /// Copying the database failed with SQLite's extended result code.
   case copy(code: Int32)
+  /// The disk at the path takes so long that commits would wait for it.
+  case slow(String)
   /// The ledger failed, was closed, or nobody asked after the copy any more.
   case abandoned
   /// The folder holds no backup.

@@ -122,9 +122,24 @@ enum BackupFile {
     return lstat(path, &status) == 0
   }
 
-  /// The names in a folder but for `.` and `..`; nil where it is none.
+  /// Opens a folder, and none that a link leads to; nil where it is none.
+  static func open(folder: String) -> Int32? {
+    let descriptor = Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+    return descriptor >= 0 ? descriptor : nil
+  }
+
+  /// The names in a folder but for `.` and `..`; nil where it is none, or a link to one.
   static func names(in folder: String) -> [String]? {
-    guard let stream = opendir(folder) else { return nil }
+    guard let descriptor = open(folder: folder) else { return nil }
+    return names(in: descriptor)
+  }
+
+  /// The same of an open folder, which is closed.
+  private static func names(in descriptor: Int32) -> [String]? {
+    guard let stream = fdopendir(descriptor) else {
+      Glibc.close(descriptor)
+      return nil
+    }
     defer { closedir(stream) }
     var names: [String] = []
     while let entry = readdir(stream) {
@@ -137,9 +152,25 @@ enum BackupFile {
     return names
   }
 
-  /// Removes a folder with the files in it; folders in it are not looked into.
-  static func remove(folder: String) {
-    for name in names(in: folder) ?? [] { unlink("\(folder)/\(name)") }
+  /// Removes a folder of ours with the files in it that may be; folders in it are not looked into, and links to folders are not followed.
+  static func remove(folder: String, where mayGo: (String) -> Bool = { _ in true }) {
+    guard let descriptor = open(folder: folder) else { return }
+    defer { Glibc.close(descriptor) }
+    guard isOurs(descriptor) else { return }
+    for name in names(in: dup(descriptor)) ?? [] where mayGo(name) { unlinkat(descriptor, name, 0) }
     rmdir(folder)
+  }
+
+  /// Whether an open folder belongs to this user. Root is given those of the proxy's user too.
+  private static func isOurs(_ descriptor: Int32) -> Bool {
+    var status = stat()
+    return fstat(descriptor, &status) == 0 && (geteuid() == 0 || status.st_uid == geteuid())
+  }
+
+  /// Refuses a database that was closed while a part of it still stands in its log: alone it is not whole.
+  static func checkFolded(_ path: String) throws(LedgerError) {
+    var status = stat()
+    guard lstat(path + "-wal", &status) == 0, status.st_size > 0 else { return }
+    throw .backup(.unwritable(path, code: EIO))
   }
 }

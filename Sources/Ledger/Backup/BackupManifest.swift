@@ -144,6 +144,11 @@ public struct BackupManifest: Sendable, Equatable {
     return name.hasPrefix(auditName + ".") && digits.count == 20 && digits.allSatisfy { (0x30...0x39).contains($0) }
   }
 
+  /// Whether the folder of a backup may hold a file of such a name, also while it is being made.
+  static func mayHold(_ name: String) -> Bool {
+    isName(name) || [Self.name, Self.name + ".new"].contains(name) || ["-wal", "-shm", "-journal"].contains { name == databaseName + $0 }
+  }
+
   /// The keys that a backup may hold: never the challenge secret, which a restoration makes anew.
   public static let keyNames = ["receipt.key", "receipt.retired", "checkpoint.key"]
 

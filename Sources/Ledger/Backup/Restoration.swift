@@ -147,12 +147,13 @@ public final class Restoration: @unchecked Sendable {
     options.ship = nil
     options.notify = nil
     let ledger = try Ledger.open(options, at: now)
-    defer { ledger.close() }
     do throws(Refusal) {
+      defer { ledger.close() }
       let (lsn, count) = try ledger.restored(from: "backup of \(manifest.time.rfc3339)", abandoned: abandoned, at: now)
       sessionCount = count
       guard ledger.awaitDurable(lsn) else { throw .unavailable }
     } catch { throw .backup(.abandoned) }
+    try BackupFile.checkFolded("\(staging)/\(BackupManifest.databaseName)")
   }
 
   // MARK: installing
@@ -161,17 +162,20 @@ public final class Restoration: @unchecked Sendable {
   private func makePlan(at now: Timestamp, keeping kept: Set<String>) throws(LedgerError) {
     let stamp = now.rfc3339.filter { $0 != "-" && $0 != ":" }.prefix { $0 != "." }
     let auditFolder = String(options.auditPath.dropLast(auditName.count + 1))
-    let asides = ["\(options.directory)/replaced-\(stamp)", "\(auditFolder)/replaced-\(stamp)"]
+    let asides = Self.newFolders("replaced-\(stamp)", in: [options.directory, auditFolder])
     let present = ["ledger.db", "ledger.db-wal", "ledger.db-shm"].filter { BackupFile.exists("\(options.directory)/\($0)") }
     let base = [AuditBase.path(of: options.auditPath)].filter { BackupFile.exists($0) }
     let log = (AuditFiles.all(of: options.auditPath) + base).map { String($0.dropFirst(auditFolder.count + 1)) }.filter { !kept.contains($0) }
-    for (folder, names) in [(asides[0], present), (asides[1], log)] where !names.isEmpty {
-      guard mkdir(folder, 0o700) == 0 || errno == EEXIST else { throw BackupFile.unwritable(folder) }
-      if !replaced.contains(folder) { replaced.append(folder) }
+    for (folder, names) in [(asides[0], present), (asides[1], log)] where !names.isEmpty && !replaced.contains(folder) {
+      guard mkdir(folder, 0o700) == 0 else { throw BackupFile.unwritable(folder) }
+      replaced.append(folder)
     }
     plan.aside = present.map { ("\(options.directory)/\($0)", "\(asides[0])/\($0)") } + log.map { ("\(auditFolder)/\($0)", "\(asides[1])/\($0)") }
     plan.install = [("\(staging)/ledger.db", "\(options.directory)/ledger.db")]
     for name in (BackupFile.names(in: auditStaging) ?? []).sorted() { plan.install.append(("\(auditStaging)/\(name)", "\(auditFolder)/\(name)")) }
+    // What a plan finds in its way it takes for its own work.
+    let leaving = Set(plan.aside.map(\.from))
+    for move in plan.aside + plan.install where BackupFile.exists(move.to) && !leaving.contains(move.to) { throw .backup(.exists(move.to)) }
     for (from, _) in plan.install {
       let descriptor = try BackupFile.open(from)
       defer { Glibc.close(descriptor) }
@@ -180,9 +184,26 @@ public final class Restoration: @unchecked Sendable {
     for folder in [staging, auditStaging] + replaced { try synchroniseFolder(of: "\(folder)/") }
   }
 
+  /// Paths in two folders under one name that neither of them has: restorations may follow each other within a second.
+  private static func newFolders(_ name: String, in folders: [String]) -> [String] {
+    var (paths, number) = (folders.map { "\($0)/\(name)" }, 1)
+    while paths.contains(where: { BackupFile.exists($0) }) {
+      number += 1
+      paths = folders.map { "\($0)/\(name)-\(number)" }
+    }
+    return paths
+  }
+
   /// Puts the prepared ledger in the present one's place. From here on a crash is carried through, not undone.
+  ///
+  /// - Throws: what the system refused. Where the plan stands by then, what it needs stays, and the next opening carries it out.
   public func install() throws(LedgerError) {
-    try plan.write(in: options.directory)
+    isForgotten = true
+    do throws(LedgerError) { try plan.write(in: options.directory) } catch {
+      // A plan that was not begun needs nothing.
+      isForgotten = RestorationPlan.waits(in: options.directory)
+      throw error
+    }
     _ = try RestorationPlan.finish(in: options.directory)
     clean()
   }

@@ -59,8 +59,10 @@ struct RestorationPlan {
     guard Glibc.rename(move.from, move.to) == 0 else { throw BackupFile.unwritable(move.to) }
   }
 
+  /// A folder that is gone has nothing left to be kept: what was prepared in it stands in its place already.
   private static func synchronise(_ move: Move) throws(LedgerError) {
-    try synchroniseFolder(of: move.from)
+    let folder = move.from.lastIndex(of: "/").map { String(move.from[..<$0]) } ?? ""
+    if folder.isEmpty || BackupFile.exists(folder) { try synchroniseFolder(of: move.from) }
     try synchroniseFolder(of: move.to)
   }
 }

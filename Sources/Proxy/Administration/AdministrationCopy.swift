@@ -17,6 +17,7 @@ extension LedgerCopyState {
     case .failed(.backup(.unwritable(let path, let code))):
       return ["state": "failed", "fault": "unwritable", "path": .string(path), "code": .integer(code)]
     case .failed(.backup(.copy(let code))): return ["state": "failed", "fault": "copy", "code": .integer(code)]
+    case .failed(.backup(.slow(let path))): return ["state": "failed", "fault": "slow", "path": .string(path)]
     case .failed(.backup(.full)): return ["state": "failed", "fault": "full"]
     case .failed(.backup(.auditBehind)): return ["state": "failed", "fault": "audit-behind"]
     case .failed: return ["state": "failed", "fault": "abandoned"]
@@ -40,6 +41,7 @@ extension LedgerCopyState {
       switch json["fault"]?.stringValue {
       case "unwritable": self = .failed(.backup(.unwritable(json["path"]?.stringValue ?? "", code: code)))
       case "copy": self = .failed(.backup(.copy(code: code)))
+      case "slow": self = .failed(.backup(.slow(json["path"]?.stringValue ?? "")))
       case "full": self = .failed(.backup(.full))
       case "audit-behind": self = .failed(.backup(.auditBehind))
       default: self = .failed(.backup(.abandoned))
