@@ -8,7 +8,7 @@ from upstream import Upstream
 
 
 # The files that take longest begin first, so that no worker of pytest-xdist is left alone with one at the end.
-SLOWEST = ("test_x402_upto.py", "test_evm_charge.py", "test_chain_operations.py", "test_crash.py", "test_disk_faults.py", "test_upgrade_faults.py", "test_agent.py", "test_counts.py", "test_http2.py", "test_tokens.py", "test_faults.py")
+SLOWEST = ("test_x402_upto.py", "test_channel_tempo.py", "test_evm_charge.py", "test_tempo_charge.py", "test_chain_operations.py", "test_crash.py", "test_disk_faults.py", "test_upgrade_faults.py", "test_agent.py", "test_counts.py", "test_http2.py", "test_tokens.py", "test_faults.py")
 
 
 def pytest_collection_modifyitems(items):
