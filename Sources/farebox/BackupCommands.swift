@@ -111,6 +111,11 @@ struct LedgerRestore: ParsableCommand {
       let backup = BackupPath.absolute(path)
       let borrows = KeyRing.isEmpty(settings.keys.directory)
       let keys = try borrows ? borrowedKeys(settings, backup) : openKeys(settings)
+      // On a machine that has nothing the state folder itself is missing. What cannot be made is told by whoever needs it.
+      if borrows {
+        try? FileManager.default.createDirectory(
+          atPath: settings.keys.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+      }
       let restoration = try CommandFailure.mapping(settings) { () throws(LedgerError) in
         let restoration = try Restoration(of: backup, options: LedgerOptions(settings, checkpointKey: keys.checkpointKey))
         guard restoration.manifest.verifier == SignedNote.verifierKey(name: "\(settings.ledger.name)/audit", key: keys.checkpointKey.publicKey) else {
