@@ -240,7 +240,7 @@ def test_a_backup_serves_a_machine_that_has_nothing(binary, upstream, tmp_path):
     # Keys are taken over with a backup that is sound, and not before.
     database = (backup / "ledger.db").read_bytes()
     (backup / "ledger.db").write_bytes(database[:-1])
-    refused(first, "backup-altered", 1, "ledger", "restore", str(backup))
+    refused(first, "backup-altered", 2, "ledger", "restore", str(backup))
     assert not list((kept / "keys").glob("*.key"))
     (backup / "ledger.db").write_bytes(database)
     assert first.command("ledger", "restore", str(backup))["restored"]
