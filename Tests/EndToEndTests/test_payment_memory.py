@@ -245,6 +245,7 @@ def test_an_operator_says_what_became_of_a_payment(binary, upstream, node, usdc,
     assert response.status_code == 200 and settlement(response)["transaction"] == transaction
     account.assert_paid_once()
     assert not open_payments(stage)
+    stage.farebox.settle_log()
     (line,) = [line for line in map(json.loads, stage.farebox.audit_path.read_text().splitlines()) if line["event"] == "payment.settled"]
     assert line["payment"] == known["payment"] and line["cause"].startswith("operator: ")
     facilitator.heal()
