@@ -82,7 +82,12 @@ def test_an_escrow_that_is_none_sells_no_sessions(binary, upstream, node, usdc, 
             poll(lambda: any("no contract" in problem for problem in self.problems), WATCH_SECONDS, "the fault")
 
     stage = Without(binary, upstream, tmp_path / "none", node, usdc, rich, escrow=Nobody)
-    # What needs no escrow is sold on.
-    response = requests.get(stage.farebox.origin + "/api/a", timeout=5)
+
+    def asked():
+        return requests.get(stage.farebox.origin + "/api/a", timeout=5)
+
+    # What needs no escrow is sold on. The missing contract may be known before the chain itself is.
+    poll(lambda: asked().status_code == 402, what="an offer")
+    response = asked()
     assert response.status_code == 402 and not session_challenges(response)
     stage.farebox.stop()
