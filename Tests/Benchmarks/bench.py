@@ -291,7 +291,7 @@ class Bench:
         for work in idle.WORKS:
             if work in works:
                 for name, proxy, plain, tls in self.protocols.proxies():
-                    count = idle.QUICK_CONNECTIONS if self.options.quick else idle.CONNECTIONS
+                    count = idle.reach(idle.QUICK_CONNECTIONS if self.options.quick else idle.CONNECTIONS)
                     self.record(work, name, idle.measure(work, name, proxy, tls if work == "idle-tls" else plain, count))
         if scale.WORKERS in works:
             scale.workers(self)

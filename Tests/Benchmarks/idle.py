@@ -26,6 +26,11 @@ def raise_limit():
             pass
 
 
+def reach(wanted):
+    """As many of the connections as every proxy can have under the limit: HAProxy counts two descriptors for each."""
+    return min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 600)
+
+
 def connected(work, port, context):
     connection = socket.create_connection(("127.0.0.1", port), timeout=20)
     if work == "idle-tls":

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 
+import idle
 from harness import CONFIGURATION, Farebox, free_port, open_session
 from prepaid import PrepaidWallet
 from processes import LOAD_CORE, PROXY_CORE, cpu_nanoseconds, pinned, wait_for_port
@@ -56,7 +57,7 @@ class Rival:
         config.write_text(f"""
 global
   nbthread 1
-  maxconn 24000
+  maxconn {idle.reach(24_000) + 400}
   tune.h2.max-concurrent-streams 100
 defaults
   mode http
@@ -115,6 +116,8 @@ certificates = [{{{{ chain = "{certificate.chain}", key = "{certificate.key}" }}
 
 [[currency]]""", 1)
         configuration = configuration.replace('[[upstream]]', '[[upstream]]\nmax-idle = 512', 1)
+        # Connections that say nothing are to be counted, and not ended.
+        configuration = configuration.replace('header-read = "2 s"', 'header-read = "60 s"')
         # One session pays for everything, so it has more requests under way than a session usually may.
         configuration = configuration.replace('path = "/paid"', f'path = "/paid"\nmax-in-flight = {2 * CLIENTS * STREAMS}', 1)
         self.farebox = Farebox(options.farebox, folder / "farebox-protocols", upstream, workers=1, prefix=pinned(PROXY_CORE, []), configuration=configuration)
