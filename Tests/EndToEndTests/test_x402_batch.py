@@ -757,7 +757,9 @@ def test_a_deposit_that_a_reorganisation_takes_while_nobody_looks(stage, contrac
     settle_all(stage)
 
 
-def test_a_claim_that_a_reorganisation_takes_is_booked_once(stage, contract, node):
+def claimed_in_a_block(stage, node):
+    """A channel whose only charge was claimed by a transaction that stands in the last block, with what had been received before; the node
+    takes nothing else in meanwhile."""
     settle_all(stage)
     payer, received = Payer(stage), stage.received
     payer.open()
@@ -766,6 +768,11 @@ def test_a_claim_that_a_reorganisation_takes_is_booked_once(stage, contract, nod
     (waiting,) = poll(lambda: stage.pooled, WATCH_SECONDS, "a claim")
     node.mine()
     poll(lambda: stage.booked == received + PRICE, WATCH_SECONDS, "the claim in the books")
+    return payer, received, waiting
+
+
+def test_a_claim_that_a_reorganisation_takes_is_booked_once(stage, contract, node):
+    payer, received, waiting = claimed_in_a_block(stage, node)
     node.reorganise(1, drop=[waiting])
     assert stage.received == received
     node.release()
@@ -776,14 +783,7 @@ def test_a_claim_that_a_reorganisation_takes_is_booked_once(stage, contract, nod
 
 def test_a_claim_that_a_reorganisation_takes_while_nobody_looks(stage, contract, node):
     """It is claimed again without anything else being charged."""
-    settle_all(stage)
-    payer, received = Payer(stage), stage.received
-    payer.open()
-    node.hold()
-    stage.farebox.command("channel", "settle", hexadecimal(payer.id))
-    (waiting,) = poll(lambda: stage.pooled, WATCH_SECONDS, "a claim")
-    node.mine()
-    poll(lambda: stage.booked == received + PRICE, WATCH_SECONDS, "the claim in the books")
+    payer, received, waiting = claimed_in_a_block(stage, node)
     stage.farebox.kill()
     node.reorganise(1, drop=[waiting])
     assert stage.received == received and contract.call("channels", payer.id) == (DEPOSIT, 0)
